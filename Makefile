@@ -1,0 +1,35 @@
+# `make run` and `make test` are all a fresh machine needs: each creates the environment when it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# CPU builds of torch are large enough; pin it so that no second build is ever pulled in.
+TORCH ?= torch==2.13.0
+
+.PHONY: run test test-all lint format clean
+
+run: $(VENV)/ready  ## the main job: train MDM, SCDM, SIDM on 6x6 Sudoku and show what latent tokens buy
+	$(BIN)/unspoken study latents --preset quick
+
+test: $(VENV)/ready lint  ## format, lint, types, then the laws
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/ready lint  ## the slow ones too
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+format: $(VENV)/ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Language models that reason with the tokens they have not said yet."""

@@ -1,0 +1,103 @@
+"""Who may look at whom: the one rule between said (context) and unsaid (latent) tokens.
+
+Every model of this family is a row of the table below; the trunk, the loss and the decoder are the same.
+
+| name           | context       | latents | context sees latents | KV cache | literature                              |
+| -------------- | ------------- | ------- | -------------------- | -------- | --------------------------------------- |
+| `MDM`          | bidirectional | joint   | yes                  | no       | MDLM, LLaDA: every mask is a latent     |
+| `SCDM`         | bidirectional | ordered | no                   | no       | semi-causal model, arXiv 2602.03769     |
+| `SIDM`         | bidirectional | alone   | no                   | no       | its ablation: no joint prediction       |
+| `ANY_ORDER`    | causal        | ordered | no                   | yes      | Eso-LM (B), AO-GPT                      |
+| `CACHED_JOINT` | causal        | joint   | no                   | yes      | AR + MTP when the order is left to right|
+| `CACHED_ALONE` | causal        | alone   | no                   | yes      | AO-ARM, XLNet's query stream            |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+
+class Entry(NamedTuple):
+    """What the rule may know of an entry. Tensors of any broadcastable shape (see `Layout`)."""
+
+    order: Tensor
+    horizon: Tensor
+    block: Tensor
+    document: Tensor
+    index: Tensor
+
+
+@dataclass(frozen=True)
+class Attention:
+    """The rule between said and unsaid tokens.
+
+    context: `bidirectional`, context tokens see each other; `causal`, they see those committed no later.
+    latents: within their block, latents see each other (`joint`), those of lower order (`ordered`) or
+        none but themselves (`alone`). Latents of equal order do not see each other under `ordered`.
+    context_sees_latents: whether a said token may look at unsaid ones.
+    """
+
+    context: Literal["bidirectional", "causal"]
+    latents: Literal["joint", "ordered", "alone"]
+    context_sees_latents: bool = False
+
+    def __post_init__(self) -> None:
+        if self.context not in ("bidirectional", "causal"):
+            raise ValueError(f"context is {self.context!r}; write 'bidirectional' or 'causal'")
+        if self.latents not in ("joint", "ordered", "alone"):
+            raise ValueError(f"latents is {self.latents!r}; write 'joint', 'ordered' or 'alone'")
+        if self.context_sees_latents and self.latents != "joint":
+            # Through the context every latent would reach every other, whatever `latents` says.
+            raise ValueError(
+                f"context_sees_latents=True undoes latents={self.latents!r}: "
+                "latents would meet through the context; write latents='joint' or context_sees_latents=False"
+            )
+
+    @property
+    def cacheable(self) -> bool:
+        """True where a context token's states never change once it is said, so a KV cache is exact."""
+        return self.context == "causal" and not self.context_sees_latents
+
+    @property
+    def name(self) -> str:
+        """The literature's name for this rule, or its three fields."""
+        known = (name for name, rule in ATTENTIONS.items() if rule == self)
+        return next(known, f"{self.context}-{self.latents}{'-seen' * self.context_sees_latents}")
+
+    def visible(self, q: Entry, k: Entry) -> Tensor:
+        """Bool, broadcast of the fields: may query entry `q` look at key entry `k`?
+
+        Both masks, dense and FlexAttention's, are this predicate. It holds no data-dependent branch.
+        """
+        q_said, k_said, itself = q.block < 0, k.block < 0, q.index == k.index
+        reach = k.order < q.horizon
+        if self.context == "bidirectional":
+            reach = reach | q_said
+        peers = ~q_said & (q.block == k.block)
+        if self.latents == "ordered":
+            peers = peers & ((k.order < q.order) | itself)
+        elif self.latents == "alone":
+            peers = peers & itself
+        if self.context_sees_latents:
+            peers = peers | q_said
+        return (q.document == k.document) & ((k_said & reach) | (~k_said & peers))
+
+
+MDM = Attention("bidirectional", "joint", context_sees_latents=True)
+SCDM = Attention("bidirectional", "ordered")
+SIDM = Attention("bidirectional", "alone")
+ANY_ORDER = Attention("causal", "ordered")
+CACHED_JOINT = Attention("causal", "joint")
+CACHED_ALONE = Attention("causal", "alone")
+
+ATTENTIONS: dict[str, Attention] = {
+    "mdm": MDM,
+    "scdm": SCDM,
+    "sidm": SIDM,
+    "any-order": ANY_ORDER,
+    "cached-joint": CACHED_JOINT,
+    "cached-alone": CACHED_ALONE,
+}

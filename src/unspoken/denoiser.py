@@ -1,0 +1,205 @@
+"""A `transformers` trunk that reads a `Layout` and predicts the clean token at the entries asked for.
+
+There is no modelling code here: the trunk is any `AutoModelForCausalLM`; what makes it MDM, SCDM or SIDM is the
+mask that `Attention` draws over the layout. A checkpoint folder is an ordinary Hugging Face folder plus
+`unspoken.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.utils import logging
+
+from unspoken.attention import Attention
+from unspoken.layout import Layout, one_block
+
+OURS = "unspoken.json"
+Kernel = Literal["sdpa", "flex"]
+
+
+class Model(Protocol):
+    """What losses and decoders ask of a network; `Denoiser` is one, an exact table in a test is another."""
+
+    @property
+    def attention(self) -> Attention: ...
+    @property
+    def mask_id(self) -> int: ...
+    @property
+    def vocab_size(self) -> int: ...
+
+    def __call__(self, layout: Layout, at: Tensor | None = None) -> Tensor:
+        """Logits `[batch, m, vocab]` of the clean token at the entries `at` `[batch, m]` (all when None).
+
+        The mask is never a clean token: its logit is -inf.
+        """
+        ...
+
+
+class Denoiser(nn.Module):
+    """Trunk, mask rule and head. Make one with `from_config` or `from_pretrained`."""
+
+    def __init__(self, trunk: PreTrainedModel, attention: Attention, mask_id: int, kernel: Kernel = "sdpa"):
+        super().__init__()
+        vocab = trunk.get_input_embeddings().weight.shape[0]
+        if not 0 <= mask_id < vocab:
+            raise ValueError(
+                f"mask_id={mask_id} is outside the trunk's vocabulary of {vocab}; give one of its ids "
+                "(from_pretrained without mask_id adds a new one)"
+            )
+        self.trunk = trunk
+        self.attention = attention
+        self.mask_id = mask_id
+        self.kernel: Kernel = kernel
+        trunk.set_attn_implementation({"sdpa": "sdpa", "flex": "flex_attention"}[kernel])
+        _check_trunk(self)
+
+    @classmethod
+    def from_config(
+        cls, config: PretrainedConfig, *, attention: Attention, mask_id: int, kernel: Kernel = "sdpa"
+    ) -> Denoiser:
+        """A trunk from scratch, its weights drawn from torch's global generator (seed it for a fixed start).
+
+        config: any decoder's config (`LlamaConfig(...)`, `Qwen3Config(...)`, ...), its vocabulary holding the mask.
+        """
+        return cls(AutoModelForCausalLM.from_config(config), attention, mask_id, kernel)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        *,
+        attention: Attention | None = None,
+        mask_id: int | None = None,
+        kernel: Kernel = "sdpa",
+        **trunk_options: object,
+    ) -> Denoiser:
+        """A folder that `save_pretrained` wrote, or any Hugging Face causal language model.
+
+        attention, mask_id: what the folder records unless given. For a foreign model `attention` must be given;
+            without a `mask_id` its vocabulary grows by one id for the mask.
+        trunk_options: passed to `AutoModelForCausalLM.from_pretrained` (dtype, device_map, ...).
+        Raises ValueError where the folder is missing, or says nothing and the caller does not either.
+        """
+        ours = Path(folder) / OURS
+        if ours.exists():
+            record = json.loads(ours.read_text())
+            attention = attention or Attention(**record["attention"])
+            mask_id = record["mask_id"] if mask_id is None else mask_id
+        if attention is None:
+            raise ValueError(f"{folder} has no {OURS}: say who may look at whom, e.g. attention=us.SCDM")
+        try:
+            with _quiet():
+                trunk = AutoModelForCausalLM.from_pretrained(folder, **trunk_options)
+        except OSError as error:
+            raise ValueError(f"no model in {folder}: {error}") from error
+        if mask_id is None:
+            mask_id = trunk.get_input_embeddings().weight.shape[0]
+            trunk.resize_token_embeddings(mask_id + 1)
+        return cls(trunk, attention, mask_id, kernel)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes the trunk as a Hugging Face folder (safetensors) and our `unspoken.json` beside it."""
+        with _quiet():
+            self.trunk.save_pretrained(folder)
+        record = {"attention": asdict(self.attention), "mask_id": self.mask_id}
+        (Path(folder) / OURS).write_text(json.dumps(record, indent=1) + "\n")
+
+    def forward(self, layout: Layout, at: Tensor | None = None) -> Tensor:
+        """Logits `[batch, m, vocab]` (float32 or wider) at the entries `at` `[batch, m]`; see `Model`."""
+        hidden = self.states(layout)
+        if at is not None:
+            hidden = hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[-1]))
+        logits = self.trunk.get_output_embeddings()(hidden)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return logits.index_fill(-1, torch.tensor([self.mask_id], device=logits.device), -torch.inf)
+
+    def states(self, layout: Layout) -> Tensor:
+        """The trunk's last hidden states `[batch, entries, width]`: one pass over the layout's entries."""
+        _check_reach(self.trunk.config, layout)
+        mask = layout.block_mask if self.kernel == "flex" else layout.mask
+        body = self.trunk.base_model
+        return body(
+            input_ids=layout.token,
+            position_ids=layout.position,
+            attention_mask=mask(self.attention),
+            use_cache=False,
+        ).last_hidden_state
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids, the mask included."""
+        return self.trunk.get_input_embeddings().weight.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the trunk lives."""
+        return self.trunk.device
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bars: they would break into ours."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _check_reach(config: PretrainedConfig, layout: Layout) -> None:
+    """Refuses layouts that the trunk would compute wrongly without a word."""
+    # A sliding window is dropped by transformers when it is handed a 4-D mask: refuse rather than differ.
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    if window and int(layout.position.max()) >= window:
+        raise ValueError(
+            f"positions reach {int(layout.position.max())}, past the trunk's sliding window of {window}; use "
+            "shorter sequences, or a config with sliding_window=None"
+        )
+
+
+@torch.no_grad()
+def _check_trunk(model: Denoiser) -> None:
+    """Probes, on three tokens, that the trunk does what every law here stands on.
+
+    It must obey a 4-D mask and explicit positions (so that order in the list means nothing), and its logits
+    must be its output embedding of its last states (so that the head can run where it is needed alone).
+    Trunks with recurrent states, ALiBi by list order or capped logits fail here, not later and silently.
+    """
+    if model.device.type == "meta" or model.kernel == "flex":
+        return
+    training, trunk = model.training, model.trunk
+    model.eval()
+    ids = torch.tensor([[0, 1 % model.vocab_size, 0]], device=model.device)
+    layout = one_block(ids, torch.zeros_like(ids, dtype=torch.bool), torch.zeros_like(ids))
+    states = model.states(layout)
+    flip = torch.tensor([[2, 1, 0]], device=model.device)
+    tolerance = {"rtol": 1e-2, "atol": 1e-2 * float(states.abs().max())}
+    if not torch.allclose(model.states(layout.select(flip)), states[:, [2, 1, 0]], **tolerance):
+        raise ValueError(
+            f"{type(trunk).__name__} does not obey explicit masks and positions (it reads the order of the list); "
+            "take a decoder with full attention and rotary or learned positions, such as Llama, Qwen or GPT-2"
+        )
+    whole = trunk(
+        input_ids=ids,
+        position_ids=layout.position,
+        attention_mask=layout.mask(model.attention),
+        use_cache=False,
+    ).logits
+    head = trunk.get_output_embeddings()(states)
+    if not torch.allclose(head, whole, rtol=1e-2, atol=1e-2 * float(whole.abs().max())):
+        raise ValueError(
+            f"{type(trunk).__name__} changes its logits after the output embedding (scaling or soft caps); "
+            "take a trunk whose head is one linear map"
+        )
+    model.train(training)

@@ -1,0 +1,139 @@
+"""The entries of one forward pass: which tokens, where, said or not, and in what order.
+
+The list order of the entries means nothing: all that the network may know is in the fields. So entries can be
+permuted or dropped (`Layout.select`) without renumbering anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
+
+from unspoken.attention import Attention, Entry
+
+FOREVER = 2**30  # a horizon past every order: "sees the whole context"
+PADDING = -1  # the document of entries that are not there
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Integer tensors, each `[batch, entries]`.
+
+    token: vocabulary id, the mask id where unsaid.
+    position: place in the sequence; drives the positional encoding and is never renumbered.
+    order: of a context token, when it was committed (prompt = 0); of a latent, its rank in its block.
+    horizon: the entry sees context of `order < horizon`.
+    block: -1 for context, else the id of the latent block.
+    document: packed documents do not see each other; `PADDING` entries are in no document.
+    """
+
+    token: Tensor
+    position: Tensor
+    order: Tensor
+    horizon: Tensor
+    block: Tensor
+    document: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(batch, entries)."""
+        return self.token.shape[0], self.token.shape[1]
+
+    @property
+    def said(self) -> Tensor:
+        """`[batch, entries]` bool: context tokens."""
+        return (self.block < 0) & (self.document != PADDING)
+
+    @property
+    def unsaid(self) -> Tensor:
+        """`[batch, entries]` bool: latents and candidates."""
+        return (self.block >= 0) & (self.document != PADDING)
+
+    def to(self, device: torch.device) -> Layout:
+        """The same entries on another device."""
+        return Layout(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+    def select(self, index: Tensor) -> Layout:
+        """The entries `index` `[batch, m]`, in that order: permutes and drops."""
+        return Layout(**{f.name: getattr(self, f.name).gather(1, index) for f in fields(self)})
+
+    def select_where(self, keep: Tensor) -> Layout:
+        """The entries where `keep` `[batch, entries]`, in their order; short rows are filled with padding.
+
+        The pass that follows is only as wide as the fullest row.
+        """
+        kept = replace(self, document=torch.where(keep, self.document, PADDING))
+        return kept.select(first_where(keep, int(keep.sum(1).max())))
+
+    def _entries(self, batch: Tensor, index: Tensor) -> Entry:
+        """The rule's view of the entries `index` of the rows `batch` (broadcast together)."""
+        at = (batch, index)
+        return Entry(self.order[at], self.horizon[at], self.block[at], self.document[at], index)
+
+    def mask(self, attention: Attention) -> Tensor:
+        """`[batch, 1, entries, entries]` bool for SDPA: row = query, column = key, True = may look."""
+        batch, entries = self.shape
+        b = torch.arange(batch, device=self.token.device)[:, None, None]
+        i = torch.arange(entries, device=self.token.device)
+        return attention.visible(self._entries(b, i[:, None]), self._entries(b, i[None, :]))[:, None]
+
+    def block_mask(self, attention: Attention) -> BlockMask:
+        """The same predicate for FlexAttention (its backward needs CUDA)."""
+        batch, entries = self.shape
+
+        def visible(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+            return attention.visible(self._entries(b, q), self._entries(b, k))
+
+        return create_block_mask(visible, batch, None, entries, entries, device=self.token.device)
+
+
+def one_block(tokens: Tensor, unsaid: Tensor, order: Tensor, present: Tensor | None = None) -> Layout:
+    """A whole sequence in one pass: its said tokens are the context, its unsaid ones one latent block.
+
+    tokens: `[batch, seq]`, the mask id where unsaid.
+    unsaid: `[batch, seq]` bool.
+    order: `[batch, seq]`: when the said tokens were committed (prompt = 0), the ranks of the unsaid ones.
+    present: `[batch, seq]` bool, False where the row is shorter than the batch.
+    """
+    position = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+    horizon = torch.where(unsaid, FOREVER, order + 1)
+    block = torch.where(unsaid, 0, -1)
+    document = torch.zeros_like(tokens) if present is None else torch.where(present, 0, PADDING)
+    return Layout(tokens, position, order, horizon, block, document)
+
+
+def random_order(
+    tokens: Tensor, unsaid: Tensor, given: Tensor, generator: torch.Generator | None = None
+) -> Layout:
+    """The layout that masked diffusion trains on: as if the tokens had been said one by one at random.
+
+    One uniformly random order over the tokens that are not given: it ranks the latents, so that the latent of
+    rank j is trained with exactly j latents in view under `ordered`; and it dates the context, for models whose
+    context is causal. Given tokens are the prompt (order 0).
+    tokens, unsaid, given: `[batch, seq]` (the mask id where unsaid; bool; bool).
+    """
+    rank = draw_ranks(unsaid, generator) * unsaid
+    committed = (1 + draw_ranks(~unsaid & ~given, generator)) * ~unsaid * ~given
+    return one_block(tokens, unsaid, rank + committed)
+
+
+def draw_ranks(among: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """`[batch, seq]` int: a uniformly random ranking 0, 1, ... of the True cells of each row, then the rest."""
+    device = among.device if generator is None else generator.device
+    score = torch.rand(among.shape, generator=generator, device=device).to(among.device)
+    return rank_of(score, among)
+
+
+def rank_of(score: Tensor, among: Tensor) -> Tensor:
+    """`[batch, seq]` int: ranks 0, 1, ... by rising `score` of the True cells of each row, then the rest."""
+    by_score = torch.where(among, score.to(torch.float64), torch.inf).argsort(dim=1, stable=True)
+    rank = torch.empty_like(by_score)
+    return rank.scatter_(1, by_score, torch.arange(score.shape[1], device=score.device).expand_as(by_score))
+
+
+def first_where(keep: Tensor, width: int) -> Tensor:
+    """`[batch, width]` distinct indices: the True entries of `keep` in their order, then others to fill."""
+    return keep.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :width]

@@ -1,0 +1,52 @@
+"""Presets: functions that return a whole config. The CLI lists them; `dataclasses.replace` changes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from unspoken.tasks import Sudoku
+from unspoken.train import Train, Trunk
+
+
+def sudoku_4x4() -> Train:
+    """4x4 boards, a tiny trunk: seconds to a minute on a CPU, to see everything run."""
+    task = Sudoku(box_rows=2, box_cols=2, train=2_000, validation=200, test=200)
+    return Train(
+        task,
+        trunk=Trunk(layers=2, width=64, heads=4),
+        steps=300,
+        batch=128,
+        warmup=30,
+        validate=100,
+        save=100,
+    )
+
+
+def sudoku_6x6() -> Train:
+    """6x6 minimal puzzles (10 givens), 30,000 of them under every symmetry: five minutes on two cores."""
+    return Train(Sudoku(box_rows=2, box_cols=3))
+
+
+def sudoku_9x9() -> Train:
+    """9x9 minimal puzzles at the paper's scale (arXiv 2602.03769: 19M parameters, 512 x 6): a GPU's work."""
+    task = Sudoku(box_rows=3, box_cols=3, train=100_000)
+    return Train(
+        task,
+        trunk=Trunk(layers=6, width=512, heads=8),
+        steps=70_000,
+        batch=512,
+        lr=3e-4,
+        decay="constant",
+        warmup=2_500,
+        ema=0.9999,
+        validate=1_000,
+        save=1_000,
+        log=50,
+    )
+
+
+PRESETS: dict[str, Callable[[], Train]] = {
+    "sudoku-4x4": sudoku_4x4,
+    "sudoku-6x6": sudoku_6x6,
+    "sudoku-9x9": sudoku_9x9,
+}

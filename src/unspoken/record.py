@@ -1,0 +1,217 @@
+"""Run folders: `config.json`, `environment.json`, `metrics.jsonl`, `checkpoints/step-000500/`.
+
+Whatever is killed in the middle of a write leaves the old state or the new one, never half of one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import types
+import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def to_record(value: Any) -> Any:
+    """A frozen dataclass as JSON values, every dataclass tagged with its name: {"type": "Linear", ...}."""
+    if is_dataclass(value):
+        named = {f.name: to_record(getattr(value, f.name)) for f in fields(value)}
+        return {"type": type(value).__name__, **named}
+    if isinstance(value, (list, tuple)):
+        return [to_record(v) for v in value]
+    return value
+
+
+def from_record(hint: type[T] | Any, record: Any) -> T:
+    """The value of type `hint` that `to_record` wrote. Fields that a record lacks take their defaults.
+
+    hint: a dataclass, a union of them, or the type of a field. Raises ValueError on names it does not know.
+    """
+    if isinstance(record, dict):
+        choices = {c.__name__: c for c in typing.get_args(hint) or (hint,) if is_dataclass(c)}
+        if record.get("type") not in choices:
+            raise ValueError(f"the record is a {record.get('type')!r}; expected one of {', '.join(choices)}")
+        made = choices[record["type"]]
+        hints = typing.get_type_hints(made)
+        values = {k: v for k, v in record.items() if k != "type"}
+        if unknown := values.keys() - hints.keys():
+            raise ValueError(
+                f"{made.__name__} has no field {', '.join(sorted(unknown))}: another version's record?"
+            )
+        needed = {f.name for f in fields(made) if f.default is MISSING and f.default_factory is MISSING}
+        if missing := needed - values.keys():
+            raise ValueError(f"the record of {made.__name__} lacks {', '.join(sorted(missing))}")
+        return made(**{k: from_record(hints[k], v) for k, v in values.items()})
+    if isinstance(record, list) and tuple in (hint, typing.get_origin(hint), *_origins(hint)):
+        inner = next((a for a in _flat_args(hint) if a is not Ellipsis), Any)
+        return tuple(from_record(inner, v) for v in record)  # type: ignore[return-value]
+    return record
+
+
+def _origins(hint: Any) -> list[Any]:
+    """The containers inside an optional or a union: tuple for `tuple[int, ...] | None`."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return [typing.get_origin(a) for a in typing.get_args(hint)]
+    return []
+
+
+def _flat_args(hint: Any) -> list[Any]:
+    """The element types of the tuple in `hint`."""
+    if typing.get_origin(hint) is tuple:
+        return list(typing.get_args(hint))
+    return [b for a in typing.get_args(hint) if typing.get_origin(a) is tuple for b in typing.get_args(a)]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    with half.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(half, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON whole or not at all."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder that appears under its name only once everything in it is written and on the disk."""
+    half = path.with_name(f".half-{path.name}")
+    shutil.rmtree(half, ignore_errors=True)
+    half.mkdir(parents=True)
+    yield half
+    for file in half.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+    shutil.rmtree(path, ignore_errors=True)
+    os.replace(half, path)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder."""
+
+    folder: Path
+
+    @property
+    def metrics_file(self) -> Path:
+        """One JSON object a line, appended as training goes."""
+        return self.folder / "metrics.jsonl"
+
+    def checkpoint_at(self, step: int) -> Path:
+        """Where the checkpoint of that step is, or would be."""
+        return self.folder / "checkpoints" / f"step-{step:07d}"
+
+    def checkpoints(self) -> list[tuple[int, Path]]:
+        """Complete checkpoints, (step, folder), oldest first."""
+        found = (self.folder / "checkpoints").glob("step-*")
+        return sorted((int(p.name.removeprefix("step-")), p) for p in found)
+
+    def start(self, config: Any) -> None:
+        """Records config and environment, or checks that the folder's run is of this very config.
+
+        Raises ValueError where it is another's.
+        """
+        path = self.folder / "config.json"
+        if not path.exists():
+            write_json(self.folder / "environment.json", environment())
+            write_json(path, to_record(config))
+        elif (old := self.config(type(config))) != config:
+            differ = ", ".join(_differences(to_record(old), to_record(config)))
+            raise ValueError(
+                f"{self.folder} holds a run of another configuration (it differs in {differ}); "
+                "give another folder, or remove this one"
+            )
+
+    def config(self, hint: type[T] | Any) -> T:
+        """The recorded config. Raises ValueError where there is none."""
+        path = self.folder / "config.json"
+        if not path.exists():
+            raise ValueError(
+                f"{self.folder} is no run folder: it has no config.json (train one: unspoken train)"
+            )
+        return from_record(hint, json.loads(path.read_text()))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; a last line cut short by a kill is left out."""
+        if not self.metrics_file.exists():
+            return []
+        lines = self.metrics_file.read_text().split("\n")[:-1]
+        return [json.loads(line) for line in lines]
+
+    def cut_metrics(self, step: int) -> None:
+        """Forgets what was logged past `step`: it will be logged again."""
+        kept = [m for m in self.metrics() if m["step"] <= step]
+        write_text(self.metrics_file, "".join(json.dumps(m) + "\n" for m in kept))
+
+    def log(self, **values: Any) -> None:
+        """Appends a line to metrics.jsonl."""
+        with self.metrics_file.open("a") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def prune(self, keep: int) -> None:
+        """Removes all but the newest `keep` checkpoints, and halves that a kill left."""
+        for _, folder in self.checkpoints()[:-keep]:
+            # Renamed first: a folder that is being removed must not look like a checkpoint.
+            shutil.rmtree(folder.rename(folder.with_name(f".half-{folder.name}")))
+        for half in (self.folder / "checkpoints").glob(".half-*"):
+            shutil.rmtree(half, ignore_errors=True)
+
+
+def _differences(old: Any, new: Any, at: str = "") -> list[str]:
+    """Dotted names of the fields in which two records differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = sorted(old.keys() | new.keys())
+        return [d for n in names for d in _differences(old.get(n), new.get(n), f"{at}.{n}" if at else n)]
+    return [] if old == new else [at]
+
+
+def environment() -> dict[str, Any]:
+    """What a number was measured on: versions, machine, commit, command, date."""
+    import accelerate
+    import torch
+    import transformers
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "accelerate": accelerate.__version__,
+        "machine": f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads",
+        "gpu": gpu,
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _commit() -> str | None:
+    """The commit of the source this runs from, or None outside a checkout."""
+    here = Path(__file__).parent
+    ask = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True)
+    return ask.stdout.strip() or None

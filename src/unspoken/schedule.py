@@ -1,0 +1,57 @@
+"""alpha(t): the share of a token that is still itself at time t in [0, 1]. 0 is clean, 1 is the prior."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Linear:
+    """alpha = 1 - t: MDLM's log-linear noise, LLaDA's uniform masking rate."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """`t` of any shape in, the same shape out."""
+        return 1 - t
+
+    def rate(self, t: Tensor) -> Tensor:
+        """-d alpha / dt."""
+        return torch.ones_like(t)
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """alpha = 1 - t^power: larger powers keep more of the tokens for longer."""
+
+    power: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.power <= 0:
+            raise ValueError(f"power is {self.power}; alpha = 1 - t^power needs a power above 0, e.g. 2.0")
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """`t` of any shape in, the same shape out."""
+        return 1 - t**self.power
+
+    def rate(self, t: Tensor) -> Tensor:
+        """-d alpha / dt."""
+        return self.power * t ** (self.power - 1)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """alpha = 1 - cos(pi/2 (1 - t)): MaskGIT's schedule, masking few tokens for most of the time."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """`t` of any shape in, the same shape out."""
+        return 1 - torch.cos(math.pi / 2 * (1 - t))
+
+    def rate(self, t: Tensor) -> Tensor:
+        """-d alpha / dt."""
+        return math.pi / 2 * torch.sin(math.pi / 2 * (1 - t))
+
+
+Schedule = Linear | Polynomial | Cosine

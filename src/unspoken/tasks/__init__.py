@@ -1,0 +1,8 @@
+"""Tasks: data and their judges, one room each."""
+
+from unspoken.tasks.base import Examples, Split, Task
+from unspoken.tasks.sudoku import Sudoku
+
+Tasks = Sudoku  # the union of all tasks: the CLI's choices and the record's tags come from it
+
+__all__ = ["Examples", "Split", "Sudoku", "Task", "Tasks"]

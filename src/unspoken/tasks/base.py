@@ -1,0 +1,61 @@
+"""What a task is: examples to learn from, and a judge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+Split = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Solved sequences, and which of their tokens are the prompt.
+
+    x0: `[n, length]` int64, the clean tokens.
+    given: `[n, length]` bool, True where the token is part of the prompt and never masked.
+    """
+
+    x0: Tensor
+    given: Tensor
+
+    def prompt(self, mask_id: int) -> Tensor:
+        """`[n, length]`: the given tokens, and the mask everywhere else."""
+        return torch.where(self.given, self.x0, mask_id)
+
+    def __len__(self) -> int:
+        return self.x0.shape[0]
+
+
+class Task(Protocol):
+    """Data and its judge. A task is a frozen dataclass of numbers and strings, hence its own record."""
+
+    @property
+    def length(self) -> int:
+        """Tokens in a sequence."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids, the mask included."""
+        ...
+
+    @property
+    def mask_id(self) -> int:
+        """The id that stands for "not said yet"."""
+        ...
+
+    def sample(self, split: Split, n: int, generator: torch.Generator | None = None) -> Examples:
+        """With a generator: n random examples (augmented when training). Without: the split's first n, as stored."""
+        ...
+
+    def score(self, prompt: Tensor, answer: Tensor) -> Tensor:
+        """`[n]` bool: is `answer` `[n, length]` a right completion of `prompt` `[n, length]`?"""
+        ...
+
+    def show(self, tokens: Tensor) -> str:
+        """One sequence `[length]` as a person writes it."""
+        ...

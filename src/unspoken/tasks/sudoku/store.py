@@ -1,0 +1,209 @@
+"""The three splits of a task: built once, kept on disk and in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import zipfile
+import zlib
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unspoken.tasks.base import Split
+from unspoken.tasks.sudoku.formats import read_puzzles
+from unspoken.tasks.sudoku.generate import VERSION, generate
+from unspoken.tasks.sudoku.progress import progress_bar
+from unspoken.tasks.sudoku.rules import Board, Box, check_box, solve
+from unspoken.tasks.sudoku.symmetry import invariant
+
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+Arrays = dict[str, NDArray]
+
+_FIELDS = ("puzzle", "solution", "guesses", "duplicates")
+_CHUNK = 512  # puzzles drawn between two steps of the progress bar
+_PATIENCE = 200  # chunks without a puzzle for a split that is not full, before it is declared out of reach
+_BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the stored puzzles depend on; sizes in the order train, validation, test."""
+
+    box: Box
+    givens: int
+    sizes: tuple[int, int, int]
+    seed: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """One split, ready to sample from.
+
+    tokens: `[n, cells]` int64, the solution's digits less one. given: `[n, cells]` bool. guesses: `[n]`
+    int64, the difficulty. duplicates: puzzles equal up to symmetry to an earlier one, kept in train and left
+    out elsewhere.
+    """
+
+    tokens: Tensor
+    given: Tensor
+    guesses: Tensor
+    duplicates: int
+
+
+@dataclass
+class _Bin:
+    """A split while it fills up."""
+
+    wanted: int
+    distinct: bool
+    seen: set[int] = field(default_factory=set)
+    parts: list[tuple[Board, Board]] = field(default_factory=list)
+    have: int = 0
+    duplicates: int = 0
+    idle: int = 0
+
+    def add(self, puzzle: Board, solution: Board, hashes: NDArray[np.uint64]) -> None:
+        keep: list[int] = []
+        for i, code in enumerate(hashes.tolist()):
+            if self.have + len(keep) == self.wanted:
+                break
+            repeated = code in self.seen
+            self.seen.add(code)
+            self.duplicates += repeated
+            if not (repeated and self.distinct):
+                keep.append(i)
+        self.parts.append((puzzle[keep], solution[keep]))
+        self.have += len(keep)
+        self.idle = 0 if keep or self.have == self.wanted else self.idle + 1
+
+    def arrays(self, box: Box) -> Arrays:
+        puzzle, solution = (np.concatenate(column) for column in zip(*self.parts, strict=True))
+        return dict(
+            zip(_FIELDS, (puzzle, solution, solve(puzzle, box)[1], np.array(self.duplicates)), strict=True)
+        )
+
+
+def assign(hashes: NDArray[np.uint64], sizes: tuple[int, int, int]) -> NDArray[np.int64]:
+    """`[n]`: 0 (train), 1 (validation) or 2 (test): the hashes are cut in three ranges in proportion to `sizes`."""
+    edges = np.cumsum(sizes[::-1])[:2] / sum(sizes)
+    return 2 - np.searchsorted(edges, hashes.astype(np.float64) / 2.0**64, side="right")
+
+
+def _generated(recipe: Recipe) -> list[Arrays]:
+    """Draw puzzles until every split is full; the ranges are fixed, so no seed's test puzzle is another's to train."""
+    bins = [_Bin(size, split != "train") for split, size in zip(SPLITS, recipe.sizes, strict=True)]
+    start, total = 0, sum(recipe.sizes)
+    with progress_bar() as bar:
+        job = bar.add_task("drawing puzzles", total=total)
+        while start == 0 or sum(part.have for part in bins) < total:
+            puzzle, solution = generate(recipe.box, _CHUNK, recipe.seed, recipe.givens, start)
+            _distribute(bins, puzzle, solution, recipe.box, (14, 1, 1))
+            if max(part.idle for part in bins) > _PATIENCE:
+                raise _out_of_reach(bins)
+            start += _CHUNK
+            bar.update(job, completed=sum(part.have for part in bins))
+    return [part.arrays(recipe.box) for part in bins]
+
+
+def _distribute(
+    bins: list[_Bin], puzzle: Board, solution: Board, box: Box, sizes: tuple[int, int, int]
+) -> None:
+    hashes = invariant(puzzle, solution, box)
+    split_of = assign(hashes, sizes)
+    for split, part in enumerate(bins):
+        mine = split_of == split
+        part.add(puzzle[mine], solution[mine], hashes[mine])
+
+
+def _out_of_reach(bins: list[_Bin]) -> ValueError:
+    asked = ", ".join(f"{name}={part.wanted}" for name, part in zip(SPLITS, bins, strict=True))
+    found = ", ".join(f"{name}={part.have}" for name, part in zip(SPLITS, bins, strict=True))
+    return ValueError(
+        f"{asked} given, but only {found} puzzles were found: validation and test hold puzzles that differ by more "
+        "than a symmetry, and small boards have few; write these sizes, or more givens for more puzzles"
+    )
+
+
+def _from_file(recipe: Recipe) -> list[Arrays]:
+    """Every puzzle of the file, split in proportion to the sizes; the same puzzle in disguise stays in one split."""
+    puzzles = read_puzzles(recipe.path, recipe.box)
+    bins = [_Bin(len(puzzles) + 1, split != "train") for split in SPLITS]
+    _distribute(bins, puzzles.puzzle, puzzles.solution, recipe.box, recipe.sizes)
+    return [part.arrays(recipe.box) for part in bins]
+
+
+def cache_dir() -> Path:
+    """`$UNSPOKEN_CACHE`, or `unspoken` in the XDG cache directory."""
+    own = os.environ.get("UNSPOKEN_CACHE")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unspoken"
+
+
+def cache_file(recipe: Recipe) -> Path:
+    """Where the splits of a recipe are kept; a user's file counts by its content, not by its name."""
+    key = repr((VERSION, sorted(asdict(recipe).items())))
+    if recipe.path:
+        content = hashlib.sha256(Path(recipe.path).read_bytes()).hexdigest()
+        key = repr((VERSION, recipe.box, recipe.sizes, Path(recipe.path).suffix.lower(), content))
+    rows, cols = recipe.box
+    return cache_dir() / f"sudoku-{rows}x{cols}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+
+
+def _save(path: Path, splits: list[Arrays]) -> None:
+    """Write next to `path`, then rename: a reader sees the whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
+    flat = {
+        f"{split}_{key}": value
+        for split, part in zip(SPLITS, splits, strict=True)
+        for key, value in part.items()
+    }
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **flat)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _read(path: Path, box: Box) -> list[Arrays] | None:
+    """The splits of a cache file, or None when there is none or it is not whole (the zip carries checksums)."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            splits = [{key: file[f"{split}_{key}"] for key in _FIELDS} for split in SPLITS]
+    except _BROKEN:
+        return None
+    shape = check_box(box) ** 2
+    whole = all(
+        part["puzzle"].shape == part["solution"].shape == (len(part["guesses"]), shape) for part in splits
+    )
+    return splits if whole else None
+
+
+@lru_cache(maxsize=8)
+def tables(recipe: Recipe) -> dict[Split, Table]:
+    """The splits of a recipe, from memory, else from the cache file, else built and saved."""
+    if recipe.path and not Path(recipe.path).is_file():
+        raise ValueError(
+            f"{recipe.path}: no such file; a path to a .txt, .csv or .npy file of puzzles expected"
+        )
+    path = cache_file(recipe)
+    splits = _read(path, recipe.box)
+    if splits is None:
+        splits = _from_file(recipe) if recipe.path else _generated(recipe)
+        _save(path, splits)
+    return {name: _table(part) for name, part in zip(SPLITS, splits, strict=True)}
+
+
+def _table(part: Arrays) -> Table:
+    tokens = torch.from_numpy(part["solution"].astype(np.int64) - 1)
+    given, guesses = torch.from_numpy(part["puzzle"] > 0), torch.from_numpy(part["guesses"])
+    return Table(tokens, given, guesses, int(part["duplicates"]))
