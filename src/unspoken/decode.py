@@ -126,9 +126,7 @@ def decode(
             committed=committed,
             candidates=plan.candidates,
             latents=plan.latents,
-            guess=torch.full_like(tokens, model.mask_id).scatter(
-                1, position, torch.where(real, guess, model.mask_id)
-            ),
+            guess=torch.full_like(tokens, model.mask_id).scatter(1, position, torch.where(real, guess, model.mask_id)),
             confidence=confidence.new_zeros(tokens.shape).scatter(1, position, confidence * real),
             entries=width,
         )
@@ -151,9 +149,7 @@ def _plan(unsaid: Tensor, order: Order, candidates: int, latents: int, generator
     return _Plan(chosen, rest & (rank < latents), torch.where(rest, rank, unsaid.shape[1]))
 
 
-def _pass(
-    tokens: Tensor, unsaid: Tensor, present: Tensor, said_at: Tensor, plan: _Plan, width: int
-) -> Layout:
+def _pass(tokens: Tensor, unsaid: Tensor, present: Tensor, said_at: Tensor, plan: _Plan, width: int) -> Layout:
     """The entries of a pass, `[batch, width]`: context, latents and candidates; the rest is left out."""
     held = present & (~unsaid | plan.candidates | plan.latents)
     whole = one_block(tokens, unsaid, torch.where(unsaid, plan.rank, said_at), held)
@@ -188,9 +184,7 @@ def _check(
     if tokens.dim() != 2 or tokens.dtype != torch.int64:
         raise ValueError(f"tokens are {tokens.dtype} of shape {tuple(tokens.shape)}; give int64 [batch, seq]")
     if present is not None and present.shape != tokens.shape:
-        raise ValueError(
-            f"present has shape {tuple(present.shape)}, tokens {tuple(tokens.shape)}; make them equal"
-        )
+        raise ValueError(f"present has shape {tuple(present.shape)}, tokens {tuple(tokens.shape)}; make them equal")
     if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < model.vocab_size:
         raise ValueError(
             f"token ids run from {int(tokens.min())} to {int(tokens.max())}, the model's vocabulary from 0 to "

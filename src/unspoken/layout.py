@@ -105,9 +105,7 @@ def one_block(tokens: Tensor, unsaid: Tensor, order: Tensor, present: Tensor | N
     return Layout(tokens, position, order, horizon, block, document)
 
 
-def random_order(
-    tokens: Tensor, unsaid: Tensor, given: Tensor, generator: torch.Generator | None = None
-) -> Layout:
+def random_order(tokens: Tensor, unsaid: Tensor, given: Tensor, generator: torch.Generator | None = None) -> Layout:
     """The layout that masked diffusion trains on: as if the tokens had been said one by one at random.
 
     One uniformly random order over the tokens that are not given: it ranks the latents, so that the latent of

@@ -37,9 +37,7 @@ class Absorbing:
 Process = Absorbing
 
 
-def stratified_times(
-    n: int, generator: torch.Generator | None = None, device: torch.device | None = None
-) -> Tensor:
+def stratified_times(n: int, generator: torch.Generator | None = None, device: torch.device | None = None) -> Tensor:
     """`[n]` times in (0, 1], one in each n-th of the interval, in random order: uniform, with low variance."""
     at = "cpu" if generator is None else generator.device
     offset = torch.rand(n, generator=generator, device=at)

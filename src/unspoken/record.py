@@ -46,9 +46,7 @@ def from_record(hint: type[T] | Any, record: Any) -> T:
         hints = typing.get_type_hints(made)
         values = {k: v for k, v in record.items() if k != "type"}
         if unknown := values.keys() - hints.keys():
-            raise ValueError(
-                f"{made.__name__} has no field {', '.join(sorted(unknown))}: another version's record?"
-            )
+            raise ValueError(f"{made.__name__} has no field {', '.join(sorted(unknown))}: another version's record?")
         needed = {f.name for f in fields(made) if f.default is MISSING and f.default_factory is MISSING}
         if missing := needed - values.keys():
             raise ValueError(f"the record of {made.__name__} lacks {', '.join(sorted(missing))}")
@@ -144,9 +142,7 @@ class Run:
         """The recorded config. Raises ValueError where there is none."""
         path = self.folder / "config.json"
         if not path.exists():
-            raise ValueError(
-                f"{self.folder} is no run folder: it has no config.json (train one: unspoken train)"
-            )
+            raise ValueError(f"{self.folder} is no run folder: it has no config.json (train one: unspoken train)")
         return from_record(hint, json.loads(path.read_text()))
 
     def metrics(self) -> list[dict[str, Any]]:

@@ -102,9 +102,7 @@ class Train:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
         if self.batch % self.accumulate:
-            raise ValueError(
-                f"batch={self.batch} does not split into accumulate={self.accumulate} equal parts"
-            )
+            raise ValueError(f"batch={self.batch} does not split into accumulate={self.accumulate} equal parts")
         if self.lr <= 0 or self.clip <= 0 or not 0 <= self.ema < 1 or self.warmup < 0:
             raise ValueError(
                 f"lr={self.lr}, clip={self.clip}, ema={self.ema}, warmup={self.warmup}: lr and clip must be above "
@@ -190,9 +188,7 @@ def training(config: Train, folder: str | Path) -> Iterator[Update]:
         if done % config.log == 0 or save:
             loss_mean, seconds = float(total) / count, (time.perf_counter() - clock) / count
             if not math.isfinite(loss_mean):
-                raise FloatingPointError(
-                    f"the loss is {loss_mean} at step {done}: lower lr ({config.lr}) or clip"
-                )
+                raise FloatingPointError(f"the loss is {loss_mean} at step {done}: lower lr ({config.lr}) or clip")
         if done % config.validate == 0 or done == config.steps:
             measured = validation_loss(config, average, held_out)
         if main and loss_mean is not None:
@@ -210,9 +206,7 @@ def new_denoiser(config: Train) -> Denoiser:
     task = config.task
     with _seeded_globally(config.seed):
         if config.trunk.checkpoint:
-            model = Denoiser.from_pretrained(
-                config.trunk.checkpoint, attention=config.attention, mask_id=task.mask_id
-            )
+            model = Denoiser.from_pretrained(config.trunk.checkpoint, attention=config.attention, mask_id=task.mask_id)
         else:
             hf_config = config.trunk.config(task.vocab_size, task.length)
             model = Denoiser.from_config(hf_config, attention=config.attention, mask_id=task.mask_id)
@@ -272,9 +266,7 @@ def load(folder: str | Path) -> Denoiser:
     if (folder / "config.json").exists() and (folder / "metrics.jsonl").exists():
         checkpoints = Run(folder).checkpoints()
         if not checkpoints:
-            raise ValueError(
-                f"{folder} has no complete checkpoint yet; the same train command goes on with it"
-            )
+            raise ValueError(f"{folder} has no complete checkpoint yet; the same train command goes on with it")
         folder = checkpoints[-1][1] / "denoiser"
     return Denoiser.from_pretrained(folder).eval()
 

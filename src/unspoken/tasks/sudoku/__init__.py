@@ -85,9 +85,7 @@ class Sudoku:
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed={self.seed} given, 0 <= seed < 2**63 expected")
         if self.augment not in get_args(Augment):
-            raise ValueError(
-                f"augment={self.augment!r} given, one of {', '.join(get_args(Augment))} expected"
-            )
+            raise ValueError(f"augment={self.augment!r} given, one of {', '.join(get_args(Augment))} expected")
 
     @property
     def box(self) -> Box:
@@ -120,7 +118,7 @@ class Sudoku:
         return self.side
 
     def sample(self, split: Split, n: int, generator: torch.Generator | None = None) -> Examples:
-        """With a generator: n random examples, for train with replacement and augmented. Without: the first n.
+        """With a generator: n random examples, of train with replacement and augmented. Without: the first n.
 
         What comes out depends on the generator's state alone. ValueError when validation, test or the stored
         order are asked for more examples than there are.
@@ -129,8 +127,8 @@ class Sudoku:
         size = len(table.tokens)
         if n < 0 or (n > size and (generator is None or split != "train")) or size == 0:
             raise ValueError(
-                f"{n} examples of {split} asked for, which holds {size}; write n <= {size}, or a larger {split}= in "
-                "Sudoku(...)" + (" (shares of the file here)" if self.path else "")
+                f"{n} examples of {split} asked for, which holds {size}; write n <= {size}, or a larger "
+                f"{split}= in Sudoku(...)" + (" (shares of the file here)" if self.path else "")
             )
         if generator is None:
             return Examples(table.tokens[:n].clone(), table.given[:n].clone())
@@ -139,9 +137,7 @@ class Sudoku:
             index = torch.randperm(size, generator=generator, device=device)[:n].to("cpu")
             return Examples(table.tokens[index], table.given[index])
         index = torch.randint(size, (n,), generator=generator, device=device).to("cpu")
-        return Examples(
-            *transform(table.tokens[index], table.given[index], self.box, generator, self.augment)
-        )
+        return Examples(*transform(table.tokens[index], table.given[index], self.box, generator, self.augment))
 
     def score(self, prompt: Tensor, answer: Tensor) -> Tensor:
         """`[n]` bool: each row, column and box of `answer` holds each digit once, and every given is kept.
@@ -174,9 +170,7 @@ class Sudoku:
         lines = []
         for row in range(side):
             cells = text[row * side : (row + 1) * side]
-            lines.append(
-                "  ".join(" ".join(cells[i : i + self.box_cols]) for i in range(0, side, self.box_cols))
-            )
+            lines.append("  ".join(" ".join(cells[i : i + self.box_cols]) for i in range(0, side, self.box_cols)))
             if (row + 1) % self.box_rows == 0 and row + 1 < side:
                 lines.append("")
         return "\n".join(lines)
@@ -217,8 +211,8 @@ class Sudoku:
     def _digits(self, tokens: Tensor) -> Board:
         if tokens.shape != (self.length,) or tokens.min() < 0 or tokens.max() > self.mask_id:
             raise ValueError(
-                f"tokens of shape {tuple(tokens.shape)} given, one board [{self.length}] of ids 0..{self.mask_id} "
-                "expected; write tokens[i] for one example of a batch"
+                f"tokens of shape {tuple(tokens.shape)} given, one board [{self.length}] of ids "
+                f"0..{self.mask_id} expected; write tokens[i] for one example of a batch"
             )
         return torch.where(tokens == self.mask_id, 0, tokens + 1).to("cpu", torch.uint8).numpy()
 

@@ -25,7 +25,7 @@ def check_puzzles(
     answer: Board | None = None,
     rating: NDArray[np.float64] | None = None,
 ) -> Puzzles:
-    """Solve `puzzle` `[n, cells]` and compare with the stored `answer`, if any; `where` names each for the error.
+    """Solve `puzzle` `[n, cells]` and compare with the stored `answer`; `where` names each for the error.
 
     ValueError for contradictory givens, no solution, several solutions, or a wrong answer.
     """
@@ -55,15 +55,16 @@ def _why_unsolved(puzzle: Board, box: Box, count: int) -> str:
         return f"contradictory givens: {problem}; each digit may stand once in a row, column and box"
     if count == 0:
         return f"no solution: the givens of {write(puzzle)} do not clash, but no full board extends them"
-    return f"several solutions: {write(puzzle)} has {np.count_nonzero(puzzle)} givens, too few to fix one; add givens"
+    givens = np.count_nonzero(puzzle)
+    return f"several solutions: {write(puzzle)} has {givens} givens, too few; add givens"
 
 
 def _why_wrong(puzzle: Board, answer: Board, box: Box) -> str:
     side = check_box(box)
     for cell in np.flatnonzero((puzzle > 0) & (puzzle != answer))[:1]:
         return (
-            f"the answer does not extend the question: {cell_name(cell, side)} is {write(puzzle[cell : cell + 1])} in "
-            f"the question and {write(answer[cell : cell + 1])} in the answer"
+            f"the answer does not extend the question: {cell_name(cell, side)} is "
+            f"{write(puzzle[cell : cell + 1])} in the question and {write(answer[cell : cell + 1])} in the answer"
         )
     for cell in np.flatnonzero(answer == 0)[:1]:
         return f"the answer breaks the rules: {cell_name(cell, side)} is blank, a full board is expected"
@@ -88,8 +89,8 @@ def _read_csv(path: Path, box: Box) -> Puzzles:
     header = [name.strip().lower() for name in next(reader, [])]
     if not {"question", "answer"} <= set(header):
         raise ValueError(
-            f"{path}, line 1: header {','.join(header)!r} given, the columns question and answer expected; write "
-            f"{','.join(_COLUMNS)}"
+            f"{path}, line 1: header {','.join(header)!r} given, the columns question and answer expected; "
+            f"write {','.join(_COLUMNS)}"
         )
     rows, where = [], []
     for row in reader:
@@ -97,9 +98,7 @@ def _read_csv(path: Path, box: Box) -> Puzzles:
             continue
         where.append(f"{path}, line {reader.line_num}")
         if len(row) != len(header):
-            raise ValueError(
-                f"{where[-1]}: {len(row)} fields given, {len(header)} expected ({','.join(header)})"
-            )
+            raise ValueError(f"{where[-1]}: {len(row)} fields given, {len(header)} expected ({','.join(header)})")
         rows.append(row)
     _check_any(path, len(rows), "one puzzle a line after the header")
     column = dict(zip(header, zip(*rows, strict=True), strict=True))
@@ -121,17 +120,15 @@ def _ratings(texts: list[str], where: list[str]) -> NDArray[np.float64]:
 
 def _read_shah(path: Path, box: Box) -> Puzzles:
     if box != (3, 3):
-        raise ValueError(
-            f"{path}: .npy files hold 9x9 puzzles, a box of 3 x 3 expected, {box[0]} x {box[1]} given"
-        )
+        raise ValueError(f"{path}: .npy files hold 9x9 puzzles, a box of 3 x 3 expected, {box[0]} x {box[1]} given")
     try:
         rows = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise ValueError(f"{path}: not a readable .npy array of integers ({error})") from error
     if rows.ndim != 2 or rows.shape[1] != _SHAH_WIDTH or rows.dtype.kind not in "iu":
         raise ValueError(
-            f"{path}: an array {rows.shape} of {rows.dtype} given, integers [n, {_SHAH_WIDTH}] expected: the number "
-            "of givens, then (row, column, value, strategy) for each of 81 cells, givens first"
+            f"{path}: an array {rows.shape} of {rows.dtype} given, integers [n, {_SHAH_WIDTH}] expected: "
+            "the number of givens, then (row, column, value, strategy) for each of 81 cells, givens first"
         )
     _check_any(path, len(rows), "one puzzle a row")
     where = [f"{path}, row {i}" for i in range(len(rows))]
@@ -139,9 +136,7 @@ def _read_shah(path: Path, box: Box) -> Puzzles:
     cell = _based(steps[..., 0], 0, "rows", where) * 9 + _based(steps[..., 1], 0, "columns", where)
     value = _based(steps[..., 2], 1, "values", where)
     for i in np.flatnonzero((np.sort(cell, axis=1) != np.arange(81)).any(1))[:1]:
-        raise ValueError(
-            f"{where[i]}: each of the 81 cells is expected once, {len(set(cell[i].tolist()))} are named"
-        )
+        raise ValueError(f"{where[i]}: each of the 81 cells is expected once, {len(set(cell[i].tolist()))} are named")
     for i in np.flatnonzero((rows[:, 0] < 0) | (rows[:, 0] > 81))[:1]:
         raise ValueError(f"{where[i]}: {rows[i, 0]} givens given, 0..81 expected")
     answer, puzzle = np.zeros((len(rows), 81), np.uint8), np.zeros((len(rows), 81), np.uint8)
@@ -152,14 +147,15 @@ def _read_shah(path: Path, box: Box) -> Puzzles:
 
 
 def _based(numbers: NDArray[np.int64], first: int, name: str, where: list[str]) -> NDArray[np.int64]:
-    """Numbers counted from `first`; a file that counts them from the other of 0 and 1 throughout is shifted."""
+    """Numbers counted from `first`; a file that counts them from the other of 0 and 1 is shifted."""
     other = 1 - first
     if numbers.min() >= other and numbers.max() == other + 8:
         numbers = numbers + (first - other)
     for i in np.flatnonzero((numbers < first).any(1) | (numbers > first + 8).any(1))[:1]:
         raise ValueError(
-            f"{where[i]}: {name} from {numbers[i].min()} to {numbers[i].max()} given; rows and columns 0..8 and values "
-            "1..9 expected (a file that counts rows and columns from 1, or values from 0, throughout is read too)"
+            f"{where[i]}: {name} from {numbers[i].min()} to {numbers[i].max()} given; rows and columns "
+            "0..8 and values 1..9 expected (a file that throughout counts rows and columns from 1, or values "
+            "from 0, is read too)"
         )
     return numbers
 
@@ -186,14 +182,10 @@ def _write_csv(path: Path, puzzles: Puzzles) -> None:
 
 def _write_shah(path: Path, puzzles: Puzzles) -> None:
     if puzzles.box != (3, 3):
-        raise ValueError(
-            f"{path}: .npy files hold 9x9 puzzles, boxes of {puzzles.box} given; write a .csv instead"
-        )
+        raise ValueError(f"{path}: .npy files hold 9x9 puzzles, boxes of {puzzles.box} given; write a .csv instead")
     order = np.argsort(puzzles.puzzle == 0, axis=1, kind="stable")
     value = np.take_along_axis(puzzles.solution, order, axis=1).astype(np.int64)
-    steps = np.stack([order // 9, order % 9, value, np.zeros_like(value)], axis=2).reshape(
-        -1, _SHAH_WIDTH - 1
-    )
+    steps = np.stack([order // 9, order % 9, value, np.zeros_like(value)], axis=2).reshape(-1, _SHAH_WIDTH - 1)
     np.save(path, np.concatenate([np.count_nonzero(puzzles.puzzle, axis=1)[:, None], steps], axis=1))
 
 
@@ -233,14 +225,14 @@ def read_puzzles(path: str | Path, box: Box, distinct: bool = False) -> Puzzles:
 
 
 def write_puzzles(path: str | Path, puzzles: Puzzles) -> None:
-    """Write a file that `read_puzzles` reads back; .npy lists the cells that are not given in reading order."""
+    """Write a file that `read_puzzles` reads back; .npy lists the blank cells in reading order."""
     path = Path(path)
     _check_suffix(path)
     _WRITERS[path.suffix.lower()](path, puzzles)
 
 
 def parse_puzzle(text: str, box: Box) -> Board:
-    """`[cells]`: one board from text; line breaks and other whitespace are ignored. ValueError as for a file."""
+    """`[cells]`: one board from text; line breaks and other whitespace are ignored. ValueError as for files."""
     return parse([text], box, ["the puzzle"])[0]
 
 

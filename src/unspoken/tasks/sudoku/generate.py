@@ -39,7 +39,7 @@ def _needed(stack, branch, units, unit_of, cell, bit, none, scratch):
 
 @jit
 def _dig(stack, branch, units, unit_of, givens, rng, solution, puzzle):
-    """Remove cells in random order while the solution stays unique and more than `givens` are left; returns givens."""
+    """Remove cells in random order, down to `givens`, while the solution stays unique; returns the givens left."""
     cells = unit_of.shape[0]
     order, none, scratch = np.arange(cells), np.zeros(0, np.uint64), np.zeros(cells, np.uint8)
     load(stack[0], units, unit_of, solution)
@@ -85,7 +85,7 @@ def _seeds(seed, start, out):
 
 
 def generate(box: Box, count: int, seed: int = 0, givens: int = 0, start: int = 0) -> tuple[Board, Board]:
-    """Puzzles number `start` to `start + count - 1` of the endless sequence of `seed`, each with its only solution.
+    """Puzzles `start` to `start + count - 1` of the endless sequence of `seed`, each with its only solution.
 
     Returns puzzles and solutions, `[count, cells]` each, 0 = blank. A puzzle has exactly `givens` givens, or,
     for `givens=0`, is minimal: without any one of its givens it has several solutions. Puzzle i depends on
@@ -94,9 +94,7 @@ def generate(box: Box, count: int, seed: int = 0, givens: int = 0, start: int = 
     """
     cells = check_box(box) ** 2
     if not 0 <= givens <= cells:
-        raise ValueError(
-            f"givens={givens} given, 0 (minimal) to {cells} expected for a board of {cells} cells"
-        )
+        raise ValueError(f"givens={givens} given, 0 (minimal) to {cells} expected for a board of {cells} cells")
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed={seed} given, 0 <= seed < 2**63 expected")
     seeds = np.zeros(count, np.uint64)

@@ -44,7 +44,7 @@ class Puzzles:
         )
 
     def distinct(self) -> Puzzles:
-        """The first of each set of puzzles that are equal up to symmetry; the others are counted in `dropped`."""
+        """The first of each set of puzzles that are equal up to symmetry; `dropped` counts the others."""
         _, first = np.unique(invariant(self.puzzle, self.solution, self.box), return_index=True)
         kept = self.take(np.sort(first))
         return replace(kept, dropped=self.dropped + len(self) - len(kept))
@@ -66,8 +66,8 @@ def parse(texts: list[str], box: Box, where: list[str]) -> Board:
     for text, place in zip(texts, where, strict=True):
         if len(text) != side * side:
             raise ValueError(
-                f"{place}: {len(text)} characters given, {side * side} expected for a {side}x{side} board; write its "
-                "rows one after the other, with . or 0 for a blank cell"
+                f"{place}: {len(text)} characters given, {side * side} expected for a {side}x{side} board; "
+                "write its rows one after the other, with . or 0 for a blank cell"
             )
     joined = "".join(texts).encode("latin-1", "replace")
     boards = _table(side)[np.frombuffer(joined, np.uint8)].reshape(len(texts), side * side)
@@ -75,8 +75,8 @@ def parse(texts: list[str], box: Box, where: list[str]) -> Board:
     if len(bad):
         row, cell = bad[0]
         raise ValueError(
-            f"{where[row]}: illegal character {texts[row][cell]!r} at cell {cell + 1} ({cell_name(cell, side)}); the "
-            f"digits of a {side}x{side} board are {DIGITS[:side]}, a blank is . or 0"
+            f"{where[row]}: illegal character {texts[row][cell]!r} at cell {cell + 1} ({cell_name(cell, side)}); "
+            f"the digits of a {side}x{side} board are {DIGITS[:side]}, a blank is . or 0"
         )
     return boards
 
@@ -92,7 +92,7 @@ def cell_name(cell: int, side: int) -> str:
 
 
 def clash(board: Array, box: Box) -> str | None:
-    """What is wrong with the digits of a board `[cells]`: the unit and the two cells that hold the same digit."""
+    """What is wrong with the digits of a board `[cells]`: the unit and the cells that hold the same digit."""
     side = check_box(box)
     for unit, cells in enumerate(geometry(box)[0]):
         digits = np.asarray(board)[cells]

@@ -22,19 +22,19 @@ _DETERMINISTIC = np.zeros(0, np.uint64)
 
 
 def check_box(box: Box) -> int:
-    """The side n of a board with this box; ValueError unless both sides of the box are at least 2 and n <= 35."""
+    """The side n of a board with this box; ValueError unless the box is at least 2 x 2 and n <= 35."""
     rows, cols = box
     if rows < 2 or cols < 2 or rows * cols > MAX_SIDE:
         raise ValueError(
-            f"a box of {rows} x {cols} cells is not supported: each side must be at least 2 and the board at most "
-            f"{MAX_SIDE} wide; write for example box_rows=2, box_cols=3 for 6x6 or 3, 3 for 9x9"
+            f"a box of {rows} x {cols} cells is not supported: each side must be at least 2 and the board "
+            f"at most {MAX_SIDE} wide; write for example box_rows=2, box_cols=3 for 6x6 or 3, 3 for 9x9"
         )
     return rows * cols
 
 
 @lru_cache(maxsize=32)
 def geometry(box: Box) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """`units` `[3n, n]`, the cells of each row, column and box; `unit_of` `[cells, 3]`, the units of each cell."""
+    """`units` `[3n, n]`: the cells of each row, column, box. `unit_of` `[cells, 3]`: the units of each cell."""
     n = check_box(box)
     row, col = np.divmod(np.arange(n * n), n)
     box_id = row // box[0] * box[0] + col // box[1]
@@ -63,17 +63,18 @@ def solve(boards: Array, box: Box, limit: int = 2) -> tuple[NDArray[np.int64], N
     """
     units, unit_of = geometry(box)
     _check_digits(boards, box)
-    boards = _batch(boards, box)
-    counts, guesses = np.zeros(len(boards), np.int64), np.zeros(len(boards), np.int64)
-    solutions = np.zeros_like(boards)
-    _solve_batch(boards, units, unit_of, limit, _DETERMINISTIC, counts, guesses, solutions)
+    puzzles = _batch(boards, box)
+    counts, guesses = np.zeros(len(puzzles), np.int64), np.zeros(len(puzzles), np.int64)
+    solutions = np.zeros_like(puzzles)
+    _solve_batch(puzzles, units, unit_of, limit, _DETERMINISTIC, counts, guesses, solutions)
     return counts, guesses, solutions
 
 
 def _check_digits(boards: Array, box: Box) -> None:
-    boards, side = np.asarray(boards), check_box(box)
-    if boards.size and not (boards.min() >= 0 and boards.max() <= side):
-        raise ValueError(f"digits {boards.min()} to {boards.max()} given, 0 (blank) to {side} expected")
+    side = check_box(box)
+    low, high = np.min(boards, initial=0), np.max(boards, initial=0)
+    if low < 0 or high > side:
+        raise ValueError(f"digits {low} to {high} given, 0 (blank) to {side} expected")
 
 
 def count_solutions(board: Array, box: Box, limit: int = 2) -> int:
@@ -100,7 +101,7 @@ def _judge(prompts, answers, units, right):
 
 
 def is_solution(prompt: Array, answer: Array, box: Box) -> NDArray[np.bool_]:
-    """`[n]`: does `answer` `[n, cells]` obey the rules and keep every given of `prompt` `[n, cells]` (0 = blank)?
+    """`[n]`: does `answer` `[n, cells]` obey the rules and keep the givens of `prompt` `[n, cells]` (0 = blank)?
 
     It judges by the rules, so any of a prompt's solutions is right; digits outside 1..n are wrong, not an
     error.
@@ -113,7 +114,7 @@ def is_solution(prompt: Array, answer: Array, box: Box) -> NDArray[np.bool_]:
     return right
 
 
-def _batch(boards: Array, box: Box, dtype: type = np.uint8) -> NDArray:
+def _batch(boards: Array, box: Box, dtype: type[np.integer] = np.uint8) -> NDArray:
     """Boards as a contiguous `[n, cells]` array; ValueError for any other shape."""
     boards, cells = np.asarray(boards), check_box(box) ** 2
     if boards.ndim != 2 or boards.shape[1] != cells:

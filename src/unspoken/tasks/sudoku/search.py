@@ -16,7 +16,7 @@ jit = njit(cache=True, nogil=True)
 
 
 @jit
-def mix64(z: np.uint64) -> np.uint64:
+def mix64(z):
     """The finaliser of splitmix64: the randomness of the generator and the hash of the invariant."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -86,19 +86,20 @@ class _Bin:
 
     def arrays(self, box: Box) -> Arrays:
         puzzle, solution = (np.concatenate(column) for column in zip(*self.parts, strict=True))
-        return dict(
-            zip(_FIELDS, (puzzle, solution, solve(puzzle, box)[1], np.array(self.duplicates)), strict=True)
-        )
+        return dict(zip(_FIELDS, (puzzle, solution, solve(puzzle, box)[1], np.array(self.duplicates)), strict=True))
 
 
 def assign(hashes: NDArray[np.uint64], sizes: tuple[int, int, int]) -> NDArray[np.int64]:
-    """`[n]`: 0 (train), 1 (validation) or 2 (test): the hashes are cut in three ranges in proportion to `sizes`."""
+    """`[n]`: 0 (train), 1 (validation) or 2 (test): three ranges of the hash, in proportion to `sizes`."""
     edges = np.cumsum(sizes[::-1])[:2] / sum(sizes)
     return 2 - np.searchsorted(edges, hashes.astype(np.float64) / 2.0**64, side="right")
 
 
 def _generated(recipe: Recipe) -> list[Arrays]:
-    """Draw puzzles until every split is full; the ranges are fixed, so no seed's test puzzle is another's to train."""
+    """Draw puzzles until every split is full.
+
+    The ranges are fixed, not in proportion to the sizes, so no test puzzle is a training puzzle of any recipe.
+    """
     bins = [_Bin(size, split != "train") for split, size in zip(SPLITS, recipe.sizes, strict=True)]
     start, total = 0, sum(recipe.sizes)
     with progress_bar() as bar:
@@ -113,9 +114,7 @@ def _generated(recipe: Recipe) -> list[Arrays]:
     return [part.arrays(recipe.box) for part in bins]
 
 
-def _distribute(
-    bins: list[_Bin], puzzle: Board, solution: Board, box: Box, sizes: tuple[int, int, int]
-) -> None:
+def _distribute(bins: list[_Bin], puzzle: Board, solution: Board, box: Box, sizes: tuple[int, int, int]) -> None:
     hashes = invariant(puzzle, solution, box)
     split_of = assign(hashes, sizes)
     for split, part in enumerate(bins):
@@ -133,7 +132,7 @@ def _out_of_reach(bins: list[_Bin]) -> ValueError:
 
 
 def _from_file(recipe: Recipe) -> list[Arrays]:
-    """Every puzzle of the file, split in proportion to the sizes; the same puzzle in disguise stays in one split."""
+    """The puzzles of the file, split in proportion to the sizes; a puzzle and its disguises share a split."""
     puzzles = read_puzzles(recipe.path, recipe.box)
     bins = [_Bin(len(puzzles) + 1, split != "train") for split in SPLITS]
     _distribute(bins, puzzles.puzzle, puzzles.solution, recipe.box, recipe.sizes)
@@ -160,11 +159,8 @@ def _save(path: Path, splits: list[Arrays]) -> None:
     """Write next to `path`, then rename: a reader sees the whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
-    flat = {
-        f"{split}_{key}": value
-        for split, part in zip(SPLITS, splits, strict=True)
-        for key, value in part.items()
-    }
+    named = list(zip(SPLITS, splits, strict=True))
+    flat = {f"{split}_{key}": value for split, part in zip(SPLITS, splits, strict=True) for key, value in part.items()}
     try:
         with os.fdopen(handle, "wb") as file:
             np.savez_compressed(file, allow_pickle=False, **flat)
@@ -182,9 +178,7 @@ def _read(path: Path, box: Box) -> list[Arrays] | None:
     except _BROKEN:
         return None
     shape = check_box(box) ** 2
-    whole = all(
-        part["puzzle"].shape == part["solution"].shape == (len(part["guesses"]), shape) for part in splits
-    )
+    whole = all(part["puzzle"].shape == part["solution"].shape == (len(part["guesses"]), shape) for part in splits)
     return splits if whole else None
 
 
@@ -192,9 +186,7 @@ def _read(path: Path, box: Box) -> list[Arrays] | None:
 def tables(recipe: Recipe) -> dict[Split, Table]:
     """The splits of a recipe, from memory, else from the cache file, else built and saved."""
     if recipe.path and not Path(recipe.path).is_file():
-        raise ValueError(
-            f"{recipe.path}: no such file; a path to a .txt, .csv or .npy file of puzzles expected"
-        )
+        raise ValueError(f"{recipe.path}: no such file; a path to a .txt, .csv or .npy file of puzzles expected")
     path = cache_file(recipe)
     splits = _read(path, recipe.box)
     if splits is None:

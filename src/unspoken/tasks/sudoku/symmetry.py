@@ -30,14 +30,14 @@ def _shuffles(n: int, k: int, generator: torch.Generator) -> Tensor:
 
 
 def _lines(n: int, groups: int, size: int, generator: torch.Generator) -> Tensor:
-    """`[n, groups * size]`: for each line, which line moves there; whole groups move, and lines inside a group."""
+    """`[n, groups * size]`: for each line, which one moves there; whole groups move, and lines in a group."""
     outer = _shuffles(n, groups, generator)[:, :, None] * size
     inner = _shuffles(n * groups, size, generator).view(n, groups, size)
     return (outer + inner).view(n, groups * size)
 
 
 def random_cells(n: int, box: Box, generator: torch.Generator) -> Tensor:
-    """`[n, cells]` int64: n random symmetries of the board; entry c is the cell whose content moves to cell c."""
+    """`[n, cells]` int64: n random symmetries; entry c is the cell whose content moves to cell c."""
     side = check_box(box)
     rows = _lines(n, box[1], box[0], generator)[:, :, None]
     cols = _lines(n, box[0], box[1], generator)[:, None, :]
@@ -106,7 +106,7 @@ def _canonical(puzzles, moves, side, best):
 
 
 def canonical(puzzles: Array, box: Box) -> Board:
-    """`[n, cells]`: the smallest of each puzzle's images under all symmetries, digits named by first appearance.
+    """`[n, cells]`: each puzzle's smallest image under all symmetries, digits named by first appearance.
 
     Two puzzles are equal up to symmetry if and only if their canonical forms are equal. By brute force, so
     only for
@@ -132,24 +132,24 @@ def _count_lines(groups: int, size: int) -> int:
 
 
 @jit
-def _gather(colour, member, salt, out):
-    """Add to `out[member[i]]` a hash of `colour[i]`: a sum, so that the order of the members does not matter."""
+def _add_up(colour, member, salt, out):
+    """Add to `out[member[i]]` a hash of `colour[i]`: a sum, so the order of the members does not matter."""
     for i in range(member.shape[0]):
         out[member[i]] += mix64(colour[i] ^ salt)
 
 
 @jit
 def _refine(cell, unit, digit_of, unit_of, band_of, salts):
-    """One round on the colours of one board: cells to units and digits, units to bands and stacks, and back."""
+    """One round on the colours of one board: cells to units and digits, units to bands, and back."""
     side = band_of.shape[0] // 2
     digit, next_unit = np.zeros(side, np.uint64), np.zeros_like(unit)
-    _gather(cell, digit_of, salts[0], digit)
+    _add_up(cell, digit_of, salts[0], digit)
     for k in range(3):
-        _gather(cell, unit_of[:, k], salts[1], next_unit)
+        _add_up(cell, unit_of[:, k], salts[1], next_unit)
     for i in range(unit.shape[0]):
         unit[i] = mix64(mix64(unit[i]) + next_unit[i])
     group = np.zeros(2 * side, np.uint64)  # bands, then stacks
-    _gather(unit, band_of, salts[2], group)
+    _add_up(unit, band_of, salts[2], group)
     for i in range(band_of.shape[0]):
         unit[i] = mix64(unit[i] + mix64(group[band_of[i]]))
     for i in range(cell.shape[0]):
@@ -171,7 +171,7 @@ def _invariant(puzzles, solutions, unit_of, band_of, start, salts, rounds, out):
         for _ in range(rounds):
             _refine(cell, unit, digit_of, unit_of, band_of, salts)
         total = np.zeros(1, np.uint64)
-        _gather(cell, np.zeros_like(digit_of), salts[0], total)
+        _add_up(cell, np.zeros_like(digit_of), salts[0], total)
         out[i] = total[0]
 
 
