@@ -12,15 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
-from transformers.utils import logging
 
 from unspoken.attention import Attention
 from unspoken.layout import Layout, one_block
+
+if TYPE_CHECKING:  # slow to import: loaded where a trunk is made
+    from transformers import PretrainedConfig, PreTrainedModel
 
 OURS = "unspoken.json"
 Kernel = Literal["sdpa", "flex"]
@@ -70,6 +71,8 @@ class Denoiser(nn.Module):
 
         config: any decoder's config (`LlamaConfig(...)`, `Qwen3Config(...)`, ...), its vocabulary holding the mask.
         """
+        from transformers import AutoModelForCausalLM
+
         return cls(AutoModelForCausalLM.from_config(config), attention, mask_id, kernel)
 
     @classmethod
@@ -89,6 +92,8 @@ class Denoiser(nn.Module):
         trunk_options: passed to `AutoModelForCausalLM.from_pretrained` (dtype, device_map, ...).
         Raises ValueError where the folder is missing, or says nothing and the caller does not either.
         """
+        from transformers import AutoModelForCausalLM
+
         ours = Path(folder) / OURS
         if ours.exists():
             record = json.loads(ours.read_text())
@@ -148,6 +153,8 @@ class Denoiser(nn.Module):
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without transformers' progress bars: they would break into ours."""
+    from transformers.utils import logging
+
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

@@ -13,13 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from transformers import LlamaConfig
 
 from unspoken.attention import SCDM, Attention
 from unspoken.denoiser import Denoiser
@@ -29,13 +27,20 @@ from unspoken.record import Run, new_folder
 from unspoken.tasks import Task, Tasks
 from unspoken.tasks.base import Examples
 
+if TYPE_CHECKING:  # slow to import: loaded where they are first needed
+    from accelerate import Accelerator
+    from transformers import LlamaConfig
+
 
 @dataclass(frozen=True)
 class Trunk:
     """A Llama trunk from scratch, or a checkpoint's.
 
-    layers, width, heads: of the Llama trunk; its MLP is 8/3 of the width, as in Llama.
-    checkpoint: a Hugging Face folder or name to start from instead (its vocabulary must hold the task's).
+    Attributes:
+        layers: Transformer layers.
+        width: Of the residual stream; the MLP is 8/3 of it, as in Llama.
+        heads: Attention heads.
+        checkpoint: A Hugging Face folder or name to start from instead; its vocabulary must hold the task's.
     """
 
     layers: int = 4
@@ -52,6 +57,8 @@ class Trunk:
 
     def config(self, vocab_size: int, length: int) -> LlamaConfig:
         """The Llama config for a task's vocabulary and length. No special tokens: every id is the task's."""
+        from transformers import LlamaConfig
+
         return LlamaConfig(
             vocab_size=vocab_size,
             hidden_size=self.width,
@@ -68,12 +75,29 @@ class Trunk:
 class Train:
     """A training run, whole: the object is its own config.
 
-    objective: `masked`, the mean cross-entropy of what is masked; `nelbo`, weighted to be the likelihood bound.
-    batch: sequences an optimiser step and process, in `accumulate` parts.
-    lr: peak learning rate; it rises over `warmup` steps and falls linearly to 0 at `steps` (or stays: `constant`).
-    ema: decay of the averaged weights that are evaluated and saved; young averages decay faster, (1 + n) / (10 + n).
-    clip: the gradient's norm at most. precision: `auto` is bf16 on a GPU, float32 on a CPU.
-    validate, save, log: every that many steps. keep: checkpoints kept.
+    The defaults are those of the 6x6 prototype in our study: batch 192, AdamW at 2e-3 falling linearly to 0.
+
+    Attributes:
+        task: The data and their judge.
+        attention: Who may look at whom.
+        trunk: The transformer.
+        process: How tokens are masked.
+        objective: `masked` is the mean cross-entropy of what is masked; `nelbo` weighs it into the likelihood bound.
+        steps: Optimiser steps.
+        batch: Sequences an optimiser step and process.
+        accumulate: Parts that a batch is computed in, where it does not fit into memory at once.
+        lr: Peak learning rate.
+        decay: `linear` falls to 0 at the last step; `constant` stays.
+        warmup: Steps over which the rate rises.
+        weight_decay: AdamW's.
+        ema: Decay of the averaged weights, which are what is evaluated and saved; (1 + n) / (10 + n) while smaller.
+        clip: The gradient's norm is at most this.
+        precision: `auto` is bf16 on a GPU and float32 on a CPU.
+        seed: Of the weights, the examples and the noise.
+        validate: Steps between validations.
+        save: Steps between checkpoints.
+        log: Steps between lines of metrics.jsonl.
+        keep: Checkpoints kept.
     """
 
     task: Tasks
@@ -141,6 +165,8 @@ def training(config: Train, folder: str | Path) -> Iterator[Update]:
 
     Raises ValueError before any work where the folder holds another run or the checkpoint's vocabulary is another.
     """
+    from accelerate import Accelerator
+
     run = Run(Path(folder))
     precision = config.precision
     if precision == "auto":
@@ -154,7 +180,7 @@ def training(config: Train, folder: str | Path) -> Iterator[Update]:
     optimizer = torch.optim.AdamW(denoiser.parameters(), betas=(0.9, 0.999), weight_decay=config.weight_decay)
     average.to(accelerator.device).requires_grad_(False).eval()
     model, optimizer = accelerator.prepare(denoiser, optimizer)
-    held_out = config.task.sample("validation", min(256, config.task.validation))
+    held_out = config.task.sample("validation", min(256, config.task.size("validation")))
 
     first = 0
     if run.checkpoints():

@@ -29,6 +29,11 @@ class Examples:
     def __len__(self) -> int:
         return self.x0.shape[0]
 
+    def split(self, n: int) -> list[Examples]:
+        """Batches of at most n."""
+        pairs = zip(self.x0.split(n), self.given.split(n), strict=True)
+        return [Examples(x0, given) for x0, given in pairs]
+
 
 class Task(Protocol):
     """Data and its judge. A task is a frozen dataclass of numbers and strings, hence its own record."""
@@ -48,6 +53,15 @@ class Task(Protocol):
         """The id that stands for "not said yet"."""
         ...
 
+    @property
+    def title(self) -> str:
+        """What it is, in a few words."""
+        ...
+
+    def size(self, split: Split) -> int:
+        """Examples in a split."""
+        ...
+
     def sample(self, split: Split, n: int, generator: torch.Generator | None = None) -> Examples:
         """With a generator: n random examples (augmented when training). Without: the split's first n, as stored."""
         ...
@@ -56,6 +70,18 @@ class Task(Protocol):
         """`[n]` bool: is `answer` `[n, length]` a right completion of `prompt` `[n, length]`?"""
         ...
 
+    def encode(self, text: str) -> Tensor:
+        """One prompt as a person writes it, checked: `[length]` token ids, the mask where it is blank."""
+        ...
+
     def show(self, tokens: Tensor) -> str:
-        """One sequence `[length]` as a person writes it."""
+        """One sequence `[length]` as a person writes it, on one line."""
+        ...
+
+    def symbol(self, token: int) -> str:
+        """One token, for a board."""
+        ...
+
+    def gap(self, position: int) -> str:
+        """What a board puts after the token at `position`: nothing, spaces, new lines."""
         ...

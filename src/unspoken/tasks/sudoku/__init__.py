@@ -9,14 +9,14 @@ batch = task.sample("train", 192, torch.Generator().manual_seed(0))
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from unspoken.tasks.base import Examples, Split
 from unspoken.tasks.sudoku.formats import Puzzles, check_puzzles, parse_puzzle, read_puzzles, write_puzzles
-from unspoken.tasks.sudoku.puzzles import write
+from unspoken.tasks.sudoku.puzzles import DIGITS, write
 from unspoken.tasks.sudoku.rules import Board, Box, check_box, count_solutions, is_solution, solve
 from unspoken.tasks.sudoku.store import SPLITS, Recipe, Table, tables
 from unspoken.tasks.sudoku.symmetry import Augment, transform
@@ -50,17 +50,17 @@ class Sudoku:
     Digit d is token d - 1, the mask is token n, and a sequence is the board row by row.
 
     box_rows, box_cols: 2, 2 is 4x4; 2, 3 is 6x6; 3, 3 is 9x9.
-    givens: how many cells each puzzle shows; 0 for minimal puzzles, which no given can be taken from.
+    givens: how many cells each puzzle shows; 0 for minimal puzzles, which no given can be taken from. Minimal
+        puzzles take about 30 us each for 6x6, 0.3 ms for 9x9 and 0.3 s for 16x16; about half of the cells is fast.
     train, validation, test: puzzles in each split. A puzzle's split is a function of the puzzle up to
         symmetry, so no test puzzle, in any disguise, is a training puzzle of any seed or size. Duplicates up
         to symmetry are left out of validation and test, and only counted in train.
     seed: of the generator.
     augment: what `sample("train", n, generator)` does to each puzzle: nothing, relabel its digits, or move it
         by any symmetry of the board.
-    path: a .txt, .csv or .npy file of puzzles (see `read_puzzles`) to use instead of generated ones. All of
-    it is
-        used, split at random by the same function in proportion to train : validation : test, which then are
-        shares and not counts; givens and seed have no effect.
+    path: a .txt, .csv or .npy file of puzzles (see `read_puzzles`) to use instead of generated ones. All of it
+        is used, split at random by the same function in proportion to train : validation : test, which then
+        are shares and not counts; givens and seed have no effect.
 
     The puzzles are made at first use and kept in `$UNSPOKEN_CACHE` (by default `~/.cache/unspoken`).
     """
@@ -117,6 +117,17 @@ class Sudoku:
         """The blank cell."""
         return self.side
 
+    @property
+    def title(self) -> str:
+        """What it is, in a few words."""
+        if self.path:
+            return f"{self.side}x{self.side} Sudoku of {self.path}"
+        return f"{self.side}x{self.side} Sudoku, {f'{self.givens} givens' if self.givens else 'minimal puzzles'}"
+
+    def size(self, split: Split) -> int:
+        """Puzzles in a split."""
+        return len(self._table(split).tokens)
+
     def sample(self, split: Split, n: int, generator: torch.Generator | None = None) -> Examples:
         """With a generator: n random examples, of train with replacement and augmented. Without: the first n.
 
@@ -164,23 +175,29 @@ class Sudoku:
         """A board `[length]` on one line, `.` for the mask; `encode` reads it back."""
         return write(self._digits(tokens))
 
+    def symbol(self, token: int) -> str:
+        """A token as `show` writes it."""
+        return "." if token == self.mask_id else DIGITS[token]
+
+    def gap(self, position: int) -> str:
+        """What `grid` puts after a cell: a space, two between boxes, a new line, an empty one between bands."""
+        row, column = divmod(position + 1, self.side)
+        if position + 1 == self.length:
+            return ""
+        if column == 0:
+            return "\n\n" if row % self.box_rows == 0 else "\n"
+        return "  " if column % self.box_cols == 0 else " "
+
     def grid(self, tokens: Tensor) -> str:
         """A board `[length]` as lines, with gaps between boxes; `encode` reads it back."""
-        text, side = self.show(tokens), self.side
-        lines = []
-        for row in range(side):
-            cells = text[row * side : (row + 1) * side]
-            lines.append("  ".join(" ".join(cells[i : i + self.box_cols]) for i in range(0, side, self.box_cols)))
-            if (row + 1) % self.box_rows == 0 and row + 1 < side:
-                lines.append("")
-        return "\n".join(lines)
+        return "".join(symbol + self.gap(i) for i, symbol in enumerate(self.show(tokens)))
 
     def difficulty(self, split: Split) -> Difficulty:
         """The difficulty of each puzzle of the split, in the order of `sample(split, n)`."""
         table = self._table(split)
         return Difficulty(table.given.sum(1), table.guesses.clone())
 
-    def describe(self) -> dict[str, object]:
+    def describe(self) -> dict[str, Any]:
         """What the data are: sizes, vocabulary, givens, difficulty, duplicates and symmetries, by split."""
         return {
             "board": f"{self.side}x{self.side} in boxes of {self.box_rows}x{self.box_cols}",
@@ -191,9 +208,9 @@ class Sudoku:
             "splits": {split: self._describe(split) for split in SPLITS},
         }
 
-    def _describe(self, split: Split) -> dict[str, object]:
+    def _describe(self, split: Split) -> dict[str, Any]:
         givens, guesses = self.difficulty(split)
-        row: dict[str, object] = {"puzzles": len(givens), "duplicates": self._table(split).duplicates}
+        row: dict[str, Any] = {"puzzles": len(givens), "duplicates": self._table(split).duplicates}
         if len(givens):
             row |= {
                 "givens_mean": givens.double().mean().item(),

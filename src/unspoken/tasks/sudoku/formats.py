@@ -62,10 +62,9 @@ def _why_unsolved(puzzle: Board, box: Box, count: int) -> str:
 def _why_wrong(puzzle: Board, answer: Board, box: Box) -> str:
     side = check_box(box)
     for cell in np.flatnonzero((puzzle > 0) & (puzzle != answer))[:1]:
-        return (
-            f"the answer does not extend the question: {cell_name(cell, side)} is "
-            f"{write(puzzle[cell : cell + 1])} in the question and {write(answer[cell : cell + 1])} in the answer"
-        )
+        asked, said = write(puzzle[[cell]]), write(answer[[cell]])
+        name = cell_name(cell, side)
+        return f"the answer does not extend the question: {name} is {asked} there and {said} in the answer"
     for cell in np.flatnonzero(answer == 0)[:1]:
         return f"the answer breaks the rules: {cell_name(cell, side)} is blank, a full board is expected"
     return f"the answer breaks the rules: {clash(answer, box)}"
@@ -232,7 +231,7 @@ def write_puzzles(path: str | Path, puzzles: Puzzles) -> None:
 
 
 def parse_puzzle(text: str, box: Box) -> Board:
-    """`[cells]`: one board from text; line breaks and other whitespace are ignored. ValueError as for files."""
+    """`[cells]`: one board from text; whitespace is ignored. ValueError for another length or character."""
     return parse([text], box, ["the puzzle"])[0]
 
 

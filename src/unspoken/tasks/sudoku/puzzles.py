@@ -75,8 +75,8 @@ def parse(texts: list[str], box: Box, where: list[str]) -> Board:
     if len(bad):
         row, cell = bad[0]
         raise ValueError(
-            f"{where[row]}: illegal character {texts[row][cell]!r} at cell {cell + 1} ({cell_name(cell, side)}); "
-            f"the digits of a {side}x{side} board are {DIGITS[:side]}, a blank is . or 0"
+            f"{where[row]}: illegal character {texts[row][cell]!r} at {cell_name(cell, side)}; the "
+            f"digits of a {side}x{side} board are {DIGITS[:side]}, a blank is . or 0"
         )
     return boards
 

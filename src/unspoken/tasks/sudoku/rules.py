@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from unspoken.tasks.sudoku.search import jit, load, search, workspace
+from unspoken.tasks.sudoku.search import jit, solve_batch
 
 Box = tuple[int, int]
 Array = NDArray[np.integer]
@@ -34,21 +34,13 @@ def check_box(box: Box) -> int:
 
 @lru_cache(maxsize=32)
 def geometry(box: Box) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """`units` `[3n, n]`: the cells of each row, column, box. `unit_of` `[cells, 3]`: the units of each cell."""
+    """`units` `[3n, n]`: the cells of each row, column, box. `unit_of` `[cells, 3]`: the units of a cell."""
     n = check_box(box)
     row, col = np.divmod(np.arange(n * n), n)
     box_id = row // box[0] * box[0] + col // box[1]
     unit_of = np.stack([row, n + col, 2 * n + box_id], axis=1).astype(np.int64)
     units = np.stack([np.flatnonzero((unit_of == unit).any(1)) for unit in range(3 * n)]).astype(np.int64)
     return units, unit_of
-
-
-@jit
-def _solve_batch(boards, units, unit_of, limit, rng, counts, guesses, solutions):
-    stack, branch = workspace(units, unit_of)
-    for i in range(boards.shape[0]):
-        if load(stack[0], units, unit_of, boards[i]):
-            counts[i], guesses[i] = search(stack, branch, units, unit_of, limit, 0, rng, solutions[i])
 
 
 def solve(boards: Array, box: Box, limit: int = 2) -> tuple[NDArray[np.int64], NDArray[np.int64], Board]:
@@ -66,7 +58,7 @@ def solve(boards: Array, box: Box, limit: int = 2) -> tuple[NDArray[np.int64], N
     puzzles = _batch(boards, box)
     counts, guesses = np.zeros(len(puzzles), np.int64), np.zeros(len(puzzles), np.int64)
     solutions = np.zeros_like(puzzles)
-    _solve_batch(puzzles, units, unit_of, limit, _DETERMINISTIC, counts, guesses, solutions)
+    solve_batch(puzzles, units, unit_of, limit, _DETERMINISTIC, counts, guesses, solutions)
     return counts, guesses, solutions
 
 
@@ -101,9 +93,9 @@ def _judge(prompts, answers, units, right):
 
 
 def is_solution(prompt: Array, answer: Array, box: Box) -> NDArray[np.bool_]:
-    """`[n]`: does `answer` `[n, cells]` obey the rules and keep the givens of `prompt` `[n, cells]` (0 = blank)?
+    """`[n]`: does `answer` `[n, cells]` obey the rules and keep the givens of `prompt` `[n, cells]`?
 
-    It judges by the rules, so any of a prompt's solutions is right; digits outside 1..n are wrong, not an
+    0 is a blank. It judges by the rules, so any of a prompt's solutions is right; digits outside 1..n are wrong, not an
     error.
     """
     prompt, answer = _batch(prompt, box, np.int64), _batch(answer, box, np.int64)

@@ -1,4 +1,6 @@
-"""The inner loops of the solver, compiled by numba at first call.
+"""The inner loops of the solver and the generator, compiled by numba at first call.
+
+They share one file because numba's cache on disk notices a change of the file of a function, not of what it calls.
 
 A digit d is the bit `1 << (d - 1)`, so the candidates of a cell are one AND of three masks. `units` `[3n, n]`
 are the cells of each row, column and box, `unit_of` `[cells, 3]` the units of each cell (see
@@ -208,3 +210,85 @@ def search(stack, branch, units, unit_of, limit, budget, rng, board):
         guesses += 1
         depth += 1
         cell = propagate(stack[depth], units, unit_of)
+
+
+@jit
+def solve_batch(boards, units, unit_of, limit, rng, counts, guesses, solutions):
+    """Search each board; one whose givens clash keeps the count it came with."""
+    stack, branch = workspace(units, unit_of)
+    for i in range(boards.shape[0]):
+        if load(stack[0], units, unit_of, boards[i]):
+            counts[i], guesses[i] = search(stack, branch, units, unit_of, limit, 0, rng, solutions[i])
+
+
+@jit
+def _fill(stack, branch, units, unit_of, rng, solution):
+    """A random full grid by backtracking over random candidates, started afresh whenever it gets stuck."""
+    found = 0
+    while found == 0:
+        clear(stack[0], units)
+        found, _ = search(stack, branch, units, unit_of, 1, 20 * unit_of.shape[0], rng, solution)
+
+
+@jit
+def _needed(stack, branch, units, unit_of, cell, bit, none, scratch):
+    """Is there a solution of `stack[0]`, its `cell` now blank, with another digit than `bit` in the cell?"""
+    before = stack[0].copy()
+    others = candidates(before, unit_of, cell) ^ bit
+    found = 0
+    while others and found == 0:
+        other = others & -others
+        others ^= other
+        stack[0] = before
+        place(stack[0], unit_of, cell, other)
+        found, _ = search(stack, branch, units, unit_of, 1, 0, none, scratch)
+    stack[0] = before
+    return found > 0
+
+
+@jit
+def _dig(stack, branch, units, unit_of, givens, rng, solution, puzzle):
+    """Blank cells in random order, down to `givens`, while the solution stays unique; return the givens left."""
+    cells = unit_of.shape[0]
+    order, none, scratch = np.arange(cells), np.zeros(0, np.uint64), np.zeros(cells, np.uint8)
+    load(stack[0], units, unit_of, solution)
+    puzzle[:] = solution
+    left = cells
+    for i in range(cells):
+        if left == givens:
+            break
+        j = i + draw(rng, cells - i)
+        order[i], order[j] = order[j], order[i]
+        cell = order[i]
+        bit = stack[0][cell]
+        place(stack[0], unit_of, cell, bit)
+        if _needed(stack, branch, units, unit_of, cell, bit, none, scratch):
+            place(stack[0], unit_of, cell, bit)
+        else:
+            puzzle[cell] = 0
+            left -= 1
+    return left
+
+
+@jit
+def generate_batch(seeds, units, unit_of, givens, attempts, puzzles, solutions):
+    """Fill `puzzles` and `solutions`; returns the index of a puzzle that missed `givens`, or -1."""
+    stack, branch = workspace(units, unit_of)
+    rng = np.zeros(1, np.uint64)
+    for i in range(seeds.shape[0]):
+        rng[0] = seeds[i]
+        for attempt in range(attempts):
+            _fill(stack, branch, units, unit_of, rng, solutions[i])
+            left = _dig(stack, branch, units, unit_of, givens, rng, solutions[i], puzzles[i])
+            if givens == 0 or left == givens:
+                break
+            if attempt == attempts - 1:
+                return i
+    return -1
+
+
+@jit
+def puzzle_seeds(seed, start, out):
+    """The generator state of puzzle `start` and those that follow."""
+    for i in range(out.shape[0]):
+        out[i] = mix64(mix64(seed) ^ (start + np.uint64(i)))

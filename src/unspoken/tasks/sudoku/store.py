@@ -27,8 +27,8 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Arrays = dict[str, NDArray]
 
 _FIELDS = ("puzzle", "solution", "guesses", "duplicates")
-_CHUNK = 512  # puzzles drawn between two steps of the progress bar
-_PATIENCE = 200  # chunks without a puzzle for a split that is not full, before it is declared out of reach
+_CHUNK, _WIDE_CHUNK = 512, 8  # puzzles drawn between two steps of the bar, up to 9x9 and beyond
+_PATIENCE = 100_000  # puzzles drawn without one for a split that is not full, before it is out of reach
 _BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
@@ -70,7 +70,7 @@ class _Bin:
     duplicates: int = 0
     idle: int = 0
 
-    def add(self, puzzle: Board, solution: Board, hashes: NDArray[np.uint64]) -> None:
+    def add(self, puzzle: Board, solution: Board, hashes: NDArray[np.uint64], drawn: int) -> None:
         keep: list[int] = []
         for i, code in enumerate(hashes.tolist()):
             if self.have + len(keep) == self.wanted:
@@ -82,11 +82,12 @@ class _Bin:
                 keep.append(i)
         self.parts.append((puzzle[keep], solution[keep]))
         self.have += len(keep)
-        self.idle = 0 if keep or self.have == self.wanted else self.idle + 1
+        self.idle = 0 if keep or self.have == self.wanted else self.idle + drawn
 
     def arrays(self, box: Box) -> Arrays:
         puzzle, solution = (np.concatenate(column) for column in zip(*self.parts, strict=True))
-        return dict(zip(_FIELDS, (puzzle, solution, solve(puzzle, box)[1], np.array(self.duplicates)), strict=True))
+        guesses, duplicates = solve(puzzle, box)[1], np.array(self.duplicates)
+        return dict(zip(_FIELDS, (puzzle, solution, guesses, duplicates), strict=True))
 
 
 def assign(hashes: NDArray[np.uint64], sizes: tuple[int, int, int]) -> NDArray[np.int64]:
@@ -98,18 +99,20 @@ def assign(hashes: NDArray[np.uint64], sizes: tuple[int, int, int]) -> NDArray[n
 def _generated(recipe: Recipe) -> list[Arrays]:
     """Draw puzzles until every split is full.
 
-    The ranges are fixed, not in proportion to the sizes, so no test puzzle is a training puzzle of any recipe.
+    The ranges are fixed, not in proportion to the sizes, so that what is a test puzzle for one
+    recipe is not a training puzzle for another.
     """
     bins = [_Bin(size, split != "train") for split, size in zip(SPLITS, recipe.sizes, strict=True)]
     start, total = 0, sum(recipe.sizes)
+    chunk = _CHUNK if check_box(recipe.box) <= 9 else _WIDE_CHUNK
     with progress_bar() as bar:
         job = bar.add_task("drawing puzzles", total=total)
         while start == 0 or sum(part.have for part in bins) < total:
-            puzzle, solution = generate(recipe.box, _CHUNK, recipe.seed, recipe.givens, start)
+            puzzle, solution = generate(recipe.box, chunk, recipe.seed, recipe.givens, start)
             _distribute(bins, puzzle, solution, recipe.box, (14, 1, 1))
             if max(part.idle for part in bins) > _PATIENCE:
                 raise _out_of_reach(bins)
-            start += _CHUNK
+            start += chunk
             bar.update(job, completed=sum(part.have for part in bins))
     return [part.arrays(recipe.box) for part in bins]
 
@@ -119,7 +122,7 @@ def _distribute(bins: list[_Bin], puzzle: Board, solution: Board, box: Box, size
     split_of = assign(hashes, sizes)
     for split, part in enumerate(bins):
         mine = split_of == split
-        part.add(puzzle[mine], solution[mine], hashes[mine])
+        part.add(puzzle[mine], solution[mine], hashes[mine], len(puzzle))
 
 
 def _out_of_reach(bins: list[_Bin]) -> ValueError:
@@ -127,7 +130,7 @@ def _out_of_reach(bins: list[_Bin]) -> ValueError:
     found = ", ".join(f"{name}={part.have}" for name, part in zip(SPLITS, bins, strict=True))
     return ValueError(
         f"{asked} given, but only {found} puzzles were found: validation and test hold puzzles that differ by more "
-        "than a symmetry, and small boards have few; write these sizes, or more givens for more puzzles"
+        "than a symmetry, and small boards have few; write at most these sizes, or set more givens"
     )
 
 
@@ -157,10 +160,15 @@ def cache_file(recipe: Recipe) -> Path:
 
 def _save(path: Path, splits: list[Arrays]) -> None:
     """Write next to `path`, then rename: a reader sees the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
+    except OSError as error:
+        raise ValueError(
+            f"{path.parent}: the puzzles cannot be kept there ({error}); set UNSPOKEN_CACHE to a writable directory"
+        ) from error
     named = list(zip(SPLITS, splits, strict=True))
-    flat = {f"{split}_{key}": value for split, part in zip(SPLITS, splits, strict=True) for key, value in part.items()}
+    flat = {f"{split}_{key}": value for split, part in named for key, value in part.items()}
     try:
         with os.fdopen(handle, "wb") as file:
             np.savez_compressed(file, allow_pickle=False, **flat)
@@ -171,15 +179,15 @@ def _save(path: Path, splits: list[Arrays]) -> None:
 
 
 def _read(path: Path, box: Box) -> list[Arrays] | None:
-    """The splits of a cache file, or None when there is none or it is not whole (the zip carries checksums)."""
+    """The splits of a cache file, or None when there is none or its checksums or shapes are not right."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             splits = [{key: file[f"{split}_{key}"] for key in _FIELDS} for split in SPLITS]
     except _BROKEN:
         return None
-    shape = check_box(box) ** 2
-    whole = all(part["puzzle"].shape == part["solution"].shape == (len(part["guesses"]), shape) for part in splits)
-    return splits if whole else None
+    cells = check_box(box) ** 2
+    shapes = [(part["puzzle"].shape, part["solution"].shape, (len(part["guesses"]), cells)) for part in splits]
+    return splits if all(puzzle == solution == right for puzzle, solution, right in shapes) else None
 
 
 @lru_cache(maxsize=8)

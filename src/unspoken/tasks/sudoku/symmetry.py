@@ -188,8 +188,8 @@ def invariant(puzzles: Array, solutions: Array, box: Box) -> NDArray[np.uint64]:
     never shares a puzzle, in any disguise, with another split; this holds for every board size, while a
     canonical form of a 9x9 puzzle would have to try 3,359,232 moves. The converse does not hold: puzzles that
     refinement cannot tell apart, or a collision of hashes, are taken for equal. That costs a puzzle, never a
-    leak. The split is by puzzle and
-    not by solution, because there are too few grids to split: 6x6 has 49 up to symmetry, 4x4 has 2.
+    leak. The split is by puzzle and not by solution, because there are too few grids to split: 6x6 has 49 up
+    to symmetry, 4x4 has 2.
     """
     side, (_, unit_of) = check_box(box), geometry(box)
     line = np.arange(side)

@@ -1,0 +1,1 @@
+"""Pictures: the terminal (rich), figures (matplotlib), self-contained HTML."""

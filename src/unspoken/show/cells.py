@@ -1,0 +1,40 @@
+"""What became of each token in a step: the one reading that the terminal and the HTML page share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from unspoken.decode import Step
+from unspoken.tasks import Task
+
+Kind = Literal["given", "said", "now", "latent", "candidate", "out"]
+UNKNOWN = "·"
+
+
+def cells(step: Step, prompt: Tensor, task: Task, row: int = 0) -> list[tuple[str, Kind]]:
+    """(symbol, kind) of every token of one row after a step.
+
+    A latent or candidate shows its best guess where the head ran on it: decode with `peek=True` for the latents'.
+    prompt: `[batch, seq]`, what decoding began with.
+    """
+    shown = []
+    for i in range(prompt.shape[1]):
+        kind = _kind(step, prompt, task.mask_id, row, i)
+        tokens = step.guess if kind in ("latent", "candidate") else step.tokens
+        token = int(tokens[row, i])
+        shown.append((UNKNOWN if token == task.mask_id else task.symbol(token), kind))
+    return shown
+
+
+def _kind(step: Step, prompt: Tensor, mask_id: int, row: int, i: int) -> Kind:
+    if prompt[row, i] != mask_id:
+        return "given"
+    if step.committed[row, i]:
+        return "now"
+    if step.tokens[row, i] != mask_id:
+        return "said"
+    if step.candidates[row, i]:
+        return "candidate"
+    return "latent" if step.latents[row, i] else "out"

@@ -1,0 +1,72 @@
+"""Figures (matplotlib): the trade-off curve of a study, the losses of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from unspoken.record import Run
+
+COLOURS = {"mdm": "#1b6ca8", "scdm": "#d1603d", "sidm": "#6b6b6b"}
+
+
+def trade_off(rows: list[dict[str, Any]], path: Path) -> Path:
+    """Accuracy, NLL and cost against the number of latents: SCDM's dial between SIDM's level and MDM's."""
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    axes = figure.subplots(1, 3)
+    for axis, key, label in (
+        (axes[0], "accuracy", "puzzles solved"),
+        (axes[1], "nll", "NLL, nats a token"),
+    ):
+        _dial(axis, rows, key)
+        axis.set(xlabel="latent tokens", ylabel=label)
+    _cost(axes[2], rows)
+    axes[0].legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def _dial(axis: Axes, rows: list[dict[str, Any]], key: str) -> None:
+    dial = [r for r in rows if r["model"] == "scdm"]
+    at = range(len(dial))  # evenly spaced: counts double from step to step
+    low = [r[key] - r[f"{key}_interval"][0] for r in dial]
+    high = [r[f"{key}_interval"][1] - r[key] for r in dial]
+    values = [r[key] for r in dial]
+    axis.errorbar(at, values, yerr=[low, high], color=COLOURS["scdm"], marker="o", ms=4, capsize=3, label="SCDM")
+    axis.set_xticks(at, [str(r["latents"]) for r in dial])
+    ends = {"sidm": [r for r in rows if r["model"] == "sidm"], "mdm": [r for r in rows if r["model"] == "mdm"][-1:]}
+    for name, found in ends.items():
+        for row in found:
+            axis.axhline(row[key], color=COLOURS[name], lw=1.5, ls="--", label=name.upper())
+            axis.axhspan(*row[f"{key}_interval"], color=COLOURS[name], alpha=0.12, lw=0)
+
+
+def _cost(axis: Axes, rows: list[dict[str, Any]]) -> None:
+    for name, colour in COLOURS.items():
+        points = [r for r in rows if r["model"] == name]
+        flops = [r["flops_per_puzzle"] / 1e6 for r in points]
+        axis.plot(flops, [r["accuracy"] for r in points], "o-" if name == "scdm" else "o", color=colour, ms=4)
+        for row, x in zip(points, flops, strict=True):
+            axis.annotate(
+                str(row["latents"]), (x, row["accuracy"]), fontsize=7, xytext=(3, 3), textcoords="offset points"
+            )
+    axis.set(xlabel="MFLOPs a puzzle", ylabel="puzzles solved")
+
+
+def losses(run: Run, path: Path) -> Path:
+    """Training and validation loss against the step."""
+    metrics = run.metrics()
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axis = figure.subplots()
+    axis.plot([m["step"] for m in metrics], [m["loss"] for m in metrics], color="#9a9a9a", lw=1, label="training")
+    held = [m for m in metrics if "validation" in m]
+    axis.plot(
+        [m["step"] for m in held], [m["validation"] for m in held], "o-", color="#1b6ca8", ms=3, label="validation"
+    )
+    axis.set(xlabel="step", ylabel="nats a masked token", yscale="log")
+    axis.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+    return path

@@ -1,0 +1,142 @@
+"""The terminal: a decoding watched step by step, a study's table and verdicts, progress with the time left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from rich.columns import Columns
+from rich.console import Console, Group
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+from torch import Tensor
+
+from unspoken.decode import Step
+from unspoken.show.cells import Kind, cells
+from unspoken.study.report import Result, Stage
+from unspoken.tasks import Task
+from unspoken.train import Train, Update
+
+STYLES: dict[Kind, str] = {
+    "given": "bold",
+    "said": "green",
+    "now": "bold black on green",
+    "latent": "yellow",
+    "candidate": "cyan",
+    "out": "dim",
+}
+MEANING: dict[Kind, str] = {
+    "given": "given",
+    "said": "said before",
+    "now": "said now",
+    "candidate": "candidate not taken, its best guess",
+    "latent": "latent, its best guess",
+    "out": "left out of the pass",
+}
+
+
+def board(step: Step, prompt: Tensor, task: Task, row: int = 0) -> Text:
+    """One row of the batch after a step as coloured text, in the task's own arrangement."""
+    text = Text()
+    for i, (symbol, kind) in enumerate(cells(step, prompt, task, row)):
+        text.append(symbol, STYLES[kind])
+        text.append(task.gap(i))
+    return text
+
+
+def legend() -> Text:
+    """What the colours of `board` mean."""
+    text = Text()
+    for kind, meaning in MEANING.items():
+        text.append("■ ", STYLES[kind].replace("bold black on ", ""))
+        text.append(f"{meaning}   ")
+    return text
+
+
+def watch(console: Console, steps: Iterable[Step], prompt: Tensor, task: Task) -> Step | None:
+    """Prints one puzzle's boards side by side, a board a step, and returns the last step."""
+    boards, step = [], None
+    for step in steps:
+        latents, candidates = int(step.latents.sum()), int(step.candidates.sum())
+        title = Text(f"{step.index + 1}: {latents} latents\n{candidates} candidates", style="dim")
+        boards.append(Group(title, board(step, prompt, task), Text()))
+    console.print(legend())
+    console.print()
+    console.print(Columns(boards, padding=(0, 3), equal=True))
+    return step
+
+
+def progress(console: Console) -> Progress:
+    """A bar with the time spent and an estimate of the time left; one line a bar."""
+    return Progress(
+        TextColumn("{task.description:<46}"),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        # Redirected to a file, rich shows a bar once, at its end; `watch_study` prints lines of its own there.
+        disable=not console.is_terminal,
+    )
+
+
+def watch_training(console: Console, config: Train, updates: Iterator[Update]) -> None:
+    """Runs a training with a progress bar: speed, loss, validation loss."""
+    with progress(console) as bar:
+        task, validation = bar.add_task("training", total=config.steps), ""
+        for update in updates:
+            if update.validation is not None:
+                validation = f", validation {update.validation:.4f}"
+                console.print(f"step {update.step}: loss {update.loss:.4f}{validation} nats a token", style="dim")
+            if update.loss is not None and update.seconds is not None:
+                text = f"loss {update.loss:.4f}{validation}, {1 / update.seconds:.1f} steps/s"
+                bar.update(task, description=text)
+            bar.update(task, completed=update.step)
+
+
+def watch_study(console: Console, stages: Iterator[Stage | Result]) -> Result:
+    """Runs a study with one bar over all its estimated work, and returns its result."""
+    printed = ""
+    with progress(console) as bar:
+        task = bar.add_task("preparing", total=None)
+        for event in stages:
+            if isinstance(event, Result):
+                return event
+            bar.update(task, description=event.text, completed=event.done, total=event.total)
+            what = event.text.split(":")[0]
+            if what != printed:
+                printed = what
+                console.print(f"[{event.done / max(event.total, 1):4.0%}] {what}", style="dim")
+    raise AssertionError("a study ends in a Result")
+
+
+def show_result(console: Console, result: Result) -> None:
+    """The table, the verdicts, the notes."""
+    table = Table(title=f"study {result.study}", caption="accuracy and NLL with 95% intervals", title_justify="left")
+    for name in ("model", "latents", "solved", "NLL, nats a token", "passes", "entries a pass", "MFLOPs", "ms"):
+        table.add_column(name, justify="left" if name == "model" else "right")
+    for row in result.rows:
+        table.add_row(*table_cells(row), end_section=row["latents"] == "all" or row["model"] == "sidm")
+    console.print(table)
+    for claim in result.claims:
+        style = "bold green" if claim.holds else "bold red"
+        console.print(Text(f"{claim.name}: {'holds' if claim.holds else 'does not hold'}", style=style))
+        console.print(Text(claim.evidence), style="dim")
+    for note in result.notes:
+        console.print(Text(f"note: {note}"), style="dim")
+
+
+def table_cells(row: dict) -> list[str]:
+    """A row of `study latents` as text: model, latents, solved, NLL, passes, entries, MFLOPs and ms a puzzle."""
+    (a, b), (c, d) = row["accuracy_interval"], row["nll_interval"]
+    return [
+        row["model"].upper(),
+        str(row["latents"]),
+        f"{row['accuracy']:.3f} [{a:.3f}, {b:.3f}]" + (" saturated" if row["saturated"] else ""),
+        f"{row['nll']:.4f} [{c:.4f}, {d:.4f}]",
+        f"{row['passes']:.1f}",
+        f"{row['entries_per_pass']:.1f}",
+        f"{row['flops_per_puzzle'] / 1e6:.0f}",
+        f"{row['seconds_per_puzzle'] * 1e3:.1f}",
+    ]

@@ -1,0 +1,93 @@
+"""What every study ends in: rows, claims that can come out false, and the files that hold them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unspoken.record import environment, to_record, write_json
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Progress of a study: what it is doing, and how much of its estimated work is done."""
+
+    text: str
+    done: float
+    total: float
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of the literature, whether it holds here, and the numbers that say so."""
+
+    name: str
+    holds: bool
+    evidence: str
+
+    def __str__(self) -> str:
+        return f"{'HOLDS' if self.holds else 'DOES NOT HOLD'}  {self.name}: {self.evidence}"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One of the comparisons that a claim is made of."""
+
+    holds: bool
+    text: str
+
+
+def claim(name: str, checks: list[Check]) -> Claim:
+    """Holds where every check does; the evidence lists them, the failing ones marked."""
+    evidence = "; ".join(c.text if c.holds else f"NOT SHOWN: {c.text}" for c in checks)
+    return Claim(name, all(c.holds for c in checks), evidence)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished study. `rows` are flat dictionaries of JSON values; `columns` says which of them the table shows."""
+
+    study: str
+    config: Any
+    rows: list[dict[str, Any]]
+    claims: list[Claim]
+    notes: list[str] = field(default_factory=list)
+
+    def save(self, folder: Path) -> Path:
+        """Writes `study.json` (rows, claims, notes, config, environment) and returns its path."""
+        path = folder / "study.json"
+        write_json(
+            path,
+            {
+                "study": self.study,
+                "environment": environment(),
+                "config": to_record(self.config),
+                "rows": self.rows,
+                "claims": [asdict(c) for c in self.claims],
+                "notes": self.notes,
+            },
+        )
+        return path
+
+
+def read_result(path: Path) -> Result:
+    """A `study.json` as `Result.save` wrote it. Raises ValueError where it is none."""
+    if not path.exists():
+        raise ValueError(f"there is no {path}; run a study first: unspoken study latents quick")
+    try:
+        record = json.loads(path.read_text())
+        claims = [Claim(**c) for c in record["claims"]]
+        return Result(record["study"], record["config"], record["rows"], claims, record["notes"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no study.json of ours: {error!r}") from error
+
+
+def finish(stages: Iterator[Stage | Result]) -> Result:
+    """Runs a study to its end, without showing anything."""
+    for event in stages:
+        if isinstance(event, Result):
+            return event
+    raise AssertionError("a study ends in a Result")
