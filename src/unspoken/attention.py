@@ -21,13 +21,16 @@ from torch import Tensor
 
 
 class Entry(NamedTuple):
-    """What the rule may know of an entry. Tensors of any broadcastable shape (see `Layout`)."""
+    """What the rule may know of an entry: a layout's fields and the entry's slot in the list, to tell it from others.
+
+    Tensors of any broadcastable shapes.
+    """
 
     order: Tensor
     horizon: Tensor
     block: Tensor
     document: Tensor
-    index: Tensor
+    slot: Tensor
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Attention:
 
         Both masks, dense and FlexAttention's, are this predicate. It holds no data-dependent branch.
         """
-        q_said, k_said, itself = q.block < 0, k.block < 0, q.index == k.index
+        q_said, k_said, itself = q.block < 0, k.block < 0, q.slot == k.slot
         reach = k.order < q.horizon
         if self.context == "bidirectional":
             reach = reach | q_said

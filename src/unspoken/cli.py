@@ -15,17 +15,16 @@ from torch import Tensor
 
 from unspoken.attention import ATTENTIONS, Attention
 from unspoken.decode import decode
-from unspoken.metrics import Solved, solve, wilson
+from unspoken.metrics import solve, wilson
 from unspoken.presets import LATENTS, PRESETS
 from unspoken.record import Run
 from unspoken.show import figure, html, terminal
 from unspoken.study import latents
 from unspoken.study.report import read_result
-from unspoken.tasks.base import Examples
 from unspoken.train import Train, check_vocabulary, load, seeded, training
 
 OrderName = Literal["uniform", "left_to_right", "confidence", "margin", "entropy"]
-README_PUZZLE = "..35.....6.1....5..21.....6...2..4.."  # of the 6x6 test split
+README_PUZZLE = "54..2..........56..3.1....3....1...."  # of the 6x6 test split
 Flat = tyro.conf.arg(name="")
 
 
@@ -81,33 +80,35 @@ class SolveRun:
             raise ValueError("give --puzzle or --file, not both")
         task = Run(self.run).config(Train).task
         if self.file is not None:
-            return self._file(console)
+            self._file(console)
+            return
         prompt = task.sample("test", 1).prompt(task.mask_id)[0] if self.puzzle is None else task.encode(self.puzzle)
-        return watch_one(console, self, prompt)
+        watch_one(console, self, prompt)
 
     def _file(self, console: Console) -> None:
         """Solves and judges a whole file, and prints the share solved with its interval."""
-        from unspoken.tasks.sudoku import read_puzzles
-
         assert self.file is not None
-        model, task = load(self.run), Run(self.run).config(Train).task
+        task, model = Run(self.run).config(Train).task, load(self.run)
         check_vocabulary(model, task)
-        puzzles = read_puzzles(self.file, task.box)
-        examples = Examples(*puzzles.tensors())
-        outcome = None
-        with terminal.progress(console) as bar:
-            job = bar.add_task("solving", total=None)
-            options = {"latents": self.latents, "candidates": self.candidates, "commit": self.commit}
-            for outcome in solve(
-                model, task, examples, order=self.order, temperature=self.temperature, seed=self.seed, **options
-            ):
-                bar.advance(job)
-        assert isinstance(outcome, Solved)
-        right, n = int(outcome.right.sum()), len(examples)
+        examples = task.read(self.file)
+        stages = solve(
+            model,
+            task,
+            examples,
+            latents=self.latents,
+            candidates=self.candidates,
+            commit=self.commit,
+            order=self.order,
+            temperature=self.temperature,
+            seed=self.seed,
+        )
+        solved = terminal.watch_solving(console, stages, len(examples))
+        right, n = int(solved.right.sum()), len(examples)
         low, high = wilson(right, n)
-        console.print(f"{right} of {n} solved: {right / n:.3f} [{low:.3f}, {high:.3f}] (95%)")
+        console.print(f"{right} of {n} solved: {right / n:.3f} [{low:.3f}, {high:.3f}], the 95% interval")
         console.print(
-            f"{outcome.passes:.1f} passes, {outcome.flops / 1e6:.0f} MFLOPs, {outcome.seconds * 1e3:.1f} ms a puzzle"
+            f"a puzzle: {solved.passes:.1f} passes of {solved.entries:.1f} entries, {solved.flops / 1e6:.0f} MFLOPs, "
+            f"{solved.seconds * 1e3:.1f} ms"
         )
 
 
@@ -263,7 +264,7 @@ def _parse(words: list[str]) -> Callable[[Console], None]:
 
 def main(words: list[str] | None = None) -> int:
     """Runs a command line and returns its exit code: 0, 2 for bad input, 130 when interrupted."""
-    console, errors = Console(), Console(stderr=True)
+    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
     command = _parse(sys.argv[1:] if words is None else words)
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: errors.print(f"note: {message}", style="yellow", markup=False)
@@ -276,3 +277,7 @@ def main(words: list[str] | None = None) -> int:
             errors.print("stopped; the same command goes on from the last checkpoint", style="yellow")
             return 130
     return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

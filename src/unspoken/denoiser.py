@@ -50,7 +50,7 @@ class Denoiser(nn.Module):
 
     def __init__(self, trunk: PreTrainedModel, attention: Attention, mask_id: int, kernel: Kernel = "sdpa"):
         super().__init__()
-        vocab = trunk.get_input_embeddings().weight.shape[0]
+        vocab = _vocabulary(trunk)
         if not 0 <= mask_id < vocab:
             raise ValueError(
                 f"mask_id={mask_id} is outside the trunk's vocabulary of {vocab}; give one of its ids "
@@ -107,7 +107,7 @@ class Denoiser(nn.Module):
         except OSError as error:
             raise ValueError(f"no model in {folder}: {error}") from error
         if mask_id is None:
-            mask_id = trunk.get_input_embeddings().weight.shape[0]
+            mask_id = _vocabulary(trunk)
             trunk.resize_token_embeddings(mask_id + 1)
         return cls(trunk, attention, mask_id, kernel)
 
@@ -123,7 +123,7 @@ class Denoiser(nn.Module):
         hidden = self.states(layout)
         if at is not None:
             hidden = hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[-1]))
-        logits = self.trunk.get_output_embeddings()(hidden)
+        logits = _head(self.trunk)(hidden)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return logits.index_fill(-1, torch.tensor([self.mask_id], device=logits.device), -torch.inf)
 
@@ -142,12 +142,25 @@ class Denoiser(nn.Module):
     @property
     def vocab_size(self) -> int:
         """Token ids, the mask included."""
-        return self.trunk.get_input_embeddings().weight.shape[0]
+        return _vocabulary(self.trunk)
 
     @property
     def device(self) -> torch.device:
         """Where the trunk lives."""
         return self.trunk.device
+
+
+def _vocabulary(trunk: PreTrainedModel) -> int:
+    embedding = trunk.get_input_embeddings()
+    assert isinstance(embedding, nn.Embedding)
+    return embedding.num_embeddings
+
+
+def _head(trunk: PreTrainedModel) -> nn.Module:
+    head = trunk.get_output_embeddings()
+    if head is None:
+        raise ValueError(f"{type(trunk).__name__} has no output embedding; take a causal language model")
+    return head
 
 
 @contextmanager
@@ -191,8 +204,7 @@ def _check_trunk(model: Denoiser) -> None:
     layout = one_block(ids, torch.zeros_like(ids, dtype=torch.bool), torch.zeros_like(ids))
     states = model.states(layout)
     flip = torch.tensor([[2, 1, 0]], device=model.device)
-    tolerance = {"rtol": 1e-2, "atol": 1e-2 * float(states.abs().max())}
-    if not torch.allclose(model.states(layout.select(flip)), states[:, [2, 1, 0]], **tolerance):
+    if not _close(model.states(layout.select(flip)), states[:, [2, 1, 0]]):
         raise ValueError(
             f"{type(trunk).__name__} does not obey explicit masks and positions (it reads the order of the list); "
             "take a decoder with full attention and rotary or learned positions, such as Llama, Qwen or GPT-2"
@@ -203,10 +215,15 @@ def _check_trunk(model: Denoiser) -> None:
         attention_mask=layout.mask(model.attention),
         use_cache=False,
     ).logits
-    head = trunk.get_output_embeddings()(states)
-    if not torch.allclose(head, whole, rtol=1e-2, atol=1e-2 * float(whole.abs().max())):
+    head = _head(trunk)(states)
+    if not _close(head, whole):
         raise ValueError(
             f"{type(trunk).__name__} changes its logits after the output embedding (scaling or soft caps); "
             "take a trunk whose head is one linear map"
         )
     model.train(training)
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    """Equal but for the rounding of half precision."""
+    return torch.allclose(a, b, rtol=1e-2, atol=1e-2 * float(b.abs().max()))

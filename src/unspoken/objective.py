@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +12,10 @@ from unspoken.denoiser import Model
 from unspoken.layout import Layout, draw_ranks, first_where, random_order
 from unspoken.process import Process, stratified_times
 
+Forward = Callable[[Layout, Tensor], Tensor]  # a `Model`, or one that a launcher has wrapped
 
-def token_losses(model: Model, layout: Layout, x0: Tensor) -> Tensor:
+
+def token_losses(model: Forward, layout: Layout, x0: Tensor) -> Tensor:
     """Cross-entropy in nats of every unsaid token of a pass, put back in its place: `[batch, seq]`, 0 elsewhere.
 
     layout: entries in any order or number, at most one unsaid entry a position; x0: `[batch, seq]` clean tokens.

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 def to_record(value: Any) -> Any:
     """A frozen dataclass as JSON values, every dataclass tagged with its name: {"type": "Linear", ...}."""
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         named = {f.name: to_record(getattr(value, f.name)) for f in fields(value)}
         return {"type": type(value).__name__, **named}
     if isinstance(value, (list, tuple)):
@@ -33,16 +33,16 @@ def to_record(value: Any) -> Any:
     return value
 
 
-def from_record(hint: type[T] | Any, record: Any) -> T:
+def from_record(hint: Any, record: Any) -> Any:
     """The value of type `hint` that `to_record` wrote. Fields that a record lacks take their defaults.
 
     hint: a dataclass, a union of them, or the type of a field. Raises ValueError on names it does not know.
     """
     if isinstance(record, dict):
-        choices = {c.__name__: c for c in typing.get_args(hint) or (hint,) if is_dataclass(c)}
+        choices = {c.__name__: c for c in typing.get_args(hint) or (hint,) if isinstance(c, type) and is_dataclass(c)}
         if record.get("type") not in choices:
             raise ValueError(f"the record is a {record.get('type')!r}; expected one of {', '.join(choices)}")
-        made = choices[record["type"]]
+        made: Any = choices[record["type"]]
         hints = typing.get_type_hints(made)
         values = {k: v for k, v in record.items() if k != "type"}
         if unknown := values.keys() - hints.keys():
@@ -53,7 +53,7 @@ def from_record(hint: type[T] | Any, record: Any) -> T:
         return made(**{k: from_record(hints[k], v) for k, v in values.items()})
     if isinstance(record, list) and tuple in (hint, typing.get_origin(hint), *_origins(hint)):
         inner = next((a for a in _flat_args(hint) if a is not Ellipsis), Any)
-        return tuple(from_record(inner, v) for v in record)  # type: ignore[return-value]
+        return tuple(from_record(inner, v) for v in record)
     return record
 
 
@@ -138,7 +138,7 @@ class Run:
                 "give another folder, or remove this one"
             )
 
-    def config(self, hint: type[T] | Any) -> T:
+    def config(self, hint: type[T]) -> T:
         """The recorded config. Raises ValueError where there is none."""
         path = self.folder / "config.json"
         if not path.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 
 from rich.columns import Columns
@@ -12,6 +13,8 @@ from rich.text import Text
 from torch import Tensor
 
 from unspoken.decode import Step
+from unspoken.metrics import Solved
+from unspoken.record import Run, to_record
 from unspoken.show.cells import Kind, cells
 from unspoken.study.report import Result, Stage
 from unspoken.tasks import Task
@@ -95,6 +98,17 @@ def watch_training(console: Console, config: Train, updates: Iterator[Update]) -
             bar.update(task, completed=update.step)
 
 
+def watch_solving(console: Console, stages: Iterator[int | Solved], n: int) -> Solved:
+    """Runs `metrics.solve` with a bar that counts passes."""
+    with progress(console) as bar:
+        task = bar.add_task(f"solving {n}", total=None)
+        for event in stages:
+            if isinstance(event, Solved):
+                return event
+            bar.advance(task)
+    raise AssertionError("solving ends in a Solved")
+
+
 def watch_study(console: Console, stages: Iterator[Stage | Result]) -> Result:
     """Runs a study with one bar over all its estimated work, and returns its result."""
     printed = ""
@@ -109,6 +123,21 @@ def watch_study(console: Console, stages: Iterator[Stage | Result]) -> Result:
                 printed = what
                 console.print(f"[{event.done / max(event.total, 1):4.0%}] {what}", style="dim")
     raise AssertionError("a study ends in a Result")
+
+
+def show_run(console: Console, run: Run, config: Train) -> None:
+    """A run's configuration, environment and losses."""
+    environment = json.loads((run.folder / "environment.json").read_text())
+    steps = run.checkpoints()[-1][0] if run.checkpoints() else 0
+    console.print(f"[bold]{run.folder}[/bold]: {config.attention.name.upper()} on {config.task.title}")
+    console.print(
+        f"{steps} of {config.steps} steps are saved; started {environment['date']} on {environment['machine']}"
+    )
+    console.print_json(data=to_record(config), indent=None)
+    table = Table("step", "loss", "validation", "s a step", title="nats a masked token", title_justify="left")
+    for m in (m for m in run.metrics() if "validation" in m):
+        table.add_row(str(m["step"]), f"{m['loss']:.4f}", f"{m['validation']:.4f}", f"{m['seconds']:.3f}")
+    console.print(table)
 
 
 def show_result(console: Console, result: Result) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -249,7 +250,7 @@ def _dial(table: Table, config: Latents) -> Claim:
     cells = [table["scdm", n] for n in config.counts]
     first, last = cells[0], cells[-1]
     mdm, sidm = table["mdm", config.every], table["sidm", 0]
-    rises = [interval(b.nll - a.nll)[0] > 0 for a, b in zip(cells, cells[1:], strict=False)]
+    rises = [interval(b.nll - a.nll)[0] > 0 for a, b in pairwise(cells)]
     curve = ", ".join(f"{_count(n, config)}: {c.nll.mean():.4f}" for n, c in zip(config.counts, cells, strict=True))
     fall = interval(last.nll - first.nll)
     gain = interval(last.right - first.right)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 import torch
@@ -64,6 +65,10 @@ class Task(Protocol):
 
     def sample(self, split: Split, n: int, generator: torch.Generator | None = None) -> Examples:
         """With a generator: n random examples (augmented when training). Without: the split's first n, as stored."""
+        ...
+
+    def read(self, path: str | Path) -> Examples:
+        """The examples of a user's file, checked; ValueError names the file and the line of what is wrong."""
         ...
 
     def score(self, prompt: Tensor, answer: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ batch = task.sample("train", 192, torch.Generator().manual_seed(0))
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import torch
@@ -149,6 +150,12 @@ class Sudoku:
             return Examples(table.tokens[index], table.given[index])
         index = torch.randint(size, (n,), generator=generator, device=device).to("cpu")
         return Examples(*transform(table.tokens[index], table.given[index], self.box, generator, self.augment))
+
+    def read(self, path: str | Path) -> Examples:
+        """The puzzles of a .txt, .csv or .npy file and their solutions (see `read_puzzles`)."""
+        puzzles = read_puzzles(path, self.box)
+        x0 = torch.from_numpy(puzzles.solution.astype("int64")) - 1
+        return Examples(x0, torch.from_numpy(puzzles.puzzle > 0))
 
     def score(self, prompt: Tensor, answer: Tensor) -> Tensor:
         """`[n]` bool: each row, column and box of `answer` holds each digit once, and every given is kept.
