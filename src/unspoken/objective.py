@@ -62,6 +62,14 @@ def noised(
     return Noised(xt, t, unsaid, random_order(xt, unsaid, given, generator))
 
 
+def bound_losses(losses: Tensor, process: Process, z: Noised) -> Tensor:
+    """Token losses weighted into terms of the NELBO, `[batch, seq]` nats: each row's sum is an unbiased estimate.
+
+    Only masked tokens are weighed: where t is 0 the weight is infinite, and nothing is masked.
+    """
+    return losses * torch.where(z.unsaid, process.nelbo_weight(z.t), 0.0)
+
+
 def nelbo(
     model: Model,
     process: Process,
@@ -78,7 +86,7 @@ def nelbo(
     estimates = []
     for _ in range(draws):
         z = noised(process, x0, given, model.mask_id, generator)
-        estimates.append((token_losses(model, z.layout, x0) * process.nelbo_weight(z.t)).sum(1))
+        estimates.append(bound_losses(token_losses(model, z.layout, x0), process, z).sum(1))
     return torch.stack(estimates, dim=1)
 
 

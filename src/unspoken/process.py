@@ -26,12 +26,12 @@ class Absorbing:
         return torch.where(u < self.schedule.alpha(t), x0, mask_id)
 
     def nelbo_weight(self, t: Tensor) -> Tensor:
-        """What the cross-entropy of a masked token at time t weighs in the NELBO: -alpha' / (1 - alpha).
+        """What the cross-entropy of a masked token at time t weighs in the NELBO: -alpha' / beta.
 
-        The continuous-time bound of arXiv 2406.07524, eq. 10. Same shape as `t`; infinite at t = 0, where nothing
-        is masked.
+        The continuous-time bound of arXiv 2406.07524, eq. 10. Same shape as `t`; infinite at t = 0, where no token
+        is masked: weigh masked tokens alone (`objective.bound_losses`).
         """
-        return self.schedule.rate(t) / (1 - self.schedule.alpha(t))
+        return self.schedule.rate(t) / self.schedule.beta(t)
 
 
 Process = Absorbing

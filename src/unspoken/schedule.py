@@ -1,4 +1,7 @@
-"""alpha(t): the share of a token that is still itself at time t in [0, 1]. 0 is clean, 1 is the prior."""
+"""alpha(t): the probability that a token is still itself at time t in [0, 1]. 0 is clean, 1 is the prior.
+
+beta = 1 - alpha has a formula of its own, because near t = 0 the subtraction would leave nothing but rounding.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,10 @@ class Linear:
         """`t` of any shape in, the same shape out."""
         return 1 - t
 
+    def beta(self, t: Tensor) -> Tensor:
+        """1 - alpha."""
+        return t
+
     def rate(self, t: Tensor) -> Tensor:
         """-d alpha / dt."""
         return torch.ones_like(t)
@@ -34,7 +41,11 @@ class Polynomial:
 
     def alpha(self, t: Tensor) -> Tensor:
         """`t` of any shape in, the same shape out."""
-        return 1 - t**self.power
+        return 1 - self.beta(t)
+
+    def beta(self, t: Tensor) -> Tensor:
+        """1 - alpha."""
+        return t**self.power
 
     def rate(self, t: Tensor) -> Tensor:
         """-d alpha / dt."""
@@ -43,15 +54,19 @@ class Polynomial:
 
 @dataclass(frozen=True)
 class Cosine:
-    """alpha = 1 - cos(pi/2 (1 - t)): MaskGIT's schedule, masking few tokens for most of the time."""
+    """alpha = 1 - sin(pi/2 t): MaskGIT's cosine schedule, which has most tokens masked for most of the time."""
 
     def alpha(self, t: Tensor) -> Tensor:
         """`t` of any shape in, the same shape out."""
-        return 1 - torch.cos(math.pi / 2 * (1 - t))
+        return 1 - self.beta(t)
+
+    def beta(self, t: Tensor) -> Tensor:
+        """1 - alpha."""
+        return torch.sin(math.pi / 2 * t)
 
     def rate(self, t: Tensor) -> Tensor:
         """-d alpha / dt."""
-        return math.pi / 2 * torch.sin(math.pi / 2 * (1 - t))
+        return math.pi / 2 * torch.cos(math.pi / 2 * t)
 
 
 Schedule = Linear | Polynomial | Cosine

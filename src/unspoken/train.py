@@ -21,7 +21,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from unspoken.attention import SCDM, Attention
 from unspoken.denoiser import Denoiser
-from unspoken.objective import noised, reduce, token_losses
+from unspoken.objective import bound_losses, noised, reduce, token_losses
 from unspoken.process import Absorbing, Process
 from unspoken.record import Run, new_folder
 from unspoken.tasks import Task, Tasks
@@ -188,8 +188,8 @@ def training(config: Train, folder: str | Path) -> Iterator[Update]:
         accelerator.load_state(str(checkpoint / "state"))
         kept = Denoiser.from_pretrained(checkpoint / "denoiser")
         average.load_state_dict(kept.state_dict())
-        if main:
-            run.cut_metrics(first)
+    if main:
+        run.cut_metrics(first)
 
     total, count, clock = torch.zeros((), device=accelerator.device), 0, time.perf_counter()
     for step in range(first, config.steps):
@@ -261,7 +261,7 @@ def batch_loss(
     z = noised(config.process, examples.x0, examples.given, mask_id, generator).to(device)
     losses = token_losses(model, z.layout, examples.x0.to(device))
     if config.objective == "nelbo":
-        return reduce(losses * config.process.nelbo_weight(z.t), (~examples.given).to(device))
+        return reduce(bound_losses(losses, config.process, z), (~examples.given).to(device))
     return reduce(losses, z.unsaid)
 
 

@@ -1,0 +1,200 @@
+"""What a trunk computes follows from the layout's fields alone (float64, 1e-9)."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from torch import Tensor
+from toy import tiny
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from unspoken.attention import ANY_ORDER, ATTENTIONS, MDM, SCDM, SIDM
+from unspoken.denoiser import Denoiser
+from unspoken.layout import Layout, random_order
+
+EXACT = {"rtol": 0.0, "atol": 1e-9}
+SMALL = {
+    "vocab_size": 7,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 32,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+GPT2 = {"vocab_size": 7, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32}
+GPT2 |= {"bos_token_id": 1, "eos_token_id": 2}
+
+
+def some_layout(rows: int = 3, length: int = 10, seed: int = 0) -> Layout:
+    """Half the tokens unsaid, a few given, in random order."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(6, (rows, length), generator=generator)
+    unsaid = torch.rand(rows, length, generator=generator) < 0.5
+    given = ~unsaid & (torch.rand(rows, length, generator=generator) < 0.4)
+    return random_order(torch.where(unsaid, 6, tokens), unsaid, given, generator)
+
+
+def shuffled(layout: Layout, seed: int = 1) -> Tensor:
+    return torch.rand(layout.shape, generator=torch.Generator().manual_seed(seed)).argsort(1)
+
+
+def change(layout: Layout, where: Tensor) -> Layout:
+    """Other tokens at the entries `where`: what does not look there must not notice."""
+    return Layout(**{**vars(layout), "token": torch.where(where, (layout.token + 1) % 7, layout.token)})
+
+
+def at(values: Tensor, index: Tensor) -> Tensor:
+    return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
+
+
+@pytest.mark.parametrize("rule", ATTENTIONS.values(), ids=ATTENTIONS)
+@torch.no_grad()
+def test_permuted_layout_gives_permuted_outputs(rule) -> None:
+    model, layout = tiny(rule), some_layout()
+    order = shuffled(layout)
+    assert torch.allclose(model(layout.select(order)), at(model(layout), order), **EXACT)
+
+
+FAMILIES = {
+    "llama": (transformers.LlamaConfig, SMALL),
+    "qwen2": (transformers.Qwen2Config, SMALL),
+    "qwen3": (transformers.Qwen3Config, {**SMALL, "head_dim": 8}),
+    "phi": (transformers.PhiConfig, SMALL),
+    "gpt_neox": (transformers.GPTNeoXConfig, SMALL),
+    "olmo2": (transformers.Olmo2Config, SMALL),
+    "gpt2": (transformers.GPT2Config, GPT2),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_every_trunk_family_obeys_the_layout(family: str) -> None:
+    make, fields = FAMILIES[family]
+    torch.manual_seed(0)
+    model = Denoiser.from_config(make(**fields), attention=SCDM, mask_id=6).double().eval()
+    layout = some_layout()
+    order = shuffled(layout)
+    logits = model(layout)
+    # Some families keep rotary tables in float32, hence the wider margin here.
+    assert torch.allclose(model(layout.select(order)), at(logits, order), rtol=0, atol=1e-6)
+    moved = (model(change(layout, layout.unsaid)) - logits)[..., :6].abs().amax(-1)
+    assert moved[layout.said].max() < 1e-9
+    assert moved[layout.unsaid].max() > 1e-4
+
+
+@pytest.mark.parametrize("rule", ATTENTIONS.values(), ids=ATTENTIONS)
+@torch.no_grad()
+def test_context_sees_latents_only_where_the_rule_says_so(rule) -> None:
+    model, layout = tiny(rule), some_layout()
+    moved = (model(change(layout, layout.unsaid)) - model(layout))[..., :6].abs().amax(-1)
+    context = moved[layout.said].max()
+    assert context > 1e-3 if rule.context_sees_latents else context < 1e-9
+
+
+@pytest.mark.parametrize("rule", ATTENTIONS.values(), ids=ATTENTIONS)
+@pytest.mark.parametrize("rank", [0, 1, 2])
+@torch.no_grad()
+def test_what_a_latent_sees_of_others(rule, rank: int) -> None:
+    """Change the latents above a rank, and those below it: who moves?"""
+    model, layout = tiny(rule), some_layout()
+    mine = layout.unsaid & (layout.order == rank)
+    before = layout.unsaid & (layout.order < rank)
+    after = layout.unsaid & (layout.order > rank)
+
+    def moved(where: Tensor) -> float:
+        difference = (model(change(layout, where)) - model(layout))[..., :6].abs().amax(-1)
+        return float(difference[mine].max())
+
+    assert moved(after) > 1e-3 if rule.latents == "joint" else moved(after) < 1e-9
+    if rank:
+        assert moved(before) < 1e-9 if rule.latents == "alone" else moved(before) > 1e-3
+
+
+@pytest.mark.parametrize("rule", [SCDM, SIDM, ANY_ORDER], ids=lambda r: r.name)
+@torch.no_grad()
+def test_dropping_what_nobody_looks_at_changes_nothing(rule) -> None:
+    model, layout = tiny(rule), some_layout()
+    keep = layout.said | (layout.order <= 2)
+    small = layout.select_where(keep)
+    whole, part = model(layout), model(small)
+    for row in range(layout.shape[0]):
+        real = small.said[row] | small.unsaid[row]
+        assert torch.allclose(part[row, real], whole[row, keep[row]], **EXACT)
+
+
+@torch.no_grad()
+def test_a_short_row_padded_is_the_row_alone() -> None:
+    model, layout = tiny(MDM), some_layout()
+    keep = torch.arange(10) < torch.tensor([[10], [7], [4]])
+    whole = model(layout.select_where(keep))
+    for row, n in enumerate([10, 7, 4]):
+        alone = layout.select(torch.arange(n).expand(3, n))
+        assert torch.allclose(whole[row, :n], model(alone)[row], **EXACT)
+
+
+@torch.no_grad()
+def test_the_head_runs_where_asked() -> None:
+    model, layout = tiny(SCDM), some_layout()
+    index = torch.tensor([[3, 1], [0, 9], [5, 5]])
+    assert torch.equal(model(layout, index), at(model(layout), index))
+    assert (model(layout)[..., 6] == -torch.inf).all()
+    assert model(layout)[..., :6].isfinite().all()
+
+
+@torch.no_grad()
+def test_checkpoint_is_a_hugging_face_folder(tmp_path: Path) -> None:
+    model, layout = tiny(SIDM), some_layout()
+    model.save_pretrained(tmp_path)
+    again = Denoiser.from_pretrained(tmp_path).double().eval()
+    assert again.attention == SIDM and again.mask_id == 6
+    assert torch.equal(again(layout), model(layout))
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert plain.config.model_type == "llama"
+    other = Denoiser.from_pretrained(tmp_path, attention=MDM)
+    assert other.attention == MDM
+
+
+@torch.no_grad()
+def test_a_foreign_model_gains_a_mask(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(LlamaConfig(**SMALL)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"attention=us\.SCDM"):
+        Denoiser.from_pretrained(tmp_path)
+    model = Denoiser.from_pretrained(tmp_path, attention=SCDM)
+    assert (model.mask_id, model.vocab_size) == (7, 8)
+    assert model(some_layout()).shape == (3, 10, 8)
+
+
+@pytest.mark.parametrize(
+    ("config", "remedy"),
+    [
+        (transformers.GraniteConfig(**SMALL, logits_scaling=4.0), "after the output embedding"),
+        (transformers.BloomConfig(vocab_size=7, hidden_size=16, n_layer=1, n_head=2), None),
+        (transformers.MambaConfig(vocab_size=7, hidden_size=16, num_hidden_layers=1), None),
+    ],
+    ids=["scaled logits", "ALiBi", "recurrent"],
+)
+def test_trunks_that_can_not_obey_are_refused(config, remedy: str | None) -> None:
+    with pytest.raises(ValueError, match=remedy):
+        Denoiser.from_config(config, attention=SCDM, mask_id=6)
+
+
+def test_a_sequence_past_the_sliding_window_is_refused() -> None:
+    model = Denoiser.from_config(transformers.MistralConfig(**SMALL, sliding_window=8), attention=SCDM, mask_id=6)
+    with pytest.raises(ValueError, match="sliding window of 8"):
+        model(some_layout())
+
+
+def test_mask_outside_the_vocabulary_is_refused() -> None:
+    with pytest.raises(ValueError, match="outside the trunk's vocabulary of 7"):
+        Denoiser.from_config(LlamaConfig(**SMALL), attention=SCDM, mask_id=7)
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no model in"):
+        Denoiser.from_pretrained(tmp_path / "nothing", attention=SCDM)
