@@ -161,7 +161,7 @@ class LatentsStudy:
 
     def __call__(self, console: Console) -> None:
         console.print(self.config.budget())
-        result = terminal.watch_study(console, latents.latents(self.config, self.runs))
+        result = terminal.watch_study(console, latents.run(self.config, self.runs))
         path = result.save(self.out)
         picture = figure.trade_off(result.rows, self.out / "latents.png")
         terminal.show_result(console, result)

@@ -9,7 +9,7 @@ from unspoken.study.latents import Latents
 from unspoken.tasks import Sudoku
 from unspoken.train import Train, Trunk
 
-QUICK_STEPS = 600
+QUICK_STEPS = 500
 
 
 def sudoku_4x4() -> Train:

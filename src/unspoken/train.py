@@ -29,43 +29,61 @@ from unspoken.tasks.base import Examples
 
 if TYPE_CHECKING:  # slow to import: loaded where they are first needed
     from accelerate import Accelerator
-    from transformers import LlamaConfig
+    from transformers import PretrainedConfig
 
 
 @dataclass(frozen=True)
 class Trunk:
-    """A Llama trunk from scratch, or a checkpoint's.
+    """A transformer from scratch, or a checkpoint's.
 
     Attributes:
         layers: Transformer layers.
-        width: Of the residual stream; the MLP is 8/3 of it, as in Llama.
+        width: Of the residual stream.
         heads: Attention heads.
+        family: `gpt2` learns an embedding of every position; `llama` has rotary positions, which are relative: a latent
+            that sees few others can not tell where on a board it is (docs/results/LOG.md).
         checkpoint: A Hugging Face folder or name to start from instead; its vocabulary must hold the task's.
     """
 
     layers: int = 4
     width: int = 96
     heads: int = 4
+    family: Literal["gpt2", "llama"] = "gpt2"
     checkpoint: str = ""
 
     def __post_init__(self) -> None:
-        if self.layers < 1 or self.heads < 1 or self.width % (2 * self.heads):
+        if self.layers < 1 or self.heads < 1 or self.width < 1 or self.width % (2 * self.heads):
             raise ValueError(
                 f"a trunk of {self.layers} layers, width {self.width}, {self.heads} heads: give at least one layer "
                 "and a width that is an even multiple of the heads, e.g. 4, 96, 4"
             )
 
-    def config(self, vocab_size: int, length: int) -> LlamaConfig:
-        """The Llama config for a task's vocabulary and length. No special tokens: every id is the task's."""
-        from transformers import LlamaConfig
+    def config(self, vocab_size: int, length: int) -> PretrainedConfig:
+        """The trunk's config for a task's vocabulary and length. No special tokens: every id is the task's."""
+        from transformers import GPT2Config, LlamaConfig
 
-        return LlamaConfig(
+        if self.family == "llama":
+            return LlamaConfig(
+                vocab_size=vocab_size,
+                hidden_size=self.width,
+                intermediate_size=32 * round(self.width * 8 / 3 / 32),  # 8/3 of the width, as in Llama
+                num_hidden_layers=self.layers,
+                num_attention_heads=self.heads,
+                max_position_embeddings=length,
+                bos_token_id=None,
+                eos_token_id=None,
+            )
+        return GPT2Config(
             vocab_size=vocab_size,
-            hidden_size=self.width,
-            intermediate_size=32 * round(self.width * 8 / 3 / 32),
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            max_position_embeddings=length,
+            n_positions=length,
+            n_embd=self.width,
+            n_layer=self.layers,
+            n_head=self.heads,
+            # No dropout: losses are then those of the model that decodes, and a resumed run is exact.
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            tie_word_embeddings=False,  # nothing to share: the vocabulary is a handful of symbols
             bos_token_id=None,
             eos_token_id=None,
         )
@@ -105,7 +123,7 @@ class Train:
     trunk: Trunk = field(default_factory=Trunk)
     process: Process = field(default_factory=Absorbing)
     objective: Literal["masked", "nelbo"] = "masked"
-    steps: int = 1200
+    steps: int = 1000
     batch: int = 192
     accumulate: int = 1
     lr: float = 2e-3

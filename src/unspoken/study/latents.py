@@ -92,7 +92,7 @@ class Measured:
 Table = dict[tuple[str, int], Measured]
 
 
-def latents(config: Latents, runs: Path) -> Iterator[Stage | Result]:
+def run(config: Latents, runs: Path) -> Iterator[Stage | Result]:
     """Trains what `runs` does not hold yet, measures, and ends in a `Result`.
 
     Yields `Stage`s. Runs are in `runs/MODEL-seedN`; finished ones are reused, half-done ones are gone on with.
