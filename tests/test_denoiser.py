@@ -1,6 +1,7 @@
 """What a trunk computes follows from the layout's fields alone (float64, 1e-9)."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +14,8 @@ from unspoken.attention import ANY_ORDER, ATTENTIONS, MDM, SCDM, SIDM
 from unspoken.denoiser import Denoiser
 from unspoken.layout import Layout, random_order
 
-EXACT = {"rtol": 0.0, "atol": 1e-9}
-SMALL = {
+EXACT: dict[str, Any] = {"rtol": 0.0, "atol": 1e-9}
+SMALL: dict[str, Any] = {
     "vocab_size": 7,
     "hidden_size": 16,
     "intermediate_size": 32,
@@ -26,7 +27,7 @@ SMALL = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-GPT2 = {"vocab_size": 7, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32}
+GPT2: dict[str, Any] = {"vocab_size": 7, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32}
 GPT2 |= {"bos_token_id": 1, "eos_token_id": 2}
 
 

@@ -248,7 +248,7 @@ def _usage() -> str:
     )
 
 
-def _parse(words: list[str]) -> Callable[[Console], None]:
+def parse(words: list[str]) -> Callable[[Console], None]:
     """The command that the words spell. Exits with 2, as tyro does, where they spell none."""
     for name, (make, _) in COMMANDS.items():
         if words[: len(name.split())] == name.split():
@@ -265,7 +265,7 @@ def _parse(words: list[str]) -> Callable[[Console], None]:
 def main(words: list[str] | None = None) -> int:
     """Runs a command line and returns its exit code: 0, 2 for bad input, 130 when interrupted."""
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
-    command = _parse(sys.argv[1:] if words is None else words)
+    command = parse(sys.argv[1:] if words is None else words)
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: errors.print(f"note: {message}", style="yellow", markup=False)
         try:

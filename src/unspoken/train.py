@@ -26,74 +26,17 @@ from unspoken.process import Absorbing, Process
 from unspoken.record import Run, new_folder
 from unspoken.tasks import Task, Tasks
 from unspoken.tasks.base import Examples
+from unspoken.trunk import Trunk
 
 if TYPE_CHECKING:  # slow to import: loaded where they are first needed
     from accelerate import Accelerator
-    from transformers import PretrainedConfig
-
-
-@dataclass(frozen=True)
-class Trunk:
-    """A transformer from scratch, or a checkpoint's.
-
-    Attributes:
-        layers: Transformer layers.
-        width: Of the residual stream.
-        heads: Attention heads.
-        family: `gpt2` learns an embedding of every position; `llama` has rotary positions, which are relative: a latent
-            that sees few others can not tell where on a board it is (docs/results/LOG.md).
-        checkpoint: A Hugging Face folder or name to start from instead; its vocabulary must hold the task's.
-    """
-
-    layers: int = 4
-    width: int = 96
-    heads: int = 4
-    family: Literal["gpt2", "llama"] = "gpt2"
-    checkpoint: str = ""
-
-    def __post_init__(self) -> None:
-        if self.layers < 1 or self.heads < 1 or self.width < 1 or self.width % (2 * self.heads):
-            raise ValueError(
-                f"a trunk of {self.layers} layers, width {self.width}, {self.heads} heads: give at least one layer "
-                "and a width that is an even multiple of the heads, e.g. 4, 96, 4"
-            )
-
-    def config(self, vocab_size: int, length: int) -> PretrainedConfig:
-        """The trunk's config for a task's vocabulary and length. No special tokens: every id is the task's."""
-        from transformers import GPT2Config, LlamaConfig
-
-        if self.family == "llama":
-            return LlamaConfig(
-                vocab_size=vocab_size,
-                hidden_size=self.width,
-                intermediate_size=32 * round(self.width * 8 / 3 / 32),  # 8/3 of the width, as in Llama
-                num_hidden_layers=self.layers,
-                num_attention_heads=self.heads,
-                max_position_embeddings=length,
-                bos_token_id=None,
-                eos_token_id=None,
-            )
-        return GPT2Config(
-            vocab_size=vocab_size,
-            n_positions=length,
-            n_embd=self.width,
-            n_layer=self.layers,
-            n_head=self.heads,
-            # No dropout: losses are then those of the model that decodes, and a resumed run is exact.
-            resid_pdrop=0.0,
-            embd_pdrop=0.0,
-            attn_pdrop=0.0,
-            tie_word_embeddings=False,  # nothing to share: the vocabulary is a handful of symbols
-            bos_token_id=None,
-            eos_token_id=None,
-        )
 
 
 @dataclass(frozen=True)
 class Train:
     """A training run, whole: the object is its own config.
 
-    The defaults are those of the 6x6 prototype in our study: batch 192, AdamW at 2e-3 falling linearly to 0.
+    The defaults are those of 6x6 Sudoku on two cores: batch 192, AdamW at 2e-3 falling linearly to 0.
 
     Attributes:
         task: The data and their judge.
@@ -186,10 +129,9 @@ def training(config: Train, folder: str | Path) -> Iterator[Update]:
     from accelerate import Accelerator
 
     run = Run(Path(folder))
-    precision = config.precision
-    if precision == "auto":
-        precision = "bf16" if torch.cuda.is_available() else "no"
-    accelerator = Accelerator(mixed_precision=precision, gradient_accumulation_steps=config.accumulate)
+    accelerator = Accelerator(
+        mixed_precision=_precision(config.precision), gradient_accumulation_steps=config.accumulate
+    )
     main = accelerator.is_main_process
     denoiser, average = new_denoiser(config), new_denoiser(config)
     if main:
@@ -199,17 +141,9 @@ def training(config: Train, folder: str | Path) -> Iterator[Update]:
     average.to(accelerator.device).requires_grad_(False).eval()
     model, optimizer = accelerator.prepare(denoiser, optimizer)
     held_out = config.task.sample("validation", min(256, config.task.size("validation")))
+    first = _restore(run, accelerator, average)
 
-    first = 0
-    if run.checkpoints():
-        first, checkpoint = run.checkpoints()[-1]
-        accelerator.load_state(str(checkpoint / "state"))
-        kept = Denoiser.from_pretrained(checkpoint / "denoiser")
-        average.load_state_dict(kept.state_dict())
-    if main:
-        run.cut_metrics(first)
-
-    total, count, clock = torch.zeros((), device=accelerator.device), 0, time.perf_counter()
+    meter = _Meter(accelerator.device)
     for step in range(first, config.steps):
         for group in optimizer.param_groups:
             group["lr"] = config.rate(step)
@@ -223,26 +157,58 @@ def training(config: Train, folder: str | Path) -> Iterator[Update]:
                     accelerator.clip_grad_norm_(model.parameters(), config.clip)
                 optimizer.step()
                 optimizer.zero_grad()
-            total += loss.detach() / config.accumulate
+            meter.add(loss.detach() / config.accumulate)
         update_average(average, accelerator.unwrap_model(model), min(config.ema, (1 + step) / (10 + step)))
-        count, done = count + 1, step + 1
 
-        loss_mean = seconds = measured = None
-        save = done % config.save == 0 or done == config.steps
-        if done % config.log == 0 or save:
-            loss_mean, seconds = float(total) / count, (time.perf_counter() - clock) / count
-            if not math.isfinite(loss_mean):
-                raise FloatingPointError(f"the loss is {loss_mean} at step {done}: lower lr ({config.lr}) or clip")
-        if done % config.validate == 0 or done == config.steps:
-            measured = validation_loss(config, average, held_out)
-        if main and loss_mean is not None:
-            extra = {} if measured is None else {"validation": measured}
-            run.log(step=done, loss=loss_mean, lr=config.rate(step), seconds=round(seconds or 0, 4), **extra)
+        done, end = step + 1, step + 1 == config.steps
+        save, validate = end or done % config.save == 0, end or done % config.validate == 0
+        if not (save or validate or done % config.log == 0):
+            yield Update(done)
+            continue
+        loss_mean, seconds = meter.read(steps=done - first)
+        if not math.isfinite(loss_mean):
+            raise FloatingPointError(f"the loss is {loss_mean} at step {done}: lower lr ({config.lr}) or clip")
+        measured = {"validation": validation_loss(config, average, held_out)} if validate else {}
+        if main:
+            run.log(step=done, loss=loss_mean, lr=config.rate(step), seconds=round(seconds, 4), **measured)
         if save:
             _save(run, done, accelerator, average, config.keep)
-        if loss_mean is not None:
-            total, count, clock = torch.zeros_like(total), 0, time.perf_counter()
-        yield Update(done, loss_mean, measured, seconds)
+        meter = _Meter(accelerator.device)
+        first = done
+        yield Update(done, loss_mean, measured.get("validation"), seconds)
+
+
+class _Meter:
+    """The mean loss and time of the steps since it was made, without asking the device at every step."""
+
+    def __init__(self, device: torch.device):
+        self.total, self.clock = torch.zeros((), device=device), time.perf_counter()
+
+    def add(self, loss: Tensor) -> None:
+        self.total = self.total + loss
+
+    def read(self, steps: int) -> tuple[float, float]:
+        """Mean loss and seconds a step over the last `steps`."""
+        return float(self.total) / steps, (time.perf_counter() - self.clock) / steps
+
+
+def _precision(asked: str) -> str:
+    """`auto` is bf16 on a GPU, and float32 on a CPU, where bf16 is slower."""
+    if asked != "auto":
+        return asked
+    return "bf16" if torch.cuda.is_available() else "no"
+
+
+def _restore(run: Run, accelerator: Accelerator, average: Denoiser) -> int:
+    """Loads the last checkpoint into what the accelerator holds and into the average; returns its step, or 0."""
+    first = 0
+    if run.checkpoints():
+        first, checkpoint = run.checkpoints()[-1]
+        accelerator.load_state(str(checkpoint / "state"))
+        average.load_state_dict(Denoiser.from_pretrained(checkpoint / "denoiser").state_dict())
+    if accelerator.is_main_process:
+        run.cut_metrics(first)
+    return first
 
 
 def new_denoiser(config: Train) -> Denoiser:

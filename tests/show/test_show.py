@@ -1,0 +1,228 @@
+"""Laws of the pictures: what a cell is called, boards as the task writes them, pages and figures that hold the data."""
+
+import io
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+import matplotlib.image
+import pytest
+import torch
+from rich.console import Console
+
+from unspoken.decode import Step, decode
+from unspoken.record import Run
+from unspoken.show import figure, html, terminal
+from unspoken.show.cells import UNKNOWN, cells
+from unspoken.study.report import Claim, Result, Stage
+from unspoken.tasks import Sudoku
+from unspoken.train import Train, Update, new_denoiser
+from unspoken.trunk import Trunk
+
+TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)
+CONFIG = Train(TASK, trunk=Trunk(layers=1, width=16, heads=2))
+M = TASK.mask_id
+
+
+def row(values: list, rest: Any, dtype: torch.dtype = torch.int64) -> torch.Tensor:
+    """`[1, 16]`: the first cells, and the rest alike."""
+    return torch.tensor([values + [rest] * (16 - len(values))], dtype=dtype)
+
+
+# Cells 0..6: given, said before, said now, candidate, latent seen, latent not peeked at, left out. The rest is given.
+PROMPT = row([0, M, M, M, M, M, M], 3)
+STEP = Step(
+    index=4,
+    tokens=row([0, 1, 2, M, M, M, M], 3),
+    committed=row([False, False, True], False, torch.bool),
+    candidates=row([False, False, True, True], False, torch.bool),
+    latents=row([False, False, False, False, True, True], False, torch.bool),
+    guess=row([M, M, 2, 0, 3, M], M),
+    confidence=row([0.0, 0.0, 0.75, 0.5, 0.25, 0.0], 0.0, torch.float32),
+    entries=15,
+)
+
+
+def test_what_became_of_each_token():
+    assert cells(STEP, PROMPT, TASK) == [
+        ("1", "given"),
+        ("2", "said"),
+        ("3", "now"),
+        ("1", "candidate"),
+        ("4", "latent"),
+        (UNKNOWN, "latent"),
+        (UNKNOWN, "out"),
+        *[("4", "given")] * 9,
+    ]
+
+
+def test_cells_are_of_the_row_asked_for():
+    tensors = {name: value for name, value in vars(STEP).items() if isinstance(value, torch.Tensor)}
+    two = replace(STEP, **{name: torch.cat([value.flip(1), value]) for name, value in tensors.items()})
+    prompt = torch.cat([PROMPT.flip(1), PROMPT])
+    assert cells(two, prompt, TASK, row=1) == cells(STEP, PROMPT, TASK)
+    assert cells(two, prompt, TASK, row=0) == cells(STEP, PROMPT, TASK)[::-1]
+
+
+def test_a_board_is_written_and_coloured_as_its_cells():
+    text = terminal.board(STEP, PROMPT, TASK)
+    assert text.plain == f"1 2  3 1\n4 {UNKNOWN}  {UNKNOWN} 4\n\n4 4  4 4\n4 4  4 4"
+    styles = [str(span.style) for span in text.spans]
+    assert styles == [terminal.STYLES[kind] for _, kind in cells(STEP, PROMPT, TASK)]
+    assert len(set(terminal.STYLES.values())) == len(terminal.STYLES)
+
+
+@pytest.fixture(scope="module")
+def decoded() -> tuple[torch.Tensor, list[Step]]:
+    model = new_denoiser(CONFIG).eval()
+    prompt = TASK.sample("test", 1).prompt(M)
+    return prompt, list(decode(model, prompt, latents=2, candidates=3, peek=True))
+
+
+def test_a_finished_board_is_the_tasks_grid(decoded):
+    prompt, steps = decoded
+    assert terminal.board(steps[-1], prompt, TASK).plain == TASK.grid(steps[-1].tokens[0])
+    assert {kind for _, kind in cells(steps[-1], prompt, TASK)} == {"given", "said", "now"}
+
+
+def test_every_step_counts_its_cells(decoded):
+    prompt, steps = decoded
+    for n, step in enumerate(steps):
+        kinds = [kind for _, kind in cells(step, prompt, TASK)]
+        left = 10 - n
+        counts = [kinds.count(k) for k in ("given", "said", "now", "candidate", "latent", "out")]
+        held, beside = min(left, 3), min(max(left - 3, 0), 2)
+        assert counts == [6, n, 1, held - 1, beside, left - held - beside]
+
+
+def wide() -> Console:
+    return Console(record=True, width=200, file=io.StringIO())
+
+
+def test_watching_prints_every_board_and_returns_the_last_step(decoded):
+    prompt, steps = decoded
+    console = wide()
+    assert terminal.watch(console, steps, prompt, TASK) is steps[-1]
+    text = console.export_text()
+    for step in steps:
+        assert f"{step.index + 1}: {int(step.latents.sum())} latents" in text
+    assert all(meaning in text for meaning in terminal.MEANING.values())
+    first_line = TASK.grid(steps[-1].tokens[0]).split("\n")[0]
+    assert first_line in text
+
+
+def test_watching_nothing_returns_nothing():
+    assert terminal.watch(wide(), [], PROMPT, TASK) is None
+
+
+def test_a_page_holds_each_cell_with_its_probability(tmp_path):
+    path = html.write_page([STEP, STEP], PROMPT, TASK, tmp_path / "page.html", title="<b> & 'x'")
+    page = path.read_text()
+    found = re.search(r"^const steps = (.*);$", page, re.MULTILINE)
+    assert found
+    steps = json.loads(found[1])
+    assert steps[0] == steps[1] and len(steps) == 2
+    assert steps[0]["text"] == str(STEP)
+    shown = [tuple(cell) for cell in steps[0]["cells"]]
+    assert [cell[:2] for cell in shown] == cells(STEP, PROMPT, TASK)
+    assert [cell[2] for cell in shown] == [None, None, 0.75, 0.5, 0.25, *[None] * 11]
+    assert [cell[3] for cell in shown] == [TASK.gap(i) for i in range(16)]
+    assert "<title>&lt;b&gt; &amp; &#x27;x&#x27;</title>" in page and "<b>" not in page
+    assert "%" not in re.sub(r"\d%", "", page)  # every placeholder is filled
+
+
+def test_no_symbol_ends_the_script(tmp_path, monkeypatch):
+    monkeypatch.setattr(Sudoku, "symbol", lambda self, token: "</script>")
+    page = html.write_page([STEP], PROMPT, TASK, tmp_path / "page.html").read_text()
+    assert page.count("</script>") == 1
+
+
+def test_a_page_of_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="nothing was decoded"):
+        html.write_page([], PROMPT, TASK, tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
+
+
+def study_row(model: str, latents: int | str, accuracy: float, saturated: bool = False) -> dict[str, Any]:
+    return {
+        "model": model,
+        "latents": latents,
+        "accuracy": accuracy,
+        "accuracy_interval": [accuracy - 0.1, accuracy + 0.05],
+        "nll": 2 - accuracy,
+        "nll_interval": [1.9 - accuracy, 2.05 - accuracy],
+        "passes": 10.0,
+        "entries_per_pass": 12.34,
+        "flops_per_puzzle": 5e6 * (1 + accuracy),
+        "seconds_per_puzzle": 0.0123,
+        "saturated": saturated,
+    }
+
+
+ROWS = [
+    study_row("mdm", "all", 0.8),
+    study_row("sidm", 0, 0.3),
+    study_row("scdm", 0, 0.35),
+    study_row("scdm", 2, 0.5),
+    study_row("scdm", "all", 0.9, saturated=True),
+]
+
+
+def pixels(path) -> Any:
+    assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    return matplotlib.image.imread(path)
+
+
+def test_the_trade_off_is_drawn_from_the_rows(tmp_path):
+    assert figure.trade_off(ROWS, tmp_path / "a.png") == tmp_path / "a.png"
+    figure.trade_off(ROWS, tmp_path / "b.png")
+    other = [*ROWS[:3], study_row("scdm", 2, 0.7), ROWS[4]]
+    figure.trade_off(other, tmp_path / "c.png")
+    a, b, c = (pixels(tmp_path / f"{name}.png") for name in "abc")
+    assert a.shape == c.shape and (a == b).all() and (a != c).any()
+    assert a.shape[1] > 2 * a.shape[0]  # three axes side by side
+    assert 0.02 < (a[..., :3] < 0.9).any(-1).mean() < 0.5  # neither blank nor black
+
+
+def test_losses_are_drawn_from_the_metrics(tmp_path):
+    def draw(name: str, *losses: float):
+        run = Run(tmp_path / name)
+        run.folder.mkdir()
+        for step, loss in enumerate(losses, start=1):
+            run.log(step=step, loss=loss, **({"validation": loss + 0.1} if step % 2 == 0 else {}))
+        return pixels(figure.losses(run, run.folder / "losses.png"))
+
+    a, b = draw("a", 1.4, 1.3, 1.2, 0.9), draw("b", 1.4, 1.0, 1.2, 0.9)
+    assert a.shape == b.shape and (a != b).any()
+    assert draw("young", 1.4).shape == a.shape  # no validation yet
+
+
+def test_a_result_is_shown_with_its_verdicts():
+    claims = [Claim("joint prediction", True, "accuracy [0.1, 0.2]"), Claim("dial", False, "NOT SHOWN: it rises")]
+    console = wide()
+    terminal.show_result(console, Result("latents", None, ROWS, claims, ["three [x] seeds"]))
+    text = console.export_text()
+    assert "joint prediction: holds" in text and "dial: does not hold" in text
+    assert "accuracy [0.1, 0.2]" in text and "note: three [x] seeds" in text
+    lines = [" ".join(re.sub("[│┃]", " ", line).split()) for line in text.split("\n")]
+    assert "MDM all 0.800 [0.700, 0.850] 1.2000 [1.1000, 1.2500] 10.0 12.3 9 12.3" in lines
+    assert "SCDM all 0.900 [0.800, 0.950] saturated 1.1000 [1.0000, 1.1500] 10.0 12.3 10 12.3" in lines
+    assert text.count("saturated") == 1
+
+
+def test_watching_a_training_prints_its_validations():
+    console = wide()
+    updates = [Update(1, 1.5, None, 0.1), Update(2, 1.4, 1.45, 0.1), Update(3), Update(4, 1.2, 1.25, 0.1)]
+    terminal.watch_training(console, replace(CONFIG, steps=4), iter(updates))
+    assert console.export_text().strip().split("\n") == [
+        "step 2: loss 1.4000, validation 1.4500 nats a token",
+        "step 4: loss 1.2000, validation 1.2500 nats a token",
+    ]
+
+
+def test_watching_a_study_prints_each_stage_once_and_returns_the_result():
+    console, result = wide(), Result("latents", None, [], [])
+    stages = [Stage("training MDM: loss 1", 0, 8), Stage("training MDM: loss 0.9", 2, 8), Stage("decoding", 4, 8)]
+    assert terminal.watch_study(console, iter([*stages, result])) is result
+    assert console.export_text().strip().split("\n") == ["[  0%] training MDM", "[ 50%] decoding"]

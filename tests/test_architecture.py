@@ -1,0 +1,63 @@
+"""The picture in docs/architecture.md is the code's own imports, or this fails and prints the true one."""
+
+import ast
+import re
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "unspoken"
+
+
+def rooms() -> list[str]:
+    """Files and folders of the package; `__init__.py` only re-exports and is the roof, not a room."""
+    found = [p.name for p in PACKAGE.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()]
+    return sorted(name.removesuffix(".py") for name in found if name != "__init__.py")
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """The rooms that a file imports from, wherever in the file."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("unspoken"):
+            parts = node.module.split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+    return found & set(rooms())
+
+
+def graph() -> dict[str, set[str]]:
+    edges: dict[str, set[str]] = {room: set() for room in rooms()}
+    for path in PACKAGE.rglob("*.py"):
+        if path != PACKAGE / "__init__.py":
+            edges[room_of(path)] |= imports(path) - {room_of(path)}
+    return edges
+
+
+def reduced(edges: dict[str, set[str]]) -> set[tuple[str, str]]:
+    """Without the arrows that a longer way round implies."""
+    below: dict[str, set[str]] = {}
+    for room in TopologicalSorter(edges).static_order():  # raises CycleError on a circle
+        below[room] = edges[room] | {r for e in edges[room] for r in below[e]}
+    return {(a, b) for a in edges for b in edges[a] if not any(b in below[c] for c in edges[a] - {b})}
+
+
+def drawn() -> set[tuple[str, str]]:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    block = re.search(r"```mermaid\n(.*?)```", text, re.DOTALL)
+    assert block is not None, "docs/architecture.md has no mermaid picture"
+    return {(a, b) for a, b in re.findall(r"(\w+) --> (\w+)", block.group(1))}
+
+
+def test_the_picture_is_the_imports() -> None:
+    true = reduced(graph())
+    lines = "\n".join(f"  {a} --> {b}" for a, b in sorted(true))
+    assert drawn() == true, f"the imports are now:\n{lines}"
+
+
+def test_every_room_is_named_in_the_page() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    assert [room for room in rooms() if f"`{room}" not in text] == []

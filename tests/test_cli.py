@@ -1,0 +1,505 @@
+"""Laws of the command line: exit codes, no traceback whatever is typed, and what the commands leave behind."""
+
+import csv
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from unspoken import cli
+from unspoken.denoiser import Denoiser
+from unspoken.layout import Layout
+from unspoken.metrics import wilson
+from unspoken.record import Run
+from unspoken.schedule import Cosine
+from unspoken.study.latents import Latents
+from unspoken.tasks import Sudoku
+from unspoken.train import Train, load, training
+
+TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)
+TINY_TASK = ["--task.train", "200", "--task.validation", "10", "--task.test", "10"]
+TINY_TRUNK = ["--trunk.layers", "1", "--trunk.width", "16", "--trunk.heads", "2"]
+TINY = [*TINY_TASK, *TINY_TRUNK, "--batch", "8", "--warmup", "2"]
+FOUR_STEPS = ["--steps", "4", "--save", "2", "--validate", "2", "--log", "1"]
+
+
+def named(value: object) -> str:
+    """A test's name: the words of its command line."""
+    return " ".join(value) if isinstance(value, list) else ""
+
+
+def squeezed(text: str) -> str:
+    """Without the frames of tables, and with one space for many."""
+    return " ".join(re.sub("[│╭╮╰╯─]", " ", text).split())
+
+
+class Called:
+    """What a command line gave: exit code, what it printed, what it said to stderr; squeezed, and raw."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], words: list[str]):
+        capsys.readouterr()
+        try:
+            self.code = cli.main(words)
+        except SystemExit as stop:  # tyro's, for help and what can not be parsed
+            self.code = stop.code
+        printed = capsys.readouterr()
+        self.raw = printed.out
+        self.out, self.err = squeezed(printed.out), squeezed(printed.err)
+
+
+@pytest.fixture
+def call(capsys):
+    return lambda *words: Called(capsys, [str(w) for w in words])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A run trained by the command, in a folder with a short name."""
+    folder = tmp_path_factory.mktemp("r") / "scdm"
+    assert cli.main(["train", "sudoku-4x4", *TINY, *FOUR_STEPS, "--folder", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def puzzle() -> tuple[str, str]:
+    """A puzzle of the test split and its solution."""
+    (x0,), (prompt,) = TASK.sample("test", 1).x0, TASK.sample("test", 1).prompt(TASK.mask_id)
+    return TASK.show(prompt), TASK.show(x0)
+
+
+@pytest.fixture
+def oracle(monkeypatch, puzzle):
+    """`solve` loads a network that knows the answer of `puzzle`."""
+    x0 = TASK.encode(puzzle[1])
+
+    def knowing(folder: Path) -> Denoiser:
+        model = load(folder)
+
+        def forward(layout: Layout, at: Tensor | None = None) -> Tensor:
+            position = layout.position if at is None else layout.position.gather(1, at)
+            return 9.0 * torch.nn.functional.one_hot(x0[position], model.vocab_size).float()
+
+        model.forward = forward
+        return model
+
+    monkeypatch.setattr(cli, "load", knowing)
+
+
+# --- help, and what can not be parsed
+
+
+def flags(kind: type, *without: str) -> list[str]:
+    return ["--" + f.name.replace("_", "-") for f in fields(kind) if f.name not in without]
+
+
+NESTED = ("task", "trunk", "process")
+HELP = {
+    "train": (["train", "sudoku-4x4"], [*flags(Train, *NESTED), "--folder", "--task.box-rows", "--trunk.width"]),
+    "solve": (["solve"], flags(cli.SolveRun, "run")),
+    "study": (["study", "latents", "quick"], [*flags(Latents, "train"), "--runs", "--out", "--train.steps"]),
+    "show": (["show"], ["PATH"]),
+}
+
+
+@pytest.mark.parametrize("command", HELP)
+def test_help_names_every_flag(call, command):
+    words, expected = HELP[command]
+    helped = call(*words, "--help")
+    assert helped.code == 0
+    assert [flag for flag in expected if not re.search(rf"{flag}\b", helped.out)] == []
+
+
+def test_help_names_every_command_and_preset(call):
+    helped = call("--help")
+    assert helped.code == 0
+    assert all(f"unspoken {name}" in helped.out for name in ("train", "solve", "study latents", "show"))
+    assert all(name in call("train", "--help").out for name in ("sudoku-4x4", "sudoku-6x6", "sudoku-9x9"))
+    assert call().code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["trian"], "no command is called 'trian'"),
+        (["study"], "no command is called 'study'"),
+        (["study", "latnets"], "no command is called 'study latnets'"),
+        (["train"], "sudoku-4x4, sudoku-6x6, sudoku-9x9"),
+        (["train", "sudoku-5x5"], "sudoku-4x4, sudoku-6x6, sudoku-9x9"),
+        (["train", "sudoku-4x4", "--step", "3"], "Perhaps you meant: --steps INT"),
+        (["train", "sudoku-4x4", "--steps", "three"], "three"),
+        (["train", "sudoku-4x4", "--attention", "smdm"], "smdm"),
+        (["train", "sudoku-4x4", "--decay", "cosine"], "cosine"),
+        (["solve"], "PATH"),
+        (["solve", "run", "--latent", "3"], "Perhaps you meant: --latents"),
+        (["solve", "run", "--order", "best"], "'left_to_right'"),
+        (["show"], "PATH"),
+    ],
+    ids=named,
+)
+def test_what_can_not_be_parsed_ends_in_2_and_says_what_can(call, words, said):
+    refused = call(*words)
+    assert refused.code == 2
+    assert said in refused.out + refused.err
+
+
+# --- train
+
+UNCAUGHT = pytest.mark.xfail(strict=True, raises=ValueError, reason="a config that is refused while words are read")
+
+
+def test_train_leaves_a_run_and_goes_on_with_it(call, tmp_path):
+    words = ["train", "sudoku-4x4", *TINY, *FOUR_STEPS, "--attention", "sidm", "--seed", "5", "--folder"]
+    trained = call(*words, tmp_path / "{attention}-{seed}")
+    folder = tmp_path / "sidm-5"
+    assert trained.code == 0 and trained.err == ""
+    assert [m["step"] for m in Run(folder).metrics()] == [1, 2, 3, 4]
+    last = Run(folder).metrics()[-1]
+    assert f"step 4: loss {last['loss']:.4f}, validation {last['validation']:.4f}" in trained.out
+    config = Run(folder).config(Train)
+    assert (config.attention.name, config.seed, config.task, config.trunk.width) == ("sidm", 5, TASK, 16)
+    before = Run(folder).metrics()
+    assert call(*words, folder).code == 0
+    assert Run(folder).metrics() == before
+
+
+def test_validations_may_fall_between_reports(call, tmp_path):
+    words = ["train", "sudoku-4x4", *TINY, "--steps", "4", "--log", "4", "--validate", "3", "--folder", tmp_path]
+    trained = call(*words)
+    assert trained.code == 0
+    assert re.findall(r"step (\d): loss", trained.out) == ["3", "4"]
+
+
+def test_a_schedule_is_a_word_at_the_end(call, tmp_path):
+    words = ["train", "sudoku-4x4", *TINY, *FOUR_STEPS, "--folder", tmp_path, "process.schedule:cosine"]
+    assert call(*words).code == 0
+    assert Run(tmp_path).config(Train).process.schedule == Cosine()
+
+
+def test_another_configuration_in_the_folder_is_refused(call, run):
+    refused = call("train", "sudoku-4x4", *TINY, *FOUR_STEPS, "--lr", "1", "--folder", run)
+    assert refused.code == 2
+    assert "error:" in refused.err and "(it differs in lr)" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        pytest.param(["--steps", "0"], "steps is 0", marks=UNCAUGHT),
+        pytest.param(["--accumulate", "3"], "accumulate=3", marks=UNCAUGHT),
+        (["--trunk.heads", "3"], "heads"),
+        (["--task.givens", "17"], "givens=17"),
+        (["--lr", "1e30", "--warmup", "0"], "lower lr"),
+        (["--trunk.checkpoint", "/no/such/model"], "/no/such/model"),
+    ],
+    ids=named,
+)
+def test_a_training_that_can_not_be_ends_in_2(call, tmp_path, flag, said):
+    refused = call("train", "sudoku-4x4", *TINY, *FOUR_STEPS, "--folder", tmp_path / "run", *flag)
+    assert refused.code == 2
+    assert said in refused.err
+
+
+def test_an_interrupt_ends_in_130(call, tmp_path, monkeypatch):
+    def interrupted(config: Train, folder: Path):
+        for update in training(config, folder):
+            yield update
+            if update.step == 3:
+                raise KeyboardInterrupt
+
+    words = ["train", "sudoku-4x4", *TINY, *FOUR_STEPS, "--folder", tmp_path / "run"]
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "training", interrupted)
+        stopped = call(*words)
+    assert stopped.code == 130
+    assert "goes on from the last checkpoint" in stopped.err
+    assert call(*words).code == 0
+    assert [m["step"] for m in Run(tmp_path / "run").metrics()] == [1, 2, 3, 4]
+
+
+# --- solve
+
+
+def test_solve_shows_puzzle_and_answer(call, run, puzzle):
+    solved = call("solve", run, "--puzzle", puzzle[0])
+    assert solved.code == 0 and solved.err == ""
+    answer = re.search(r"answer ([1-4]{16}) ", solved.out)
+    assert answer and f"puzzle {puzzle[0]} answer" in solved.out
+    assert all(a == p for a, p in zip(answer[1], puzzle[0], strict=True) if p != ".")
+    right = bool(TASK.score(TASK.encode(puzzle[0])[None], TASK.encode(answer[1], unique=False)[None]))
+    assert ("NOT solved" in solved.out) != right
+    assert "10 passes, 160 entries in all, of 160 with everything in view" in solved.out
+    assert call("solve", run).raw == solved.raw  # without a puzzle: the first of the test split
+
+
+@pytest.mark.usefixtures("oracle")
+def test_a_right_answer_is_called_solved(call, run, puzzle):
+    solved = call("solve", run, "--puzzle", puzzle[0].replace(".", "0"))
+    assert f"answer {puzzle[1]} solved: every rule is kept" in solved.out
+
+
+def test_fewer_latents_are_smaller_passes(call, run):
+    # 10 blanks, 1 said a pass, one candidate: 6 + said + 1 entries, and `latents` more while there are as many
+    alone = call("solve", run, "--candidates", 1, "--latents", 0)
+    two = call("solve", run, "--candidates", 1, "--latents", 2)
+    assert f"{sum(7 + said for said in range(10))} entries" in alone.out
+    assert f"{sum(7 + said + min(2, 9 - said) for said in range(10))} entries" in two.out
+    assert "5 passes" in call("solve", run, "--commit", 2).out
+
+
+def test_a_full_board_has_nothing_to_say(call, run, puzzle):
+    full = call("solve", run, "--puzzle", puzzle[1])
+    assert full.code == 0 and "nothing to say" in full.out
+
+
+@pytest.mark.filterwarnings("always:.*latents asked of.*")  # the note that this is about
+def test_too_many_latents_are_all_there_are_and_that_is_said(call, run):
+    solved = call("solve", run, "--latents", "100")
+    assert solved.code == 0
+    assert solved.err == "note: 100 latents asked of 16 positions: all are taken"
+    assert solved.raw == call("solve", run).raw
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--puzzle", "1" * 15], "15 characters given, 16 expected"),
+        (["--puzzle", "1x" + "." * 14], "illegal character 'x' at r1c2"),
+        (["--puzzle", "15" + "." * 14], "illegal character '5' at r1c2"),
+        (["--puzzle", "11" + "." * 14], "contradictory givens: row 1 holds 1 at r1c1 and r1c2"),
+        (["--puzzle", "123...4" + "." * 9], "no solution"),
+        (["--puzzle", "." * 16], "several solutions"),
+        (["--file", "/no/such.csv"], "/no/such.csv: no such file"),
+        (["--file", "/no/such.xls"], "suffix '.xls'"),
+        (["--file", "/no/such.csv", "--puzzle", "." * 16], "--puzzle or --file, not both"),
+        (["--latents", "-1"], "latents=-1"),
+        (["--commit", "0"], "commit=0"),
+        (["--candidates", "2", "--commit", "3"], "commit=3 of candidates=2"),
+        (["--temperature", "-1"], "temperature=-1"),
+    ],
+    ids=named,
+)
+def test_what_can_not_be_solved_ends_in_2_and_says_why(call, run, words, said):
+    refused = call("solve", run, *words)
+    assert refused.code == 2
+    assert refused.err.startswith("error: ") and said in refused.err
+
+
+def test_a_missing_run_is_named(call):
+    refused = call("solve", "/no/run")
+    assert refused.code == 2
+    assert "error: /no/run is no run folder" in refused.err
+
+
+def test_a_run_without_checkpoint_yet_is_said(call, run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    shutil.rmtree(folder / "checkpoints")
+    refused = call("solve", folder)
+    assert refused.code == 2
+    assert "has no complete checkpoint yet" in refused.err
+
+
+def write_csv(path: Path, *rows: list[str]) -> Path:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["source", "question", "answer", "rating"], *rows])
+    return path
+
+
+def test_a_truncated_row_is_named_by_its_line(call, run, puzzle, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_csv(Path("p.csv"), ["a", *puzzle, "1"], ["a", puzzle[0]])
+    refused = call("solve", run, "--file", "p.csv")
+    assert refused.code == 2
+    assert "error: p.csv, line 3: 2 fields given, 4 expected" in refused.err
+
+
+@pytest.mark.usefixtures("oracle")
+def test_a_file_is_judged_with_an_interval(call, run, puzzle, tmp_path):
+    other = puzzle[1].translate(str.maketrans("1234", "2341"))  # another solution: the oracle is wrong there
+    blank = "".join("." if p == "." else o for p, o in zip(puzzle[0], other, strict=True))
+    file = write_csv(tmp_path / "p.csv", *[["a", *puzzle, ""]] * 3, ["b", blank, other, ""])
+    judged = call("solve", run, "--file", file)
+    assert judged.code == 0
+    low, high = wilson(3, 4)
+    assert f"3 of 4 solved: 0.750 [{low:.3f}, {high:.3f}]" in judged.out
+    assert "10.0 passes of 16.0 entries" in judged.out
+
+
+def test_full_boards_in_a_file_cost_nothing(call, run, puzzle, tmp_path):
+    file = tmp_path / "p.txt"
+    file.write_text(puzzle[1] + "\n")
+    assert "1 of 1 solved" in call("solve", run, "--file", file).out
+
+
+def test_the_page_is_self_contained_and_holds_every_step(call, run, puzzle, tmp_path):
+    path = tmp_path / "page.html"
+    solved = call("solve", run, "--puzzle", puzzle[0], "--html", path)
+    assert solved.code == 0
+    page = path.read_text()
+    assert not re.search(r"https?://|src=|<link|@import|url\(", page)
+    found = re.search(r"^const steps = (.*);$", page, re.MULTILINE)
+    assert found
+    steps = json.loads(found[1])
+    assert len(steps) == puzzle[0].count(".") == 10
+    assert 'max="9"' in page
+    for n, step in enumerate(steps):
+        assert step["text"].startswith(f"step {n}: 1 said beside")
+        kinds = [kind for _, kind, _, _ in step["cells"]]
+        assert [k == "given" for k in kinds] == [p != "." for p in puzzle[0]]
+        assert kinds.count("now") == 1 and kinds.count("said") == n
+        assert all(0 < sure <= 1 for _, kind, sure, _ in step["cells"] if kind in ("now", "candidate", "latent"))
+    answer = "".join(symbol for symbol, _, _, _ in steps[-1]["cells"])
+    assert f"answer {answer} " in solved.out
+    assert "".join(s + gap for s, _, _, gap in steps[-1]["cells"]) == TASK.grid(TASK.encode(answer, unique=False))
+
+
+# --- study and show
+
+STUDY = [
+    *["study", "latents", "quick", "--seeds", "0", "--counts", "0", "16", "--puzzles", "5", "--draws", "2"],
+    *["--train.task.box-cols", "2", "--train.task.givens", "6", "--train.task.train", "200"],
+    *["--train.task.validation", "10", "--train.task.test", "10"],
+    *[f"--train.{word.removeprefix('--')}" if word.startswith("--") else word for word in TINY_TRUNK + FOUR_STEPS],
+    *["--train.batch", "8"],
+]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("s")
+    assert cli.main([*STUDY, "--runs", str(folder), "--out", str(folder / "out")]) == 0
+    return folder
+
+
+def test_a_study_leaves_table_and_figure_and_show_reads_them(call, study):
+    record = json.loads((study / "out" / "study.json").read_text())
+    assert (study / "out" / "latents.png").read_bytes().startswith(b"\x89PNG\r\n")
+    shown = call("show", study / "out" / "study.json")
+    assert shown.code == 0
+    for claim in record["claims"]:
+        assert f"{claim['name']}: {'holds' if claim['holds'] else 'does not hold'}" in shown.out
+        assert " ".join(claim["evidence"].split()) in shown.out
+    assert all(f"note: {note}" in shown.out for note in record["notes"])
+
+
+def test_a_study_of_another_budget_in_the_same_folder_is_refused(call, study):
+    refused = call(*STUDY, "--runs", study, "--out", study / "out", "--train.lr", "1")
+    assert refused.code == 2
+    assert "(it differs in lr)" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        pytest.param(["--counts", "0", "4"], "end with 16 or more", marks=UNCAUGHT),
+        pytest.param(["--counts", "1", "16"], "from 0 to all", marks=UNCAUGHT),
+        pytest.param(["--counts", "0", "16", "8"], "counts that rise", marks=UNCAUGHT),
+        (["--puzzles", "11"], "11 examples of test asked for, which holds 10"),
+    ],
+    ids=named,
+)
+def test_a_study_that_can_not_be_ends_in_2_before_any_training(call, tmp_path, words, said):
+    refused = call(*STUDY, "--runs", tmp_path / "runs", "--out", tmp_path / "out", *words)
+    assert refused.code == 2
+    assert said in refused.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_show_a_run(call, run):
+    shown = call("show", run)
+    assert shown.code == 0
+    assert "SCDM on 4x4 Sudoku, 6 givens" in shown.out and "4 of 4 steps are saved" in shown.out
+    assert '"box_rows": 2, "box_cols": 2, "givens": 6' in shown.out
+    for m in Run(run).metrics():
+        assert ("validation" in m) == (f"{m['loss']:.4f} {m.get('validation', 0):.4f}" in shown.out)
+    assert (run / "losses.png").read_bytes().startswith(b"\x89PNG\r\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("no.json", None, "there is no"),
+        ("cut.json", '{"study": "lat', "no study.json of ours"),
+        ("other.json", '{"type": "Train"}', "no study.json of ours"),
+        ("list.json", "[1]", "no study.json of ours"),
+        ("folder", None, "no run folder"),
+    ],
+)
+def test_show_what_is_not_ours(call, tmp_path, monkeypatch, name, text, said):
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        Path(name).write_text(text)
+    refused = call("show", name)
+    assert refused.code == 2
+    assert refused.err.startswith("error: ") and said in refused.err and name in refused.err
+
+
+# --- what is not as it should be yet
+
+
+@pytest.mark.xfail(strict=True, raises=OSError, reason="an OSError is a traceback")
+@pytest.mark.parametrize("command", ["page", "folder"])
+def test_a_place_that_can_not_be_written_ends_in_2(call, run, tmp_path, command):
+    (tmp_path / "file").touch()
+    there = tmp_path / "file" / "inside"
+    words = {"page": ["solve", run, "--html", there], "folder": ["train", "sudoku-4x4", *TINY, "--folder", there]}
+    assert call(*words[command]).code == 2
+
+
+@pytest.mark.xfail(strict=True, raises=KeyError, reason="str.format on whatever the user wrote")
+def test_a_folder_may_hold_braces(call, tmp_path):
+    assert call("train", "sudoku-4x4", *TINY, *FOUR_STEPS, "--folder", tmp_path / "{x}").code == 0
+    assert (tmp_path / "{x}" / "config.json").exists()
+
+
+@pytest.mark.xfail(strict=True, reason="rich wraps at 80 columns where there is no terminal, and reads [x] as markup")
+@pytest.mark.parametrize("name", ["long" * 30, "[x]"])
+def test_what_is_printed_to_be_copied_is_whole(call, tmp_path, name):
+    trained = call("train", "sudoku-4x4", *TINY, *FOUR_STEPS, "--folder", tmp_path / name)
+    assert f"unspoken solve {tmp_path / name}\n" in trained.raw
+
+
+@pytest.mark.xfail(strict=True, reason="--html is silently ignored with --file")
+def test_a_page_of_a_file_is_refused(call, run, puzzle, tmp_path):
+    file = tmp_path / "p.txt"
+    file.write_text(puzzle[0] + "\n")
+    assert call("solve", run, "--file", file, "--html", tmp_path / "page.html").code == 2
+
+
+@pytest.mark.xfail(strict=True, reason="printed to stdout")
+def test_an_unknown_command_is_said_to_stderr(call):
+    assert "no command is called" in call("trian").err
+
+
+# --- as a process
+
+
+def test_as_a_process_bad_input_is_one_error_and_2(run):
+    words = [sys.executable, "-m", "unspoken.cli", "solve", str(run), "--puzzle", "11" + "." * 14]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: the puzzle: contradictory givens") and "Traceback" not in done.stderr
+
+
+def test_as_a_process_an_interrupt_ends_in_130(tmp_path):
+    folder = tmp_path / "run"
+    words = ["train", "sudoku-4x4", *TINY, "--steps", "1000000", "--log", "1", "--folder", str(folder)]
+    child = subprocess.Popen([sys.executable, "-m", "unspoken.cli", *words], stderr=subprocess.PIPE, text=True)
+    for _ in range(6_000):
+        if Run(folder).metrics():
+            break
+        time.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate()
+    assert child.returncode == 130
+    assert "stopped" in said and "Traceback" not in said

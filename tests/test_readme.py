@@ -1,0 +1,54 @@
+"""The README's Python runs as it stands, and its puzzle and flags are real."""
+
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, Qwen3Config
+
+import unspoken as us
+from unspoken import cli
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))
+def test_python_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    short = replace(us.presets.sudoku_4x4(), steps=4, save=2, validate=2)
+    monkeypatch.setattr(us.presets, "sudoku_4x4", lambda: short)
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=11,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=8,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained("any-hf-decoder")
+    exec(code, {})
+    if "decode" in code:
+        assert "said beside" in capsys.readouterr().out
+
+
+def test_the_puzzle_is_held_out() -> None:
+    task = us.presets.sudoku_6x6().task
+    held_out = [task.show(p) for p in task.sample("test", task.size("test")).prompt(task.mask_id)]
+    assert cli.README_PUZZLE in held_out
+    assert cli.README_PUZZLE in README
+
+
+def test_the_commands_are_real() -> None:
+    """Every `unspoken ...` line of the README parses."""
+    lines = [line.split("#")[0] for line in README.replace("\\\n", "").splitlines() if line.startswith("unspoken ")]
+    assert len(lines) >= 5
+    for line in lines:
+        assert cli.parse(shlex.split(line)[1:]) is not None

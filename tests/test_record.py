@@ -1,0 +1,334 @@
+"""Laws of the run folder: records read back, a kill never leaves half of anything, other runs are refused."""
+
+import json
+import os
+import types
+import typing
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unspoken.attention import ATTENTIONS, Attention
+from unspoken.process import Absorbing
+from unspoken.record import Run, environment, from_record, new_folder, to_record, write_json, write_text
+from unspoken.schedule import Cosine, Linear, Polynomial
+from unspoken.study.latents import Latents
+from unspoken.tasks import Sudoku
+from unspoken.train import Train
+from unspoken.trunk import Trunk
+
+TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)
+CONFIG = Train(TASK, trunk=Trunk(layers=1, width=16, heads=2))
+
+above_0 = st.floats(1e-6, 1e6)
+schedules = st.one_of(st.builds(Linear), st.builds(Cosine), st.builds(Polynomial, power=above_0))
+attentions = st.one_of(
+    st.sampled_from(list(ATTENTIONS.values())),
+    st.builds(Attention, st.sampled_from(["bidirectional", "causal"]), st.just("joint"), st.booleans()),
+)
+sudokus = st.builds(
+    Sudoku,
+    st.integers(2, 4),
+    st.integers(2, 4),
+    givens=st.integers(0, 4),
+    train=st.integers(1, 10**9),
+    validation=st.integers(0, 10**9),
+    test=st.integers(0, 10**9),
+    seed=st.integers(0, 2**63 - 1),
+    augment=st.sampled_from(["none", "digits", "all"]),
+    path=st.text(),
+)
+trunks = st.builds(
+    lambda layers, heads, half, family, checkpoint: Trunk(layers, 2 * heads * half, heads, family, checkpoint),
+    st.integers(1, 99),
+    st.integers(1, 16),
+    st.integers(1, 64),
+    st.sampled_from(["gpt2", "llama"]),
+    st.text(),
+)
+trains = st.builds(
+    lambda accumulate, parts, **rest: Train(accumulate=accumulate, batch=accumulate * parts, **rest),
+    st.integers(1, 9),
+    st.integers(1, 99),
+    task=sudokus,
+    attention=attentions,
+    trunk=trunks,
+    process=st.builds(Absorbing, schedules),
+    objective=st.sampled_from(["masked", "nelbo"]),
+    steps=st.integers(1, 10**9),
+    lr=above_0,
+    decay=st.sampled_from(["linear", "constant"]),
+    warmup=st.integers(0, 10**6),
+    weight_decay=st.floats(0, 1),
+    ema=st.floats(0, 1, exclude_max=True),
+    clip=above_0,
+    precision=st.sampled_from(["auto", "no", "bf16", "fp16"]),
+    seed=st.integers(0, 2**63 - 1),
+    validate=st.integers(1, 10**6),
+    save=st.integers(1, 10**6),
+    log=st.integers(1, 10**6),
+    keep=st.integers(1, 10**6),
+)
+studies = st.builds(
+    Latents,
+    trains,
+    seeds=st.lists(st.integers(0, 99), min_size=1, max_size=4, unique=True).map(tuple),
+    counts=st.sets(st.integers(1, 255)).map(lambda some: (0, *sorted(some), 256)),
+    unseen_counts=st.sampled_from([(), (0,), (0, 8)]),
+    puzzles=st.integers(1, 10**6),
+    order=st.sampled_from(["confidence", "uniform"]),
+    candidates=st.integers(1, 99),
+    batch=st.integers(1, 999),
+    draws=st.integers(1, 99),
+)
+CONFIGS = {
+    Latents: studies,
+    Train: trains,
+    Trunk: trunks,
+    Sudoku: sudokus,
+    Attention: attentions,
+    Absorbing: st.builds(Absorbing, schedules),
+    Linear: st.builds(Linear),
+    Cosine: st.builds(Cosine),
+    Polynomial: st.builds(Polynomial, power=above_0),
+}
+
+
+def reachable(hint: typing.Any) -> set[type]:
+    """Every dataclass that a value of type `hint` may hold."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return set().union(*map(reachable, typing.get_args(hint)))
+    if not (isinstance(hint, type) and is_dataclass(hint)):
+        return set()
+    inner = typing.get_type_hints(hint)
+    return {hint}.union(*(reachable(inner[f.name]) for f in fields(hint)))
+
+
+def through_json(hint: typing.Any, value: typing.Any) -> typing.Any:
+    return from_record(hint, json.loads(json.dumps(to_record(value))))
+
+
+def test_every_config_of_the_package_is_covered_here():
+    assert reachable(Latents) == set(CONFIGS)
+
+
+@pytest.mark.parametrize("kind", CONFIGS, ids=lambda kind: kind.__name__)
+@given(data=st.data())
+@settings(max_examples=25, deadline=None, derandomize=True)
+def test_what_is_recorded_reads_back_as_it_was(kind, data):
+    value = data.draw(CONFIGS[kind])
+    assert through_json(kind, value) == value
+
+
+@pytest.mark.parametrize("schedule", [Linear(), Cosine(), Polynomial(3.0)])
+@pytest.mark.parametrize("attention", ATTENTIONS.values(), ids=ATTENTIONS)
+def test_each_schedule_and_attention_reads_back_in_a_study(schedule, attention):
+    study = Latents(replace(CONFIG, attention=attention, process=Absorbing(schedule)), counts=(0, 16))
+    again = through_json(Latents, study)
+    assert again == study
+    assert type(again.train.process.schedule) is type(schedule)
+
+
+@dataclass(frozen=True)
+class Optional:
+    some: tuple[int, ...] | None = None
+    inner: Linear | Polynomial | None = None
+
+
+@pytest.mark.parametrize(
+    "value", [Optional(), Optional((1, 2)), Optional((), Polynomial(3.0)), Optional(None, Linear())]
+)
+def test_optional_fields_read_back(value):
+    assert through_json(Optional, value) == value
+
+
+def test_an_unknown_type_is_named():
+    with pytest.raises(ValueError, match="Trane"):
+        from_record(Train, to_record(CONFIG) | {"type": "Trane"})
+    with pytest.raises(ValueError, match=r"Spline.*Linear, Polynomial, Cosine"):
+        from_record(Train, to_record(CONFIG) | {"process": {"type": "Absorbing", "schedule": {"type": "Spline"}}})
+    untagged = {k: v for k, v in to_record(CONFIG).items() if k != "type"}
+    with pytest.raises(ValueError, match="None"):
+        from_record(Train, untagged)
+
+
+def test_an_unknown_field_is_named():
+    with pytest.raises(ValueError, match=r"Train.*learning_rate"):
+        from_record(Train, to_record(CONFIG) | {"learning_rate": 1.0})
+    with pytest.raises(ValueError, match=r"Trunk.*depth"):
+        from_record(Train, to_record(CONFIG) | {"trunk": {"type": "Trunk", "depth": 3}})
+
+
+def test_a_missing_field_without_default_is_named():
+    record = to_record(CONFIG)
+    del record["task"]
+    with pytest.raises(ValueError, match=r"Train lacks task"):
+        from_record(Train, record)
+
+
+def test_a_field_of_a_later_version_takes_its_default():
+    record = to_record(replace(CONFIG, lr=0.5))
+    for name in ("ema", "process", "trunk"):
+        del record[name]
+    del record["task"]["augment"]
+    assert from_record(Train, record) == Train(TASK, lr=0.5)
+
+
+def test_a_record_is_checked_as_the_object_is():
+    with pytest.raises(ValueError, match="steps is 0"):
+        from_record(Train, to_record(CONFIG) | {"steps": 0})
+
+
+def broken_disk(*_: object) -> None:
+    raise OSError("no space left")
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch, call):
+    path = tmp_path / "deep" / "config.json"
+    write_json(path, {"old": 1})
+    before = path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, broken_disk)
+        with pytest.raises(OSError, match="no space"):
+            write_text(path, "new")
+    assert path.read_bytes() == before
+    write_text(path, "new")
+    assert path.read_text() == "new"
+
+
+def test_a_folder_appears_only_when_it_is_whole(tmp_path):
+    path = tmp_path / "step-1"
+    with new_folder(path) as half:
+        (half / "a").write_text("1")
+        assert not path.exists()
+    assert (path / "a").read_text() == "1"
+    assert [p.name for p in tmp_path.iterdir()] == ["step-1"]
+
+
+def test_a_failure_leaves_the_old_folder_and_no_new_one(tmp_path):
+    old, new = tmp_path / "step-1", tmp_path / "step-2"
+    with new_folder(old) as half:
+        (half / "a").write_text("old")
+    for path in (old, new):
+        with pytest.raises(RuntimeError, match="killed"), new_folder(path) as half:
+            (half / "a").write_text("half")
+            (half / "b").write_text("half")
+            raise RuntimeError("killed")
+    assert [p.name for p in old.iterdir()] == ["a"]
+    assert (old / "a").read_text() == "old"
+    assert not new.exists()
+    # What a failure left is no part of the next attempt.
+    with new_folder(old) as half:
+        (half / "c").write_text("new")
+    assert [p.name for p in old.iterdir()] == ["c"]
+
+
+def lines(run: Run, *steps: int) -> None:
+    run.folder.mkdir(exist_ok=True)
+    for step in steps:
+        run.log(step=step, loss=1 / 3 * step)
+
+
+def test_a_half_written_last_line_is_left_out(tmp_path):
+    run = Run(tmp_path)
+    lines(run, 1, 2)
+    whole = run.metrics()
+    with run.metrics_file.open("a") as file:
+        file.write('{"step": 3, "los')
+    assert run.metrics() == whole == [{"step": 1, "loss": 1 / 3}, {"step": 2, "loss": 2 / 3}]
+
+
+def test_cut_metrics_forgets_what_came_later_and_the_half_line(tmp_path):
+    run = Run(tmp_path)
+    lines(run, 1, 2, 3, 4)
+    with run.metrics_file.open("a") as file:
+        file.write('{"step": 5')
+    run.cut_metrics(3)
+    run.log(step=4, loss=0.5)
+    assert [(m["step"], m["loss"]) for m in run.metrics()] == [(1, 1 / 3), (2, 2 / 3), (3, 1.0), (4, 0.5)]
+
+
+def test_no_metrics_yet_is_no_metrics(tmp_path):
+    assert Run(tmp_path / "new").metrics() == []
+
+
+def test_prune_keeps_the_newest_and_clears_halves(tmp_path):
+    run = Run(tmp_path)
+    for step in (3, 10_000_000, 20, 100):  # one more digit than the names are padded to
+        with new_folder(run.checkpoint_at(step)) as half:
+            (half / "state").write_text(str(step))
+    left = run.checkpoint_at(4).with_name(".half-step-0000004")
+    left.mkdir()
+    (left / "state").write_text("4")
+    assert [step for step, _ in run.checkpoints()] == [3, 20, 100, 10_000_000]
+    run.prune(2)
+    assert [step for step, _ in run.checkpoints()] == [100, 10_000_000]
+    assert [(p / "state").read_text() for _, p in run.checkpoints()] == ["100", "10000000"]
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
+    run.prune(5)
+    assert [step for step, _ in run.checkpoints()] == [100, 10_000_000]
+
+
+def test_a_started_run_reads_back_and_starts_again(tmp_path):
+    run = Run(tmp_path / "run")
+    run.start(CONFIG)
+    written = (run.folder / "config.json").read_bytes(), (run.folder / "environment.json").read_bytes()
+    run.start(CONFIG)
+    assert run.config(Train) == CONFIG
+    assert written == ((run.folder / "config.json").read_bytes(), (run.folder / "environment.json").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("other", "names"),
+    [
+        (replace(CONFIG, lr=1.0), ["lr"]),
+        (replace(CONFIG, task=replace(TASK, seed=1)), ["task.seed"]),
+        (replace(CONFIG, steps=7, trunk=Trunk(2, 16, 2)), ["steps", "trunk.layers"]),
+        (replace(CONFIG, attention=ATTENTIONS["sidm"]), ["attention.latents"]),
+        (replace(CONFIG, process=Absorbing(Polynomial())), ["process.schedule.power", "process.schedule.type"]),
+    ],
+    ids=lambda x: "+".join(x) if isinstance(x, list) else "",
+)
+def test_a_run_of_another_configuration_is_refused_and_the_fields_named(tmp_path, other, names):
+    run = Run(tmp_path)
+    run.start(CONFIG)
+    with pytest.raises(ValueError) as refused:
+        run.start(other)
+    assert f"(it differs in {', '.join(names)})" in str(refused.value)
+    assert str(tmp_path) in str(refused.value)
+    assert run.config(Train) == CONFIG
+
+
+def test_a_run_of_another_type_is_refused(tmp_path):
+    Run(tmp_path).start(CONFIG)
+    with pytest.raises(ValueError, match=r"'Train'; expected one of Latents"):
+        Run(tmp_path).config(Latents)
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"nowhere is no run folder"):
+        Run(tmp_path / "nowhere").config(Train)
+
+
+def test_the_environment_says_what_ran(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/usr/bin/unspoken", "train", "sudoku-4x4"])
+    found = json.loads(json.dumps(environment()))
+    assert found["torch"] == torch.__version__
+    assert found["command"] == "unspoken train sudoku-4x4"
+    assert f"{torch.get_num_threads()} torch threads" in found["machine"]
+
+
+def test_no_commit_outside_a_checkout(tmp_path, monkeypatch):
+    from unspoken import record
+
+    monkeypatch.setattr(record, "__file__", str(tmp_path / "record.py"))
+    assert record.environment()["commit"] is None
+
+
+def test_run_is_a_path_away(tmp_path):
+    assert Run(tmp_path).checkpoint_at(500) == Path(tmp_path) / "checkpoints" / "step-0000500"
