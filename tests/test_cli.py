@@ -496,7 +496,7 @@ def test_as_a_process_an_interrupt_ends_in_130(tmp_path):
     words = ["train", "sudoku-4x4", *TINY, "--steps", "1000000", "--log", "1", "--folder", str(folder)]
     child = subprocess.Popen([sys.executable, "-m", "unspoken.cli", *words], stderr=subprocess.PIPE, text=True)
     for _ in range(6_000):
-        if Run(folder).metrics():
+        if Run(folder).metrics() or child.poll() is not None:
             break
         time.sleep(0.01)
     child.send_signal(signal.SIGINT)

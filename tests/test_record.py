@@ -43,12 +43,12 @@ sudokus = st.builds(
     path=st.text(),
 )
 trunks = st.builds(
-    lambda layers, heads, half, family, checkpoint: Trunk(layers, 2 * heads * half, heads, family, checkpoint),
-    st.integers(1, 99),
+    lambda heads, half, **rest: Trunk(heads=heads, width=2 * heads * half, **rest),
     st.integers(1, 16),
     st.integers(1, 64),
-    st.sampled_from(["gpt2", "llama"]),
-    st.text(),
+    layers=st.integers(1, 99),
+    learned_positions=st.booleans(),
+    checkpoint=st.text(),
 )
 trains = st.builds(
     lambda accumulate, parts, **rest: Train(accumulate=accumulate, batch=accumulate * parts, **rest),

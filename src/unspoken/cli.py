@@ -18,7 +18,7 @@ from unspoken.decode import decode
 from unspoken.metrics import solve, wilson
 from unspoken.presets import LATENTS, PRESETS
 from unspoken.record import Run
-from unspoken.show import figure, html, terminal
+from unspoken.show import figure, html, report, terminal
 from unspoken.study import latents
 from unspoken.study.report import read_result
 from unspoken.train import Train, check_vocabulary, load, seeded, training
@@ -165,7 +165,8 @@ class LatentsStudy:
         path = result.save(self.out)
         picture = figure.trade_off(result.rows, self.out / "latents.png")
         terminal.show_result(console, result)
-        console.print(f"table: {path}\nfigure: {picture}")
+        page = report.write_page(result, picture.name, self.out / "README.md")
+        console.print(f"rows and claims: {path}\nfigure: {picture}\npage: {page}")
         task = self.config.train.task
         if (task.box_rows, task.box_cols) == (2, 3):
             console.print("\n[bold]A held-out puzzle (the README's), decoded by SCDM with 8 latents[/bold]")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from unspoken.attention import Attention
@@ -23,7 +24,7 @@ from unspoken.layout import Layout, one_block
 if TYPE_CHECKING:  # slow to import: loaded where a trunk is made
     from transformers import PretrainedConfig, PreTrainedModel
 
-OURS = "unspoken.json"
+OURS, WEIGHTS = "unspoken.json", "unspoken.safetensors"
 Kernel = Literal["sdpa", "flex"]
 
 
@@ -46,9 +47,21 @@ class Model(Protocol):
 
 
 class Denoiser(nn.Module):
-    """Trunk, mask rule and head. Make one with `from_config` or `from_pretrained`."""
+    """Trunk, mask rule and heads. Make one with `from_config` or `from_pretrained`.
 
-    def __init__(self, trunk: PreTrainedModel, attention: Attention, mask_id: int, kernel: Kernel = "sdpa"):
+    positions: where above 0, an embedding of each of so many positions is learned and added at the input. A rotary
+        trunk knows distances alone, and a latent that sees few others can not tell from them where on a board it is.
+    kernel: `sdpa`, or `flex` for FlexAttention (its backward needs CUDA).
+    """
+
+    def __init__(
+        self,
+        trunk: PreTrainedModel,
+        attention: Attention,
+        mask_id: int,
+        positions: int = 0,
+        kernel: Kernel = "sdpa",
+    ):
         super().__init__()
         vocab = _vocabulary(trunk)
         if not 0 <= mask_id < vocab:
@@ -60,12 +73,22 @@ class Denoiser(nn.Module):
         self.attention = attention
         self.mask_id = mask_id
         self.kernel: Kernel = kernel
+        self.place = nn.Embedding(positions, trunk.config.hidden_size) if positions else None
+        if self.place is not None:
+            nn.init.normal_(self.place.weight, std=getattr(trunk.config, "initializer_range", 0.02))
+            self.place.to(trunk.device, trunk.dtype)
         trunk.set_attn_implementation({"sdpa": "sdpa", "flex": "flex_attention"}[kernel])
         _check_trunk(self)
 
     @classmethod
     def from_config(
-        cls, config: PretrainedConfig, *, attention: Attention, mask_id: int, kernel: Kernel = "sdpa"
+        cls,
+        config: PretrainedConfig,
+        *,
+        attention: Attention,
+        mask_id: int,
+        positions: int = 0,
+        kernel: Kernel = "sdpa",
     ) -> Denoiser:
         """A trunk from scratch, its weights drawn from torch's global generator (seed it for a fixed start).
 
@@ -73,7 +96,7 @@ class Denoiser(nn.Module):
         """
         from transformers import AutoModelForCausalLM
 
-        return cls(AutoModelForCausalLM.from_config(config), attention, mask_id, kernel)
+        return cls(AutoModelForCausalLM.from_config(config), attention, mask_id, positions, kernel)
 
     @classmethod
     def from_pretrained(
@@ -94,11 +117,12 @@ class Denoiser(nn.Module):
         """
         from transformers import AutoModelForCausalLM
 
-        ours = Path(folder) / OURS
+        ours, positions = Path(folder) / OURS, 0
         if ours.exists():
             record = json.loads(ours.read_text())
             attention = attention or Attention(**record["attention"])
             mask_id = record["mask_id"] if mask_id is None else mask_id
+            positions = record["positions"]
         if attention is None:
             raise ValueError(f"{folder} has no {OURS}: say who may look at whom, e.g. attention=us.SCDM")
         try:
@@ -109,13 +133,19 @@ class Denoiser(nn.Module):
         if mask_id is None:
             mask_id = _vocabulary(trunk)
             trunk.resize_token_embeddings(mask_id + 1)
-        return cls(trunk, attention, mask_id, kernel)
+        model = cls(trunk, attention, mask_id, positions, kernel)
+        if model.place is not None:
+            model.place.load_state_dict(load_file(Path(folder) / WEIGHTS))
+        return model
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Writes the trunk as a Hugging Face folder (safetensors) and our `unspoken.json` beside it."""
+        """Writes the trunk as a Hugging Face folder, and beside it our `unspoken.json` and learned positions."""
         with _quiet():
             self.trunk.save_pretrained(folder)
-        record = {"attention": asdict(self.attention), "mask_id": self.mask_id}
+        positions = 0 if self.place is None else self.place.num_embeddings
+        if self.place is not None:
+            save_file(self.place.state_dict(), Path(folder) / WEIGHTS)
+        record = {"attention": asdict(self.attention), "mask_id": self.mask_id, "positions": positions}
         (Path(folder) / OURS).write_text(json.dumps(record, indent=1) + "\n")
 
     def forward(self, layout: Layout, at: Tensor | None = None) -> Tensor:
@@ -131,13 +161,17 @@ class Denoiser(nn.Module):
         """The trunk's last hidden states `[batch, entries, width]`: one pass over the layout's entries."""
         _check_reach(self.trunk.config, layout)
         mask = layout.block_mask if self.kernel == "flex" else layout.mask
-        body = self.trunk.base_model
-        return body(
-            input_ids=layout.token,
+        return self.trunk.base_model(
+            inputs_embeds=self.embed(layout),
             position_ids=layout.position,
             attention_mask=mask(self.attention),
             use_cache=False,
         ).last_hidden_state
+
+    def embed(self, layout: Layout) -> Tensor:
+        """What the trunk reads of each entry, `[batch, entries, width]`: its token's embedding and its place's."""
+        embedded = self.trunk.get_input_embeddings()(layout.token)
+        return embedded if self.place is None else embedded + self.place(layout.position)
 
     @property
     def vocab_size(self) -> int:
@@ -210,7 +244,7 @@ def _check_trunk(model: Denoiser) -> None:
             "take a decoder with full attention and rotary or learned positions, such as Llama, Qwen or GPT-2"
         )
     whole = trunk(
-        input_ids=ids,
+        inputs_embeds=model.embed(layout),
         position_ids=layout.position,
         attention_mask=layout.mask(model.attention),
         use_cache=False,

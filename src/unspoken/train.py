@@ -219,7 +219,10 @@ def new_denoiser(config: Train) -> Denoiser:
             model = Denoiser.from_pretrained(config.trunk.checkpoint, attention=config.attention, mask_id=task.mask_id)
         else:
             hf_config = config.trunk.config(task.vocab_size, task.length)
-            model = Denoiser.from_config(hf_config, attention=config.attention, mask_id=task.mask_id)
+            positions = task.length if config.trunk.learned_positions else 0
+            model = Denoiser.from_config(
+                hf_config, attention=config.attention, mask_id=task.mask_id, positions=positions
+            )
     check_vocabulary(model, task)
     return model
 

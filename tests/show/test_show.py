@@ -13,7 +13,7 @@ from rich.console import Console
 
 from unspoken.decode import Step, decode
 from unspoken.record import Run
-from unspoken.show import figure, html, terminal
+from unspoken.show import figure, html, report, terminal
 from unspoken.show.cells import UNKNOWN, cells
 from unspoken.study.report import Claim, Result, Stage
 from unspoken.tasks import Sudoku
@@ -209,6 +209,17 @@ def test_a_result_is_shown_with_its_verdicts():
     assert "MDM all 0.800 [0.700, 0.850] 1.2000 [1.1000, 1.2500] 10.0 12.3 9 12.3" in lines
     assert "SCDM all 0.900 [0.800, 0.950] saturated 1.1000 [1.0000, 1.1500] 10.0 12.3 10 12.3" in lines
     assert text.count("saturated") == 1
+
+
+def test_a_page_of_a_result_holds_its_table_and_verdicts(tmp_path):
+    claims = [Claim("dial", False, "a; NOT SHOWN: b")]
+    result = Result("latents", None, ROWS, claims, ["one seed"])
+    text = report.write_page(result, "a.png", tmp_path / "README.md").read_text()
+    assert "- **dial: does not hold.** a; NOT SHOWN: b." in text
+    assert "![latents](a.png)" in text and "- one seed\n" in text and result.environment["machine"] in text
+    table = [[c.strip() for c in line.strip("|").split("|")] for line in text.split("\n") if line.startswith("|")]
+    assert table == [list(report.COLUMNS), ["---"] * 8, *map(report.table_cells, ROWS)]
+    assert table[2] == ["MDM", "all", "0.800 [0.700, 0.850]", "1.2000 [1.1000, 1.2500]", "10.0", "12.3", "9", "12.3"]
 
 
 def test_watching_a_training_prints_its_validations():

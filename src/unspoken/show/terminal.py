@@ -16,6 +16,7 @@ from unspoken.decode import Step
 from unspoken.metrics import Solved
 from unspoken.record import Run, to_record
 from unspoken.show.cells import Kind, cells
+from unspoken.show.report import COLUMNS, table_cells
 from unspoken.study.report import Result, Stage
 from unspoken.tasks import Task
 from unspoken.train import Train, Update
@@ -142,11 +143,12 @@ def show_run(console: Console, run: Run, config: Train) -> None:
 
 def show_result(console: Console, result: Result) -> None:
     """The table, the verdicts, the notes."""
-    table = Table(title=f"study {result.study}", caption="accuracy and NLL with 95% intervals", title_justify="left")
-    for name in ("model", "latents", "solved", "NLL, nats a token", "passes", "entries a pass", "MFLOPs", "ms"):
+    table = Table(title=f"study {result.study}, 95% intervals", title_justify="left")
+    for name in COLUMNS:
         table.add_column(name, justify="left" if name == "model" else "right")
-    for row in result.rows:
-        table.add_row(*table_cells(row), end_section=row["latents"] == "all" or row["model"] == "sidm")
+    for row, following in zip(result.rows, [*result.rows[1:], None], strict=True):
+        ends = following is not None and following["model"] != row["model"]
+        table.add_row(*table_cells(row), end_section=ends)
     console.print(table)
     for claim in result.claims:
         style = "bold green" if claim.holds else "bold red"
@@ -154,18 +156,3 @@ def show_result(console: Console, result: Result) -> None:
         console.print(Text(claim.evidence), style="dim")
     for note in result.notes:
         console.print(Text(f"note: {note}"), style="dim")
-
-
-def table_cells(row: dict) -> list[str]:
-    """A row of `study latents` as text: model, latents, solved, NLL, passes, entries, MFLOPs and ms a puzzle."""
-    (a, b), (c, d) = row["accuracy_interval"], row["nll_interval"]
-    return [
-        row["model"].upper(),
-        str(row["latents"]),
-        f"{row['accuracy']:.3f} [{a:.3f}, {b:.3f}]" + (" saturated" if row["saturated"] else ""),
-        f"{row['nll']:.4f} [{c:.4f}, {d:.4f}]",
-        f"{row['passes']:.1f}",
-        f"{row['entries_per_pass']:.1f}",
-        f"{row['flops_per_puzzle'] / 1e6:.0f}",
-        f"{row['seconds_per_puzzle'] * 1e3:.1f}",
-    ]

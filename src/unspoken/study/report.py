@@ -55,6 +55,7 @@ class Result:
     rows: list[dict[str, Any]]
     claims: list[Claim]
     notes: list[str] = field(default_factory=list)
+    environment: dict[str, Any] = field(default_factory=environment)
 
     def save(self, folder: Path) -> Path:
         """Writes `study.json` (rows, claims, notes, config, environment) and returns its path."""
@@ -63,7 +64,7 @@ class Result:
             path,
             {
                 "study": self.study,
-                "environment": environment(),
+                "environment": self.environment,
                 "config": to_record(self.config),
                 "rows": self.rows,
                 "claims": [asdict(c) for c in self.claims],
@@ -80,7 +81,8 @@ def read_result(path: Path) -> Result:
     try:
         record = json.loads(path.read_text())
         claims = [Claim(**c) for c in record["claims"]]
-        return Result(record["study"], record["config"], record["rows"], claims, record["notes"])
+        found = (record[name] for name in ("study", "config", "rows"))
+        return Result(*found, claims, record["notes"], record["environment"])
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no study.json of ours: {error!r}") from error
 
