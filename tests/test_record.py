@@ -13,13 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unspoken.attention import ATTENTIONS, Attention
+from unspoken.config import Train, Trunk
 from unspoken.process import Absorbing
 from unspoken.record import Run, environment, from_record, new_folder, to_record, write_json, write_text
 from unspoken.schedule import Cosine, Linear, Polynomial
 from unspoken.study.latents import Latents
 from unspoken.tasks import Sudoku
-from unspoken.train import Train
-from unspoken.trunk import Trunk
 
 TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)
 CONFIG = Train(TASK, trunk=Trunk(layers=1, width=16, heads=2))

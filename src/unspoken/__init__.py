@@ -9,6 +9,7 @@ for step in us.decode(model, tokens, latents=16):
 
 from unspoken import presets, study, tasks
 from unspoken.attention import ANY_ORDER, CACHED_ALONE, CACHED_JOINT, MDM, SCDM, SIDM, Attention
+from unspoken.config import Train, Trunk
 from unspoken.decode import Step, decode, last
 from unspoken.denoiser import Denoiser, Model
 from unspoken.layout import Layout, one_block, random_order
@@ -16,7 +17,7 @@ from unspoken.objective import nelbo, nll_by_latents, noised, reduce, token_loss
 from unspoken.policies import CONFIDENCE, ENTROPY, LEFT_TO_RIGHT, MARGIN, UNIFORM, Order
 from unspoken.process import Absorbing
 from unspoken.schedule import Cosine, Linear, Polynomial
-from unspoken.train import Train, Trunk, load, train, training
+from unspoken.train import load, train, training
 
 __all__ = [
     "ANY_ORDER",

@@ -14,6 +14,7 @@ from rich.console import Console
 from torch import Tensor
 
 from unspoken.attention import ATTENTIONS, Attention
+from unspoken.config import Train
 from unspoken.decode import decode
 from unspoken.metrics import solve, wilson
 from unspoken.presets import LATENTS, PRESETS
@@ -21,7 +22,7 @@ from unspoken.record import Run
 from unspoken.show import figure, html, report, terminal
 from unspoken.study import latents
 from unspoken.study.report import read_result
-from unspoken.train import Train, check_vocabulary, load, seeded, training
+from unspoken.train import check_vocabulary, load, seeded, training
 
 OrderName = Literal["uniform", "left_to_right", "confidence", "margin", "entropy"]
 README_PUZZLE = "54..2..........56..3.1....3....1...."  # of the 6x6 test split
@@ -40,9 +41,11 @@ class TrainRun:
     folder: Path
 
     def __call__(self, console: Console) -> None:
-        folder = Path(str(self.folder).format(attention=self.config.attention.name, seed=self.config.seed))
+        named = str(self.folder).replace("{attention}", self.config.attention.name)
+        folder = Path(named.replace("{seed}", str(self.config.seed)))
         terminal.watch_training(console, self.config, training(self.config, folder))
-        console.print(f"trained: {folder}\nlook at it: unspoken show {folder}\nuse it: unspoken solve {folder}")
+        text = f"trained: {folder}\nlook at it: unspoken show {folder}\nuse it: unspoken solve {folder}"
+        console.print(text, markup=False)
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ class SolveRun:
     def __call__(self, console: Console) -> None:
         if self.puzzle is not None and self.file is not None:
             raise ValueError("give --puzzle or --file, not both")
+        if self.html is not None and self.file is not None:
+            raise ValueError("--html shows one puzzle; give --puzzle with it, or no --html")
         task = Run(self.run).config(Train).task
         if self.file is not None:
             self._file(console)
@@ -259,19 +264,21 @@ def parse(words: list[str]) -> Callable[[Console], None]:
                 rest = words[len(name.split()) :]
                 return tyro.cli(make(), args=rest, prog=f"unspoken {name}", config=(tyro.conf.CascadeSubcommandArgs,))
     asked = " ".join(words[:2])
-    print(_usage() if not words or asked in ("-h", "--help") else f"no command is called {asked!r}\n\n{_usage()}")
+    if not words or asked in ("-h", "--help"):
+        print(_usage())
+    else:
+        print(f"no command is called {asked!r}\n\n{_usage()}", file=sys.stderr)
     raise SystemExit(0 if asked in ("-h", "--help") else 2)
 
 
 def main(words: list[str] | None = None) -> int:
     """Runs a command line and returns its exit code: 0, 2 for bad input, 130 when interrupted."""
-    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
-    command = parse(sys.argv[1:] if words is None else words)
+    console, errors = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: errors.print(f"note: {message}", style="yellow", markup=False)
         try:
-            command(console)
-        except (ValueError, FloatingPointError) as error:
+            parse(sys.argv[1:] if words is None else words)(console)
+        except (ValueError, FloatingPointError, OSError) as error:
             errors.print(f"error: {error}", style="red", markup=False)
             return 2
         except KeyboardInterrupt:

@@ -122,7 +122,7 @@ class Denoiser(nn.Module):
             record = json.loads(ours.read_text())
             attention = attention or Attention(**record["attention"])
             mask_id = record["mask_id"] if mask_id is None else mask_id
-            positions = record["positions"]
+            positions = record.get("positions", 0)
         if attention is None:
             raise ValueError(f"{folder} has no {OURS}: say who may look at whom, e.g. attention=us.SCDM")
         try:
@@ -133,7 +133,8 @@ class Denoiser(nn.Module):
         if mask_id is None:
             mask_id = _vocabulary(trunk)
             trunk.resize_token_embeddings(mask_id + 1)
-        model = cls(trunk, attention, mask_id, positions, kernel)
+        with torch.random.fork_rng():  # the places drawn here are loaded over
+            model = cls(trunk, attention, mask_id, positions, kernel)
         if model.place is not None:
             model.place.load_state_dict(load_file(Path(folder) / WEIGHTS))
         return model

@@ -38,13 +38,17 @@ def interval(values: Tensor, resamples: int = 2000, seed: int = 0) -> tuple[floa
     examples' share alone. A difference of two methods on the same seeds and examples is a paired interval.
     """
     generator = torch.Generator().manual_seed(seed)
-    seeds, examples = values.shape
-    means = []
-    for _ in range(resamples):
-        rows = torch.randint(seeds, (seeds,), generator=generator)
-        columns = torch.randint(examples, (examples,), generator=generator)
-        means.append(values[rows].mean(0)[columns].mean())
-    low, high = torch.stack(means).double().quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    values = values.double()
+
+    def share(n: int) -> Tensor:
+        """`[resamples, n]`: how often each of n is drawn in n draws, over n."""
+        drawn = torch.randint(n, (resamples, n), generator=generator)
+        return (
+            torch.zeros(resamples, n, dtype=torch.float64).scatter_add_(1, drawn, torch.ones_like(drawn).double()) / n
+        )
+
+    means = ((share(values.shape[0]) @ values) * share(values.shape[1])).sum(1)
+    low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return low, high
 
 

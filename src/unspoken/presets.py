@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from unspoken.config import Train, Trunk
 from unspoken.study.latents import Latents
 from unspoken.tasks import Sudoku
-from unspoken.train import Train, Trunk
 
 # Chosen on validation puzzles so that neither MDM nor SIDM is saturated: after 1,000 steps MDM solves nearly all.
 REFERENCE_STEPS, QUICK_STEPS = 500, 300

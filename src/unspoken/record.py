@@ -50,7 +50,10 @@ def from_record(hint: Any, record: Any) -> Any:
         needed = {f.name for f in fields(made) if f.default is MISSING and f.default_factory is MISSING}
         if missing := needed - values.keys():
             raise ValueError(f"the record of {made.__name__} lacks {', '.join(sorted(missing))}")
-        return made(**{k: from_record(hints[k], v) for k, v in values.items()})
+        try:
+            return made(**{k: from_record(hints[k], v) for k, v in values.items()})
+        except TypeError as error:
+            raise ValueError(f"the record of {made.__name__} holds a value of the wrong kind: {error}") from error
     if isinstance(record, list) and tuple in (hint, typing.get_origin(hint), *_origins(hint)):
         inner = next((a for a in _flat_args(hint) if a is not Ellipsis), Any)
         return tuple(from_record(inner, v) for v in record)
@@ -74,7 +77,7 @@ def _flat_args(hint: Any) -> list[Any]:
 def write_text(path: Path, text: str) -> None:
     """Writes a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f".{path.name}.{os.getpid()}")
+    half = path.with_name(f".half-{path.name}")
     with half.open("w") as file:
         file.write(text)
         file.flush()
@@ -100,6 +103,9 @@ def new_folder(path: Path) -> Iterator[Path]:
                 os.fsync(opened.fileno())
     shutil.rmtree(path, ignore_errors=True)
     os.replace(half, path)
+    parent = os.open(path.parent, os.O_RDONLY)  # the new name, too, must be on the disk
+    os.fsync(parent)
+    os.close(parent)
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,10 @@ class Run:
         path = self.folder / "config.json"
         if not path.exists():
             raise ValueError(f"{self.folder} is no run folder: it has no config.json (train one: unspoken train)")
-        return from_record(hint, json.loads(path.read_text()))
+        record = json.loads(path.read_text())
+        if not isinstance(record, dict):
+            raise ValueError(f"{path} is no record of a run; remove it, or give another folder")
+        return from_record(hint, record)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; a last line cut short by a kill is left out."""
@@ -154,8 +163,9 @@ class Run:
 
     def cut_metrics(self, step: int) -> None:
         """Forgets what was logged past `step`: it will be logged again."""
-        kept = [m for m in self.metrics() if m["step"] <= step]
-        write_text(self.metrics_file, "".join(json.dumps(m) + "\n" for m in kept))
+        kept = "".join(json.dumps(m) + "\n" for m in self.metrics() if m["step"] <= step)
+        if not self.metrics_file.exists() or self.metrics_file.read_text() != kept:
+            write_text(self.metrics_file, kept)
 
     def log(self, **values: Any) -> None:
         """Appends a line to metrics.jsonl."""

@@ -8,97 +8,28 @@ from __future__ import annotations
 
 import hashlib
 import math
+import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from unspoken.attention import SCDM, Attention
+from unspoken.config import Train
 from unspoken.denoiser import Denoiser
 from unspoken.objective import bound_losses, noised, reduce, token_losses
-from unspoken.process import Absorbing, Process
 from unspoken.record import Run, new_folder
-from unspoken.tasks import Task, Tasks
+from unspoken.tasks import Task
 from unspoken.tasks.base import Examples
-from unspoken.trunk import Trunk
 
 if TYPE_CHECKING:  # slow to import: loaded where they are first needed
     from accelerate import Accelerator
-
-
-@dataclass(frozen=True)
-class Train:
-    """A training run, whole: the object is its own config.
-
-    The defaults are those of 6x6 Sudoku on two cores: batch 192, AdamW at 2e-3 falling linearly to 0.
-
-    Attributes:
-        task: The data and their judge.
-        attention: Who may look at whom.
-        trunk: The transformer.
-        process: How tokens are masked.
-        objective: `masked` is the mean cross-entropy of what is masked; `nelbo` weighs it into the likelihood bound.
-        steps: Optimiser steps.
-        batch: Sequences an optimiser step and process.
-        accumulate: Parts that a batch is computed in, where it does not fit into memory at once.
-        lr: Peak learning rate.
-        decay: `linear` falls to 0 at the last step; `constant` stays.
-        warmup: Steps over which the rate rises.
-        weight_decay: AdamW's.
-        ema: Decay of the averaged weights, which are what is evaluated and saved; (1 + n) / (10 + n) while smaller.
-        clip: The gradient's norm is at most this.
-        precision: `auto` is bf16 on a GPU and float32 on a CPU.
-        seed: Of the weights, the examples and the noise.
-        validate: Steps between validations.
-        save: Steps between checkpoints.
-        log: Steps between lines of metrics.jsonl.
-        keep: Checkpoints kept.
-    """
-
-    task: Tasks
-    attention: Attention = SCDM
-    trunk: Trunk = field(default_factory=Trunk)
-    process: Process = field(default_factory=Absorbing)
-    objective: Literal["masked", "nelbo"] = "masked"
-    steps: int = 1000
-    batch: int = 192
-    accumulate: int = 1
-    lr: float = 2e-3
-    decay: Literal["linear", "constant"] = "linear"
-    warmup: int = 100
-    weight_decay: float = 0.0
-    ema: float = 0.999
-    clip: float = 1.0
-    precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
-    seed: int = 0
-    validate: int = 200
-    save: int = 200
-    log: int = 10
-    keep: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "accumulate", "validate", "save", "log", "keep"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
-        if self.batch % self.accumulate:
-            raise ValueError(f"batch={self.batch} does not split into accumulate={self.accumulate} equal parts")
-        if self.lr <= 0 or self.clip <= 0 or not 0 <= self.ema < 1 or self.warmup < 0:
-            raise ValueError(
-                f"lr={self.lr}, clip={self.clip}, ema={self.ema}, warmup={self.warmup}: lr and clip must be above "
-                "0, ema in [0, 1), warmup 0 or more"
-            )
-
-    def rate(self, step: int) -> float:
-        """The learning rate of step 0, 1, ..."""
-        rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
-        fall = 1.0 if self.decay == "constant" else 1 - step / self.steps
-        return self.lr * min(rise, fall)
 
 
 @dataclass(frozen=True)
@@ -141,7 +72,7 @@ def training(config: Train, folder: str | Path) -> Iterator[Update]:
     average.to(accelerator.device).requires_grad_(False).eval()
     model, optimizer = accelerator.prepare(denoiser, optimizer)
     held_out = config.task.sample("validation", min(256, config.task.size("validation")))
-    first = _restore(run, accelerator, average)
+    first = _restore(run, accelerator, average, config.keep)
 
     meter = _Meter(accelerator.device)
     for step in range(first, config.steps):
@@ -199,15 +130,29 @@ def _precision(asked: str) -> str:
     return "bf16" if torch.cuda.is_available() else "no"
 
 
-def _restore(run: Run, accelerator: Accelerator, average: Denoiser) -> int:
+@contextmanager
+def _global_generators_kept() -> Iterator[None]:
+    """Accelerate restores them; here no number comes from them, and they are the caller's."""
+    python, numbers = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numbers)
+
+
+def _restore(run: Run, accelerator: Accelerator, average: Denoiser, keep: int) -> int:
     """Loads the last checkpoint into what the accelerator holds and into the average; returns its step, or 0."""
     first = 0
     if run.checkpoints():
         first, checkpoint = run.checkpoints()[-1]
-        accelerator.load_state(str(checkpoint / "state"))
+        with _global_generators_kept():
+            accelerator.load_state(str(checkpoint / "state"))
         average.load_state_dict(Denoiser.from_pretrained(checkpoint / "denoiser").state_dict())
     if accelerator.is_main_process:
         run.cut_metrics(first)
+        run.prune(keep)
     return first
 
 
@@ -216,7 +161,8 @@ def new_denoiser(config: Train) -> Denoiser:
     task = config.task
     with _seeded_globally(config.seed):
         if config.trunk.checkpoint:
-            model = Denoiser.from_pretrained(config.trunk.checkpoint, attention=config.attention, mask_id=task.mask_id)
+            start = checkpoint_folder(config.trunk.checkpoint)
+            model = Denoiser.from_pretrained(start, attention=config.attention, mask_id=task.mask_id)
         else:
             hf_config = config.trunk.config(task.vocab_size, task.length)
             positions = task.length if config.trunk.learned_positions else 0
@@ -273,15 +219,19 @@ def load(folder: str | Path) -> Denoiser:
 
     Raises ValueError where there is neither.
     """
-    folder = Path(folder)
-    if not folder.exists():
+    if not Path(folder).exists():
         raise ValueError(f"there is no {folder}; train a run first: unspoken train sudoku-6x6")
-    if (folder / "config.json").exists() and (folder / "metrics.jsonl").exists():
-        checkpoints = Run(folder).checkpoints()
-        if not checkpoints:
-            raise ValueError(f"{folder} has no complete checkpoint yet; the same train command goes on with it")
-        folder = checkpoints[-1][1] / "denoiser"
-    return Denoiser.from_pretrained(folder).eval()
+    return Denoiser.from_pretrained(checkpoint_folder(folder)).eval()
+
+
+def checkpoint_folder(folder: str | Path) -> str | Path:
+    """Where the weights are: a run folder's last averaged model, else the folder (or the hub's name) itself."""
+    if not (Path(folder) / "environment.json").exists():  # a Hugging Face folder has a config.json, but not this
+        return folder
+    checkpoints = Run(Path(folder)).checkpoints()
+    if not checkpoints:
+        raise ValueError(f"{folder} has no complete checkpoint yet; the same train command goes on with it")
+    return checkpoints[-1][1] / "denoiser"
 
 
 def seeded(*key: object) -> torch.Generator:

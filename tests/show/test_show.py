@@ -11,14 +11,14 @@ import pytest
 import torch
 from rich.console import Console
 
+from unspoken.config import Train, Trunk
 from unspoken.decode import Step, decode
 from unspoken.record import Run
 from unspoken.show import figure, html, report, terminal
 from unspoken.show.cells import UNKNOWN, cells
 from unspoken.study.report import Claim, Result, Stage
 from unspoken.tasks import Sudoku
-from unspoken.train import Train, Update, new_denoiser
-from unspoken.trunk import Trunk
+from unspoken.train import Update, new_denoiser
 
 TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)
 CONFIG = Train(TASK, trunk=Trunk(layers=1, width=16, heads=2))

@@ -32,8 +32,9 @@ def trade_off(rows: list[dict[str, Any]], path: Path) -> Path:
 def _dial(axis: Axes, rows: list[dict[str, Any]], key: str) -> None:
     dial = [r for r in rows if r["model"] == "scdm"]
     at = range(len(dial))  # evenly spaced: counts double from step to step
-    low = [r[key] - r[f"{key}_interval"][0] for r in dial]
-    high = [r[f"{key}_interval"][1] - r[key] for r in dial]
+    # A bootstrap interval may miss its own mean by a rounding: no bar is shorter than nothing.
+    low = [max(r[key] - r[f"{key}_interval"][0], 0.0) for r in dial]
+    high = [max(r[f"{key}_interval"][1] - r[key], 0.0) for r in dial]
     values = [r[key] for r in dial]
     axis.errorbar(at, values, yerr=[low, high], color=COLOURS["scdm"], marker="o", ms=4, capsize=3, label="SCDM")
     axis.set_xticks(at, [str(r["latents"]) for r in dial])

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from unspoken.config import Train
 from unspoken.decode import Step
 from unspoken.metrics import Solved
 from unspoken.record import Run, to_record
@@ -19,7 +20,7 @@ from unspoken.show.cells import Kind, cells
 from unspoken.show.report import COLUMNS, table_cells
 from unspoken.study.report import Result, Stage
 from unspoken.tasks import Task
-from unspoken.train import Train, Update
+from unspoken.train import Update
 
 STYLES: dict[Kind, str] = {
     "given": "bold",

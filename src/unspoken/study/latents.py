@@ -16,13 +16,15 @@ import torch
 from torch import Tensor
 
 from unspoken.attention import MDM, SCDM, SIDM, Attention
+from unspoken.config import Train
 from unspoken.denoiser import Denoiser
 from unspoken.metrics import Solved, interval, solve
 from unspoken.objective import nll_by_latents
+from unspoken.policies import order_named
 from unspoken.record import Run
 from unspoken.study.report import Check, Claim, Result, Stage, claim
 from unspoken.tasks.base import Examples
-from unspoken.train import Train, load, seeded, training
+from unspoken.train import load, seeded, training
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,16 @@ class Latents:
             raise ValueError(
                 f"counts={self.counts} should run from 0 to all; end with {self.train.task.length} or more"
             )
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds={self.seeds}: give each once")
+        if any(not 0 <= n < self.counts[-1] for n in self.unseen_counts) or len(set(self.unseen_counts)) < len(
+            self.unseen_counts
+        ):
+            raise ValueError(f"unseen_counts={self.unseen_counts}: give different counts from 0 to below all")
+        for name in ("puzzles", "candidates", "batch", "draws"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
+        order_named(self.order)
 
     @property
     def every(self) -> int:

@@ -1,0 +1,132 @@
+"""What a training run is made of. The object is its own config: the CLI and the record follow from its fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, get_args, get_type_hints
+
+from unspoken.attention import SCDM, Attention
+from unspoken.process import Absorbing, Process
+from unspoken.tasks import Tasks
+
+if TYPE_CHECKING:  # slow to import: loaded where a trunk is made
+    from transformers import LlamaConfig
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """A Llama trunk from scratch, or a checkpoint's.
+
+    Attributes:
+        layers: Transformer layers.
+        width: Of the residual stream; the MLP is 8/3 of it, as in Llama.
+        heads: Attention heads.
+        learned_positions: Add a learned embedding of every position to the trunk's rotary ones, as the paper's model
+            does. Without it a lone latent does not know where on a board it is (docs/results/LOG.md).
+        checkpoint: A Hugging Face folder or name to start from instead; its vocabulary must hold the task's.
+    """
+
+    layers: int = 4
+    width: int = 96
+    heads: int = 4
+    learned_positions: bool = True
+    checkpoint: str = ""
+
+    def __post_init__(self) -> None:
+        if self.layers < 1 or self.heads < 1 or self.width < 1 or self.width % (2 * self.heads):
+            raise ValueError(
+                f"a trunk of {self.layers} layers, width {self.width}, {self.heads} heads: give at least one layer "
+                "and a width that is an even multiple of the heads, e.g. 4, 96, 4"
+            )
+
+    def config(self, vocab_size: int, length: int) -> LlamaConfig:
+        """The Llama config for a task's vocabulary and length. No special tokens: every id is the task's."""
+        from transformers import LlamaConfig
+
+        return LlamaConfig(
+            vocab_size=vocab_size,
+            hidden_size=self.width,
+            intermediate_size=32 * round(self.width * 8 / 3 / 32),
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            max_position_embeddings=length,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+
+
+@dataclass(frozen=True)
+class Train:
+    """A training run, whole: the object is its own config.
+
+    The defaults are those of 6x6 Sudoku on two cores: batch 192, AdamW at 2e-3 falling linearly to 0.
+
+    Attributes:
+        task: The data and their judge.
+        attention: Who may look at whom.
+        trunk: The transformer.
+        process: How tokens are masked.
+        objective: `masked` is the mean cross-entropy of what is masked; `nelbo` weighs it into the likelihood bound.
+        steps: Optimiser steps.
+        batch: Sequences an optimiser step and process.
+        accumulate: Parts that a batch is computed in, where it does not fit into memory at once.
+        lr: Peak learning rate.
+        decay: `linear` falls to 0 at the last step; `constant` stays.
+        warmup: Steps over which the rate rises.
+        weight_decay: AdamW's.
+        ema: Decay of the averaged weights, which are what is evaluated and saved; (1 + n) / (10 + n) while smaller.
+        clip: The gradient's norm is at most this.
+        precision: `auto` is bf16 on a GPU and float32 on a CPU.
+        seed: Of the weights, the examples and the noise.
+        validate: Steps between validations.
+        save: Steps between checkpoints.
+        log: Steps between lines of metrics.jsonl.
+        keep: Checkpoints kept.
+    """
+
+    task: Tasks
+    attention: Attention = SCDM
+    trunk: Trunk = field(default_factory=Trunk)
+    process: Process = field(default_factory=Absorbing)
+    objective: Literal["masked", "nelbo"] = "masked"
+    steps: int = 1000
+    batch: int = 192
+    accumulate: int = 1
+    lr: float = 2e-3
+    decay: Literal["linear", "constant"] = "linear"
+    warmup: int = 100
+    weight_decay: float = 0.0
+    ema: float = 0.999
+    clip: float = 1.0
+    precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    seed: int = 0
+    validate: int = 200
+    save: int = 200
+    log: int = 10
+    keep: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "accumulate", "validate", "save", "log", "keep"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
+        if self.batch % self.accumulate:
+            raise ValueError(f"batch={self.batch} does not split into accumulate={self.accumulate} equal parts")
+        for name in ("objective", "decay", "precision"):
+            known = get_args(get_type_hints(Train)[name])
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; give one of {', '.join(known)}")
+        if self.weight_decay < 0 or not 0 <= self.seed < 2**63:
+            raise ValueError(
+                f"weight_decay={self.weight_decay}, seed={self.seed}: give 0 or more, the seed below 2**63"
+            )
+        if not (self.lr > 0 and self.clip > 0 and 0 <= self.ema < 1 and self.warmup >= 0):
+            raise ValueError(
+                f"lr={self.lr}, clip={self.clip}, ema={self.ema}, warmup={self.warmup}: lr and clip must be above "
+                "0, ema in [0, 1), warmup 0 or more"
+            )
+
+    def rate(self, step: int) -> float:
+        """The learning rate of step 0, 1, ..."""
+        rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        fall = 1.0 if self.decay == "constant" else 1 - step / self.steps
+        return self.lr * min(rise, fall)
