@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.0
 .PHONY: run test test-all lint format clean
 
 run: $(VENV)/ready  ## the main job: train MDM, SCDM, SIDM on 6x6 Sudoku and show what latent tokens buy
-	$(BIN)/unspoken study latents --preset quick
+	$(BIN)/unspoken study latents quick
 
 test: $(VENV)/ready lint  ## format, lint, types, then the laws
 	$(BIN)/python -m pytest -m "not slow"
