@@ -21,11 +21,11 @@ from unspoken.presets import LATENTS, PRESETS
 from unspoken.record import Run
 from unspoken.show import figure, html, report, terminal
 from unspoken.study import latents
-from unspoken.study.report import read_result
+from unspoken.study.report import Result, read_result
 from unspoken.train import check_vocabulary, load, seeded, training
 
 OrderName = Literal["uniform", "left_to_right", "confidence", "margin", "entropy"]
-README_PUZZLE = "54..2..........56..3.1....3....1...."  # of the 6x6 test split
+README_PUZZLE = "16...4....6.4..2.12.......2....3.5.."  # of the 6x6 test split
 Flat = tyro.conf.arg(name="")
 
 
@@ -168,20 +168,27 @@ class LatentsStudy:
         console.print(self.config.budget())
         result = terminal.watch_study(console, latents.run(self.config, self.runs))
         path = result.save(self.out)
-        picture = figure.trade_off(result.rows, self.out / "latents.png")
+        console.print()
         terminal.show_result(console, result)
-        page = report.write_page(result, picture.name, self.out / "README.md")
-        console.print(f"rows and claims: {path}\nfigure: {picture}\npage: {page}")
+        console.print(f"rows and claims: {path}")
+        draw(console, result, self.out)
         task = self.config.train.task
         if (task.box_rows, task.box_cols) == (2, 3):
-            console.print("\n[bold]A held-out puzzle (the README's), decoded by SCDM with 8 latents[/bold]")
+            console.print("\n[bold]A held-out puzzle (the README's), decoded by SCDM beside 8 latents[/bold]")
             run = self.runs / f"scdm-seed{self.config.seeds[0]}"
             watch_one(console, SolveRun(run, latents=8), task.encode(README_PUZZLE))
 
 
+def draw(console: Console, result: Result, folder: Path) -> None:
+    """Writes a result's figure and page beside its study.json."""
+    picture = figure.trade_off(result.rows, folder / f"{result.study}.png")
+    page = report.write_page(result, picture.name, folder / "README.md")
+    console.print(f"figure: {picture}\npage: {page}")
+
+
 @dataclass(frozen=True)
 class Show:
-    """Look at a run (config, losses, figure) or at a study's result (table, verdicts).
+    """Look at a run (config, losses, figure) or at a study's result (table, verdicts; figure and page drawn anew).
 
     Attributes:
         path: A run folder, or a study.json.
@@ -191,7 +198,9 @@ class Show:
 
     def __call__(self, console: Console) -> None:
         if self.path.suffix == ".json":
-            terminal.show_result(console, read_result(self.path))
+            result = read_result(self.path)
+            terminal.show_result(console, result)
+            draw(console, result, self.path.parent)
             return
         run = Run(self.path)
         terminal.show_run(console, run, run.config(Train))

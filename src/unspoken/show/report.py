@@ -8,22 +8,28 @@ from typing import Any
 from unspoken.record import write_text
 from unspoken.study.report import Result
 
-COLUMNS = ("model", "latents", "solved", "NLL, nats a token", "passes", "entries a pass", "MFLOPs", "ms")
+COLUMNS = ("model", "latents", "solved", "NLL", "passes", "entries", "MFLOPs", "ms")
+CAPTION = "With 95% intervals. NLL: nats a token. Entries: a pass. Passes, MFLOPs and milliseconds: a puzzle."
 
 
 def table_cells(row: dict[str, Any]) -> list[str]:
     """A row of `study latents` as text, a cell for each of `COLUMNS`; FLOPs and time are a puzzle's."""
-    (a, b), (c, d) = row["accuracy_interval"], row["nll_interval"]
     return [
         row["model"].upper(),
         str(row["latents"]),
-        f"{row['accuracy']:.3f} [{a:.3f}, {b:.3f}]" + (" saturated" if row["saturated"] else ""),
-        f"{row['nll']:.4f} [{c:.4f}, {d:.4f}]",
+        _with_interval(row, "accuracy") + (" saturated" if row["saturated"] else ""),
+        _with_interval(row, "nll"),
         f"{row['passes']:.1f}",
         f"{row['entries_per_pass']:.1f}",
         f"{row['flops_per_puzzle'] / 1e6:.0f}",
         f"{row['seconds_per_puzzle'] * 1e3:.1f}",
     ]
+
+
+def _with_interval(row: dict[str, Any], key: str) -> str:
+    low, high = row[f"{key}_interval"]
+    value, low, high = (f"{x:.3f}".removeprefix("0") for x in (row[key], low, high))
+    return f"{value} [{low}, {high}]"
 
 
 def markdown_table(result: Result) -> str:
@@ -46,6 +52,7 @@ def write_page(result: Result, picture: str, path: Path) -> Path:
         f"# study {result.study}",
         "\n".join(verdicts),
         markdown_table(result),
+        CAPTION,
         f"![{result.study}]({picture})",
         "\n".join(circumstances),
     ]

@@ -17,7 +17,7 @@ from unspoken.decode import Step
 from unspoken.metrics import Solved
 from unspoken.record import Run, to_record
 from unspoken.show.cells import Kind, cells
-from unspoken.show.report import COLUMNS, table_cells
+from unspoken.show.report import CAPTION, COLUMNS, table_cells
 from unspoken.study.report import Result, Stage
 from unspoken.tasks import Task
 from unspoken.train import Update
@@ -113,7 +113,7 @@ def watch_solving(console: Console, stages: Iterator[int | Solved], n: int) -> S
 
 def watch_study(console: Console, stages: Iterator[Stage | Result]) -> Result:
     """Runs a study with one bar over all its estimated work, and returns its result."""
-    printed = ""
+    printed: set[str] = set()
     with progress(console) as bar:
         task = bar.add_task("preparing", total=None)
         for event in stages:
@@ -121,8 +121,8 @@ def watch_study(console: Console, stages: Iterator[Stage | Result]) -> Result:
                 return event
             bar.update(task, description=event.text, completed=event.done, total=event.total)
             what = event.text.split(":")[0]
-            if what != printed:
-                printed = what
+            if what not in printed:
+                printed.add(what)
                 console.print(f"[{event.done / max(event.total, 1):4.0%}] {what}", style="dim")
     raise AssertionError("a study ends in a Result")
 
@@ -144,13 +144,14 @@ def show_run(console: Console, run: Run, config: Train) -> None:
 
 def show_result(console: Console, result: Result) -> None:
     """The table, the verdicts, the notes."""
-    table = Table(title=f"study {result.study}, 95% intervals", title_justify="left")
+    # No box and no wrapping: the table fits into 80 columns, and survives being piped.
+    table = Table(title=f"study {result.study}", title_justify="left", box=None, padding=(0, 1, 0, 0))
     for name in COLUMNS:
-        table.add_column(name, justify="left" if name == "model" else "right")
-    for row, following in zip(result.rows, [*result.rows[1:], None], strict=True):
-        ends = following is not None and following["model"] != row["model"]
-        table.add_row(*table_cells(row), end_section=ends)
+        table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
+    for row in result.rows:
+        table.add_row(*table_cells(row))
     console.print(table)
+    console.print(Text(CAPTION), style="dim")
     for claim in result.claims:
         style = "bold green" if claim.holds else "bold red"
         console.print(Text(f"{claim.name}: {'holds' if claim.holds else 'does not hold'}", style=style))
