@@ -247,6 +247,10 @@ def test_same_seed_same_answer_and_no_global_randomness(rule) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_an_empty_batch() -> None:
+    assert list(decode(Ignorant(6), torch.empty(0, 4, dtype=torch.int64))) == []
+
+
 def test_nothing_to_say() -> None:
     tokens = torch.zeros(2, 4, dtype=torch.int64)
     assert list(decode(Ignorant(6), tokens)) == []
@@ -279,4 +283,4 @@ def test_more_latents_than_positions_are_clamped_and_said() -> None:
 def test_bad_input(change: dict, remedy: str) -> None:
     options = {"tokens": torch.full((1, 4), 6), **change}
     with pytest.raises(ValueError, match=remedy):
-        next(decode(Ignorant(6), **options))
+        decode(Ignorant(6), **options)  # at once, not at the first step

@@ -11,8 +11,11 @@ from transformers import AutoModelForCausalLM, Qwen3Config
 
 import unspoken as us
 from unspoken import cli
+from unspoken.show.report import table_cells
+from unspoken.study.report import read_result
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -52,3 +55,20 @@ def test_the_commands_are_real() -> None:
     assert len(lines) >= 5
     for line in lines:
         assert cli.parse(shlex.split(line)[1:]) is not None
+
+
+def test_the_numbers_are_the_committed_study() -> None:
+    """Every row of the README's table stands in docs/results/latents/study.json, to the digits shown."""
+    result = read_result(ROOT / "docs" / "results" / "latents" / "study.json")
+    measured = {(cells[0], cells[1]): cells for cells in map(table_cells, result.rows)}
+    shown = re.findall(r"^\| (\w+)[^|]*\| (\w+) \| (\..*?) \| (\..*?) \| ([\d.]+) \| (\d+) \|$", README, re.MULTILINE)
+    assert len(shown) == 6
+    for model, count, *values in shown:
+        _, _, solved, nll, _, entries, flops, _ = measured[model, count]
+        assert values == [solved, nll, entries, flops]
+
+
+def test_the_committed_study_names_its_claims() -> None:
+    result = read_result(ROOT / "docs" / "results" / "latents" / "study.json")
+    assert {c.name for c in result.claims} == {"joint prediction", "dial"}
+    assert len(result.rows[0]["seeds"]) == 3

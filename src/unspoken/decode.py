@@ -55,7 +55,6 @@ class _Plan:
     rank: Tensor
 
 
-@torch.no_grad()
 def decode(
     model: Model,
     tokens: Tensor,
@@ -69,7 +68,7 @@ def decode(
     peek: bool = False,
     generator: torch.Generator | None = None,
 ) -> Iterator[Step]:
-    """Says every unsaid token of `tokens`, `commit` of them a step, and yields each step.
+    """Says every unsaid token of `tokens`, `commit` of them a step, and yields each step (lazily: a pass a `next`).
 
     Prompts and infilling are one thing: what is not the mask is given and never changes. Rows may hold different
     numbers of unsaid tokens; rows that are done wait for the others.
@@ -99,14 +98,31 @@ def decode(
     present = torch.ones_like(tokens, dtype=torch.bool) if present is None else present
     most = tokens.shape[1] if latents is None else latents
 
+    return _steps(model, tokens, present, most, candidates, commit, order, temperature, peek, generator)
+
+
+@torch.no_grad()
+def _steps(
+    model: Model,
+    tokens: Tensor,
+    present: Tensor,
+    latents: int,
+    candidates: int,
+    commit: int,
+    order: Order,
+    temperature: float,
+    peek: bool,
+    generator: torch.Generator,
+) -> Iterator[Step]:
+    """The loop of `decode`, whose arguments are checked and complete."""
     tokens, said_at = tokens.clone(), torch.zeros_like(tokens)
     left = ((tokens == model.mask_id) & present).sum(1).cpu()  # known ahead: no step has to ask the device
     length = present.sum(1).cpu()
-    for index in range(-(-int(left.max()) // commit)):
+    for index in range(-(-max(left.tolist(), default=0) // commit)):
         unsaid = (tokens == model.mask_id) & present
-        plan = _plan(unsaid, order, candidates, most, generator)
+        plan = _plan(unsaid, order, candidates, latents, generator)
         held = left.clamp_max(candidates)
-        beside = (left - held).clamp_max(most)
+        beside = (left - held).clamp_max(latents)
         width = int((length - left + beside + held).max())
         layout = _pass(tokens, unsaid, present, said_at, plan, width)
         asked = plan.candidates | plan.latents if peek else plan.candidates
