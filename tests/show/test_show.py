@@ -206,8 +206,8 @@ def test_a_result_is_shown_with_its_verdicts():
     assert "joint prediction: holds" in text and "dial: does not hold" in text
     assert "accuracy [0.1, 0.2]" in text and "note: three [x] seeds" in text
     lines = [" ".join(re.sub("[│┃]", " ", line).split()) for line in text.split("\n")]
-    assert "MDM all 0.800 [0.700, 0.850] 1.2000 [1.1000, 1.2500] 10.0 12.3 9 12.3" in lines
-    assert "SCDM all 0.900 [0.800, 0.950] saturated 1.1000 [1.0000, 1.1500] 10.0 12.3 10 12.3" in lines
+    assert "MDM all .800 [.700, .850] 1.200 [1.100, 1.250] 10.0 12.3 9 12.3" in lines
+    assert "SCDM all .900 [.800, .950] saturated 1.100 [1.000, 1.150] 10.0 12.3 10 12.3" in lines
     assert text.count("saturated") == 1
 
 
@@ -219,7 +219,7 @@ def test_a_page_of_a_result_holds_its_table_and_verdicts(tmp_path):
     assert "![latents](a.png)" in text and "- one seed\n" in text and result.environment["machine"] in text
     table = [[c.strip() for c in line.strip("|").split("|")] for line in text.split("\n") if line.startswith("|")]
     assert table == [list(report.COLUMNS), ["---"] * 8, *map(report.table_cells, ROWS)]
-    assert table[2] == ["MDM", "all", "0.800 [0.700, 0.850]", "1.2000 [1.1000, 1.2500]", "10.0", "12.3", "9", "12.3"]
+    assert table[2] == ["MDM", "all", ".800 [.700, .850]", "1.200 [1.100, 1.250]", "10.0", "12.3", "9", "12.3"]
 
 
 def test_watching_a_training_prints_its_validations():

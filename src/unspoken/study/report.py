@@ -81,8 +81,14 @@ def read_result(path: Path) -> Result:
     try:
         record = json.loads(path.read_text())
         claims = [Claim(**c) for c in record["claims"]]
-        found = (record[name] for name in ("study", "config", "rows"))
-        return Result(*found, claims, record["notes"], record["environment"])
+        return Result(
+            study=record["study"],
+            config=record["config"],
+            rows=record["rows"],
+            claims=claims,
+            notes=record["notes"],
+            environment=record["environment"],
+        )
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no study.json of ours: {error!r}") from error
 
