@@ -95,7 +95,7 @@ class SolveRun:
         assert self.file is not None
         task, model = Run(self.run).config(Train).task, load(self.run)
         check_vocabulary(model, task)
-        examples = task.read(self.file)
+        examples = task.read(self.file).by_size()
         stages = solve(
             model,
             task,

@@ -18,7 +18,8 @@ from unspoken.config import Train, Trunk
 from unspoken.layout import one_block
 from unspoken.metrics import Solved, interval, matmul_weights, pass_flops, solve, wilson
 from unspoken.record import from_record
-from unspoken.study.latents import Latents, Measured, Table, run, verdicts
+from unspoken.study.dial import Measured, Table, verdicts
+from unspoken.study.latents import Latents, run
 from unspoken.study.report import Check, Result, Stage, claim, finish, read_result
 from unspoken.tasks import Sudoku
 from unspoken.train import new_denoiser
@@ -295,7 +296,7 @@ def table(**changes: Measured) -> Table:
 
 
 def holds(**changes: Measured) -> tuple[bool, bool]:
-    joint, dial = verdicts(table(**changes), COUNTS)
+    joint, dial = verdicts(table(**changes), COUNTS.counts)
     assert (joint.name, dial.name) == ("joint prediction", "dial")
     for verdict in (joint, dial):
         assert verdict.holds == ("NOT SHOWN" not in verdict.evidence)
@@ -347,8 +348,8 @@ def test_the_dial_holds_where_the_nll_rises_within_noise():
     up = cell(0.6, 0.7, 2.0)
     flat = replace(up, nll=up.nll + 1e-4 * noise(9, 2, 400))
     config = replace(COUNTS, counts=(0, 4, 8, 16))
-    assert verdicts(table(scdm8=flat), config)[1].holds
-    assert not verdicts(table(scdm8=replace(up, nll=up.nll + 0.01)), config)[1].holds
+    assert verdicts(table(scdm8=flat), config.counts)[1].holds
+    assert not verdicts(table(scdm8=replace(up, nll=up.nll + 0.01)), config.counts)[1].holds
 
 
 def test_dial_costs_a_falling_time_alone():

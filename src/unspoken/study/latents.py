@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from unspoken.metrics import Solved, interval, solve
 from unspoken.objective import nll_by_latents
 from unspoken.policies import order_named
 from unspoken.record import Run
-from unspoken.study.report import Check, Claim, Result, Stage, claim
+from unspoken.study.dial import Measured, Table, saturated, verdicts
+from unspoken.study.report import Result, Stage
 from unspoken.tasks.base import Examples
 from unspoken.train import load, seeded, training
 
@@ -51,7 +51,7 @@ class Latents:
     order: str = "confidence"
     candidates: int = 8
     batch: int = 250
-    draws: int = 32
+    draws: int = 16
 
     def __post_init__(self) -> None:
         if not self.seeds or not self.counts or list(self.counts) != sorted(set(self.counts)):
@@ -89,28 +89,14 @@ class Latents:
         return [(MDM, (*self.unseen_counts, self.every)), (SIDM, (0,)), (SCDM, self.counts)]
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One model at one count: `right` and `nll` (nats a token) are `[seeds, puzzles]`, the costs are means."""
-
-    right: Tensor
-    nll: Tensor
-    passes: float
-    entries: float
-    flops: float
-    seconds: float
-
-
-Table = dict[tuple[str, int], Measured]
-
-
 def run(config: Latents, runs: Path) -> Iterator[Stage | Result]:
     """Trains what `runs` does not hold yet, measures, and ends in a `Result`.
 
     Yields `Stage`s. Runs are in `runs/MODEL-seedN`; finished ones are reused, half-done ones are gone on with.
     Raises ValueError where a folder there holds a run of another budget.
     """
-    test = config.train.task.sample("test", config.puzzles)
+    # In order of size, so that the rows of a batch are alike and hardly padded.
+    test = config.train.task.sample("test", config.puzzles).by_size()
     clock = _Clock(config, runs, test)
     for seed in config.seeds:
         for attention, _ in config.grid():
@@ -142,7 +128,7 @@ def run(config: Latents, runs: Path) -> Iterator[Stage | Result]:
                         else:
                             yield clock.tick(text, event)
     table = {key: _measured(solved[key], torch.stack(nll[key])) for key in nll}
-    yield Result("latents", config, _rows(table, config), verdicts(table, config), _notes(table, config))
+    yield Result("latents", config, _rows(table, config), verdicts(table, config.counts), _notes(table, config))
 
 
 def _folder(runs: Path, attention: Attention, seed: int) -> Path:
@@ -220,7 +206,7 @@ def _row(name: str, n: int, cell: Measured, config: Latents) -> dict[str, Any]:
         "model": name,
         "latents": "all" if n == config.every else n,
         "accuracy": float(cell.right.mean()),
-        "accuracy_interval": list(interval(cell.right)),
+        "accuracy_interval": [min(max(end, 0.0), 1.0) for end in interval(cell.right)],
         "accuracy_by_seed": cell.right.mean(1).tolist(),
         "nll": float(cell.nll.mean()),
         "nll_interval": list(interval(cell.nll)),
@@ -230,71 +216,8 @@ def _row(name: str, n: int, cell: Measured, config: Latents) -> dict[str, Any]:
         "flops_per_puzzle": cell.flops,
         "seconds_per_puzzle": cell.seconds,
         "seeds": list(config.seeds),
-        "saturated": _saturated(cell),
+        "saturated": saturated(cell),
     }
-
-
-def _saturated(cell: Measured) -> bool:
-    """Too near to none or all right for a difference to show."""
-    low, high = interval(cell.right)
-    return high > 0.99 or low < 0.01
-
-
-def verdicts(table: Table, config: Latents) -> list[Claim]:
-    """The paper's two claims on this table."""
-    return [_joint_prediction(table, config), _dial(table, config)]
-
-
-def _joint_prediction(table: Table, config: Latents) -> Claim:
-    """At an equal budget MDM beats SIDM: intervals apart in accuracy and in NLL."""
-    mdm, sidm = table["mdm", config.every], table["sidm", 0]
-    (a_low, a_high), (b_low, b_high) = interval(mdm.right), interval(sidm.right)
-    (c_low, c_high), (d_low, d_high) = interval(mdm.nll), interval(sidm.nll)
-    accuracy = f"accuracy MDM {mdm.right.mean():.3f} [{a_low:.3f}, {a_high:.3f}], "
-    accuracy += f"SIDM {sidm.right.mean():.3f} [{b_low:.3f}, {b_high:.3f}]"
-    nll = f"NLL MDM {mdm.nll.mean():.4f} [{c_low:.4f}, {c_high:.4f}], "
-    nll += f"SIDM {sidm.nll.mean():.4f} [{d_low:.4f}, {d_high:.4f}] nats a token"
-    return claim("joint prediction", [Check(a_low > b_high, accuracy), Check(c_high < d_low, nll)])
-
-
-def _dial(table: Table, config: Latents) -> Claim:
-    """SCDM's NLL falls with the count, its accuracy rises from SIDM's level towards MDM's, and so do the costs."""
-    cells = [table["scdm", n] for n in config.counts]
-    first, last = cells[0], cells[-1]
-    mdm, sidm = table["mdm", config.every], table["sidm", 0]
-    rises = [interval(b.nll - a.nll)[0] > 0 for a, b in pairwise(cells)]
-    curve = ", ".join(f"{_count(n, config)}: {c.nll.mean():.4f}" for n, c in zip(config.counts, cells, strict=True))
-    fall = interval(last.nll - first.nll)
-    gain = interval(last.right - first.right)
-    nearer = abs(first.right.mean() - sidm.right.mean()) <= abs(first.right.mean() - mdm.right.mean())
-    flops = [c.flops for c in cells]
-    seconds = [c.seconds for c in cells]
-    return claim(
-        "dial",
-        [
-            Check(not any(rises), f"no step of SCDM's NLL rises beyond noise ({curve})"),
-            Check(
-                fall[1] < 0, f"NLL changes by {last.nll.mean() - first.nll.mean():+.4f} {_pair(fall, 4)} from 0 to all"
-            ),
-            Check(
-                gain[0] > 0,
-                f"accuracy goes from {first.right.mean():.3f} to {last.right.mean():.3f}, a gain of {_pair(gain, 3)}",
-            ),
-            Check(
-                bool(nearer),
-                f"it starts nearer to SIDM's {sidm.right.mean():.3f} than to MDM's {mdm.right.mean():.3f}",
-            ),
-            Check(flops == sorted(flops), f"FLOPs a puzzle rise from {flops[0]:.3g} to {flops[-1]:.3g}"),
-            Check(
-                seconds[-1] > seconds[0],
-                f"seconds a puzzle rise from {seconds[0]:.4f} to {seconds[-1]:.4f}",
-            ),
-        ],
-    )
-
-
-def _pair(low_high: tuple[float, float], digits: int) -> str:
-    return f"[{low_high[0]:+.{digits}f}, {low_high[1]:+.{digits}f}]"
 
 
 def _notes(table: Table, config: Latents) -> list[str]:
@@ -302,12 +225,12 @@ def _notes(table: Table, config: Latents) -> list[str]:
     over = "seeds and puzzles" if len(config.seeds) > 1 else "puzzles (one seed: what another would change is unknown)"
     notes = [
         f"{len(config.seeds)} seed(s), {config.train.steps} steps, {config.puzzles} held-out puzzles; "
-        f"95% bootstrap intervals over {over}.",
+        f"95% t intervals over {over}.",
         f"Decoding: {config.order}, {config.candidates} candidates, greedy, one token a pass, {config.batch} together; "
         "candidates see the latents and, under SCDM, not each other. NLL: uniformly random order.",
         "MDM at fewer than all latents was never trained so: it shows whether the dial has to be.",
     ]
     for (name, n), cell in table.items():
-        if _saturated(cell):
+        if saturated(cell):
             notes.append(f"SATURATED: {name} at {_count(n, config)} latents; its accuracy can show no difference.")
     return notes

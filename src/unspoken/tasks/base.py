@@ -30,6 +30,11 @@ class Examples:
     def __len__(self) -> int:
         return self.x0.shape[0]
 
+    def by_size(self) -> Examples:
+        """In order of how many tokens are not given."""
+        index = self.given.sum(1).argsort(descending=True, stable=True)
+        return Examples(self.x0[index], self.given[index])
+
     def split(self, n: int) -> list[Examples]:
         """Batches of at most n."""
         pairs = zip(self.x0.split(n), self.given.split(n), strict=True)
