@@ -156,6 +156,44 @@ def test_a_ragged_batch_is_its_rows_alone(rule) -> None:
         assert torch.equal(last(decode(model, alone, order="left_to_right"), alone)[0], together[row])
 
 
+@torch.no_grad()
+def test_a_causal_context_remembers_when_each_token_was_said() -> None:
+    """ANY_ORDER: every pass equals a layout made by hand from the order in which the tokens were committed (1e-9)."""
+    tokens = torch.full((1, 8), 6)
+    tokens[0, [2, 5]] = torch.tensor([1, 4])
+    recorder = Recorder(tiny(ANY_ORDER))
+    now, dates = tokens, torch.zeros(1, 8, dtype=torch.int64)
+    for step in decode(recorder, tokens, latents=0, order="uniform", generator=seeded(3)):
+        _, _, logits = recorder.passes[-1]
+        position = int(step.committed[0].nonzero())
+        keep = torch.tensor([[i for i in range(8) if now[0, i] != 6] + [position]])
+        alone = one_block(now, now == 6, dates).select(keep)
+        assert torch.allclose(recorder.model(alone)[0, -1], logits[0, 0], rtol=0, atol=1e-9)
+        dates[0, position] = step.index + 1
+        now = step.tokens
+
+
+@pytest.mark.parametrize("order", ["uniform", "confidence"])
+def test_candidates_and_latents_are_drawn_evenly(order: str) -> None:
+    """Which of 6 positions are candidates, and which latents, over 6,000 rows: each equally often.
+
+    Draws without replacement spread less than independent ones, so chi-square is conservative: false alarm below 1 in
+    100,000 for each.
+    """
+    tokens = torch.full((6000, 6), 6)
+    step = next(decode(Ignorant(6), tokens, latents=2, candidates=2, order=order, generator=seeded(5)))
+    even = torch.full((6,), 1 / 6, dtype=torch.float64)
+    for drawn in (step.candidates, step.latents):
+        assert chi_square_p(drawn.sum(0).double(), even) > 1e-5
+
+
+def test_a_tiny_temperature_is_the_likeliest_token() -> None:
+    tokens, _ = ragged()
+    model = tiny(SCDM)
+    greedy, cold = (last(decode(model, tokens, order="left_to_right", temperature=t), tokens) for t in (0.0, 1e-300))
+    assert torch.equal(greedy, cold)
+
+
 def chi_square_p(counts: Tensor, p: Tensor) -> float:
     """The p-value of Pearson's chi-square test of `counts` against the distribution `p`."""
     expected = p * counts.sum()
@@ -274,7 +312,10 @@ def test_more_latents_than_positions_are_clamped_and_said() -> None:
         ({"latents": -1}, "0 or more"),
         ({"commit": 0}, "commit=0"),
         ({"commit": 3, "candidates": 2}, "commit <= candidates"),
+        ({"latents": 2.5}, "whole number"),
         ({"temperature": -1.0}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"temperature": float("inf")}, "temperature"),
         ({"order": "sideways"}, "left_to_right"),
         ({"present": torch.ones(2, 4, dtype=torch.bool)}, "make them equal"),
     ],

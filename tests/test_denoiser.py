@@ -68,6 +68,7 @@ FAMILIES = {
     "phi": (transformers.PhiConfig, SMALL),
     "gpt_neox": (transformers.GPTNeoXConfig, SMALL),
     "olmo2": (transformers.Olmo2Config, SMALL),
+    "mistral": (transformers.MistralConfig, SMALL),
     "gpt2": (transformers.GPT2Config, GPT2),
 }
 
@@ -172,17 +173,71 @@ def test_a_foreign_model_gains_a_mask(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "remedy"),
+    ("config", "reason"),
     [
         (transformers.GraniteConfig(**SMALL, logits_scaling=4.0), "after the output embedding"),
-        (transformers.BloomConfig(vocab_size=7, hidden_size=16, n_layer=1, n_head=2), None),
-        (transformers.MambaConfig(vocab_size=7, hidden_size=16, num_hidden_layers=1), None),
+        (transformers.BloomConfig(vocab_size=7, hidden_size=16, n_layer=1, n_head=2), "does not take a mask"),
+        (transformers.MptConfig(vocab_size=7, d_model=16, n_layers=1, n_heads=2), "does not"),
+        (transformers.GPTJConfig(**GPT2, rotary_dim=4), "does not obey explicit masks"),
     ],
-    ids=["scaled logits", "ALiBi", "recurrent"],
+    ids=["scaled logits", "ALiBi", "ALiBi in MPT", "adds the mask to its scores"],
 )
-def test_trunks_that_can_not_obey_are_refused(config, remedy: str | None) -> None:
-    with pytest.raises(ValueError, match=remedy):
+def test_trunks_that_can_not_obey_are_refused(config, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
         Denoiser.from_config(config, attention=SCDM, mask_id=6)
+
+
+@torch.no_grad()
+def test_a_model_of_two_positions_can_be_made() -> None:
+    model = Denoiser.from_config(LlamaConfig(**{**SMALL, "max_position_embeddings": 2}), attention=SCDM, mask_id=6)
+    assert model(some_layout(length=2)).shape == (3, 2, 7)
+
+
+def test_a_recurrent_trunk_is_refused() -> None:
+    config = transformers.MambaConfig(vocab_size=7, hidden_size=16, num_hidden_layers=1)
+    with pytest.raises(ValueError, match="does not support an attention implementation"):
+        Denoiser.from_config(config, attention=SCDM, mask_id=6)
+
+
+def test_a_trunk_with_dropout_is_ready_to_use(tmp_path: Path) -> None:
+    """GPT-2's config has dropout 0.1: nothing of it in a model just made or loaded."""
+    torch.manual_seed(0)
+    model = Denoiser.from_config(transformers.GPT2Config(**GPT2), attention=SCDM, mask_id=6)
+    model.save_pretrained(tmp_path)
+    layout = some_layout()
+    for ready in (model, Denoiser.from_pretrained(tmp_path)):
+        assert not any(m.training for m in ready.modules())
+        assert torch.equal(ready(layout), model(layout))
+
+
+@torch.no_grad()
+def test_learned_positions_are_kept_and_needed(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Denoiser.from_config(LlamaConfig(**SMALL), attention=SIDM, mask_id=6, positions=10)
+    model.save_pretrained(tmp_path)
+    layout = some_layout()
+    assert torch.equal(Denoiser.from_pretrained(tmp_path)(layout), model(layout))
+    (tmp_path / "unspoken.safetensors").unlink()
+    with pytest.raises(ValueError, match="lacks its learned positions"):
+        Denoiser.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="positions reach 11, the model knows 0 to 9"):
+        model(some_layout(length=12))
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"mask_id": 6}'])
+def test_a_broken_record_is_refused(tmp_path: Path, text: str) -> None:
+    tiny(SCDM).save_pretrained(tmp_path)
+    (tmp_path / "unspoken.json").write_text(text)
+    with pytest.raises(ValueError, match="no record of ours"):
+        Denoiser.from_pretrained(tmp_path)
+
+
+def test_half_a_weights_file_is_refused(tmp_path: Path) -> None:
+    tiny(SCDM).save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="not a whole one"):
+        Denoiser.from_pretrained(tmp_path)
 
 
 def test_a_sequence_past_the_sliding_window_is_refused() -> None:

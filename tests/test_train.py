@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
+from transformers import GPT2Config
 
 from unspoken.attention import SIDM
 from unspoken.config import Train, Trunk
@@ -573,6 +574,35 @@ def test_a_checkpoint_of_another_vocabulary_is_refused_before_any_work(whole, tm
     check_vocabulary(model, TASK)
     with pytest.raises(ValueError, match="5 token ids with the mask at 4"):
         check_vocabulary(model, wider.task)
+
+
+def test_a_checkpoint_of_a_larger_vocabulary_is_refused_too(tmp_path):
+    """Its mask is another token: a 6x6 model's mask is no digit of 4x4, and its digit 5 is no mask."""
+    wider = replace(CONFIG, task=Sudoku(2, 3, givens=18, train=20, validation=2, test=2), steps=1)
+    train(wider, tmp_path / "wide")
+    with pytest.raises(ValueError, match="7 token ids with the mask at 6"):
+        next(training(replace(CONFIG, trunk=Trunk(checkpoint=str(tmp_path / "wide"))), tmp_path / "run"))
+
+
+def test_without_validation_puzzles_training_goes_on_without_validating(tmp_path):
+    config = replace(CONFIG, task=replace(TASK, validation=0), steps=2)
+    assert [u.validation for u in training(config, tmp_path)] == [None, None]
+
+
+def test_a_trunk_with_dropout_trains_reproducibly(tmp_path):
+    """Dropout draws from the global generator, which each step seeds: twice the same, and a resumed run as well."""
+    start = Denoiser.from_config(
+        GPT2Config(vocab_size=5, n_embd=16, n_layer=1, n_head=2, n_positions=16, bos_token_id=0, eos_token_id=0),
+        attention=CONFIG.attention,
+        mask_id=4,
+    )
+    start.save_pretrained(tmp_path / "gpt2")
+    config = replace(CONFIG, trunk=Trunk(checkpoint=str(tmp_path / "gpt2")), steps=4, save=2)
+    whole = [u.loss for u in training(config, tmp_path / "a")]
+    stopped = training(config, tmp_path / "b")
+    first = [next(stopped).loss for _ in range(3)]
+    stopped.close()
+    assert first[:2] + [u.loss for u in training(config, tmp_path / "b")] == whole
 
 
 def test_a_checkpoint_is_gone_on_from_with_another_rule(whole, tmp_path):

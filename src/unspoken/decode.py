@@ -6,6 +6,7 @@ candidates, of which the best are said. Everything else is left out of it: fewer
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ def decode(
     commit: tokens said a step and row.
     order: `uniform`, `left_to_right`, `confidence`, `margin`, `entropy`, or an `Order`.
     temperature: 0 says the likeliest token; above 0 the token is drawn from softmax(logits / temperature).
-    present: `[batch, seq]` bool, False past the end of short rows; those are in no pass.
+    present: `[batch, seq]` bool (or 0 and 1), False past the end of short rows; those are in no pass.
     peek: run the head on the latents too, to see what they hold (`Step.guess`).
     generator: every random choice; None = a fresh one of seed 0.
     Raises ValueError on tokens outside the vocabulary, wrong shapes, and counts that make no sense.
@@ -95,7 +96,7 @@ def decode(
     if latents is not None and latents > tokens.shape[1]:
         warnings.warn(f"{latents} latents asked of {tokens.shape[1]} positions: all are taken", stacklevel=2)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    present = torch.ones_like(tokens, dtype=torch.bool) if present is None else present
+    present = torch.ones_like(tokens, dtype=torch.bool) if present is None else present.bool()
     most = tokens.shape[1] if latents is None else latents
 
     return _steps(model, tokens, present, most, candidates, commit, order, temperature, peek, generator)
@@ -185,7 +186,9 @@ def _draw(logits: Tensor, temperature: float, generator: torch.Generator) -> Ten
     if temperature == 0:
         return logits.argmax(-1)
     noise = torch.empty(logits.shape, device=generator.device).exponential_(generator=generator)
-    return ((logits / temperature).softmax(-1) / noise.to(logits.device)).argmax(-1)
+    # Less the maximum first: a small temperature would carry the logits past what floats hold.
+    scaled = (logits - logits.amax(-1, keepdim=True)) / temperature
+    return (scaled.softmax(-1) / noise.to(logits.device)).argmax(-1)
 
 
 def _check(
@@ -206,9 +209,9 @@ def _check(
             f"token ids run from {int(tokens.min())} to {int(tokens.max())}, the model's vocabulary from 0 to "
             f"{model.vocab_size - 1}: was the model trained on another task?"
         )
-    if latents is not None and latents < 0:
-        raise ValueError(f"latents={latents}; give a count of 0 or more, or None for all")
+    if latents is not None and (not isinstance(latents, int) or latents < 0):
+        raise ValueError(f"latents={latents}; give a whole number of 0 or more, or None for all")
     if not 1 <= commit <= candidates:
         raise ValueError(f"commit={commit} of candidates={candidates}; need 1 <= commit <= candidates")
-    if temperature < 0:
+    if not 0 <= temperature < math.inf:
         raise ValueError(f"temperature={temperature}; give 0 for the likeliest token, or more to sample")

@@ -12,14 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from unspoken.attention import Attention
-from unspoken.layout import Layout, one_block
+from unspoken.layout import Layout
+from unspoken.trunks import check_reach, check_trunk, output_head, vocabulary
 
 if TYPE_CHECKING:  # slow to import: loaded where a trunk is made
     from transformers import PretrainedConfig, PreTrainedModel
@@ -63,7 +65,7 @@ class Denoiser(nn.Module):
         kernel: Kernel = "sdpa",
     ):
         super().__init__()
-        vocab = _vocabulary(trunk)
+        vocab = vocabulary(trunk)
         if not 0 <= mask_id < vocab:
             raise ValueError(
                 f"mask_id={mask_id} is outside the trunk's vocabulary of {vocab}; give one of its ids "
@@ -78,7 +80,9 @@ class Denoiser(nn.Module):
             nn.init.normal_(self.place.weight, std=getattr(trunk.config, "initializer_range", 0.02))
             self.place.to(trunk.device, trunk.dtype)
         trunk.set_attn_implementation({"sdpa": "sdpa", "flex": "flex_attention"}[kernel])
-        _check_trunk(self)
+        if kernel == "sdpa" and trunk.device.type != "meta":
+            self.eval()
+            check_trunk(trunk, self.embed, self.states, self.known_positions)
 
     @classmethod
     def from_config(
@@ -90,13 +94,13 @@ class Denoiser(nn.Module):
         positions: int = 0,
         kernel: Kernel = "sdpa",
     ) -> Denoiser:
-        """A trunk from scratch, its weights drawn from torch's global generator (seed it for a fixed start).
+        """A trunk from scratch in evaluation mode, its weights drawn from torch's global generator.
 
         config: any decoder's config (`LlamaConfig(...)`, `Qwen3Config(...)`, ...), its vocabulary holding the mask.
         """
         from transformers import AutoModelForCausalLM
 
-        return cls(AutoModelForCausalLM.from_config(config), attention, mask_id, positions, kernel)
+        return cls(AutoModelForCausalLM.from_config(config), attention, mask_id, positions, kernel).eval()
 
     @classmethod
     def from_pretrained(
@@ -108,7 +112,7 @@ class Denoiser(nn.Module):
         kernel: Kernel = "sdpa",
         **trunk_options: object,
     ) -> Denoiser:
-        """A folder that `save_pretrained` wrote, or any Hugging Face causal language model.
+        """A folder that `save_pretrained` wrote, or any Hugging Face causal language model; in evaluation mode.
 
         attention, mask_id: what the folder records unless given. For a foreign model `attention` must be given;
             without a `mask_id` its vocabulary grows by one id for the mask.
@@ -117,27 +121,29 @@ class Denoiser(nn.Module):
         """
         from transformers import AutoModelForCausalLM
 
-        ours, positions = Path(folder) / OURS, 0
-        if ours.exists():
-            record = json.loads(ours.read_text())
-            attention = attention or Attention(**record["attention"])
-            mask_id = record["mask_id"] if mask_id is None else mask_id
-            positions = record.get("positions", 0)
+        positions = 0
+        if (ours := read_ours(folder)) is not None:
+            attention = attention or Attention(**ours["attention"])
+            mask_id = ours["mask_id"] if mask_id is None else mask_id
+            positions = ours.get("positions", 0)
         if attention is None:
             raise ValueError(f"{folder} has no {OURS}: say who may look at whom, e.g. attention=us.SCDM")
         try:
             with _quiet():
                 trunk = AutoModelForCausalLM.from_pretrained(folder, **trunk_options)
-        except OSError as error:
-            raise ValueError(f"no model in {folder}: {error}") from error
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"no model in {folder}, or not a whole one: {error}") from error
         if mask_id is None:
-            mask_id = _vocabulary(trunk)
+            mask_id = vocabulary(trunk)
             trunk.resize_token_embeddings(mask_id + 1)
         with torch.random.fork_rng():  # the places drawn here are loaded over
             model = cls(trunk, attention, mask_id, positions, kernel)
         if model.place is not None:
-            model.place.load_state_dict(load_file(Path(folder) / WEIGHTS))
-        return model
+            try:
+                model.place.load_state_dict(load_file(Path(folder) / WEIGHTS))
+            except (OSError, SafetensorError) as error:
+                raise ValueError(f"{folder} lacks its learned positions ({WEIGHTS}): {error}") from error
+        return model.eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the trunk as a Hugging Face folder, and beside it our `unspoken.json` and learned positions."""
@@ -154,18 +160,21 @@ class Denoiser(nn.Module):
         hidden = self.states(layout)
         if at is not None:
             hidden = hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[-1]))
-        logits = _head(self.trunk)(hidden)
+        logits = output_head(self.trunk)(hidden)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return logits.index_fill(-1, torch.tensor([self.mask_id], device=logits.device), -torch.inf)
 
-    def states(self, layout: Layout) -> Tensor:
-        """The trunk's last hidden states `[batch, entries, width]`: one pass over the layout's entries."""
-        _check_reach(self.trunk.config, layout)
+    def states(self, layout: Layout, attention: Attention | None = None) -> Tensor:
+        """The trunk's last hidden states `[batch, entries, width]`: one pass over the layout's entries.
+
+        attention: the rule, by default the model's own.
+        """
+        check_reach(self.trunk.config, self.known_positions, layout)
         mask = layout.block_mask if self.kernel == "flex" else layout.mask
         return self.trunk.base_model(
             inputs_embeds=self.embed(layout),
             position_ids=layout.position,
-            attention_mask=mask(self.attention),
+            attention_mask=mask(attention or self.attention),
             use_cache=False,
         ).last_hidden_state
 
@@ -177,25 +186,19 @@ class Denoiser(nn.Module):
     @property
     def vocab_size(self) -> int:
         """Token ids, the mask included."""
-        return _vocabulary(self.trunk)
+        return vocabulary(self.trunk)
+
+    @property
+    def known_positions(self) -> int | None:
+        """How many positions the model was made for, None where its trunk does not say."""
+        if self.place is not None:
+            return self.place.num_embeddings
+        return getattr(self.trunk.config, "max_position_embeddings", None)
 
     @property
     def device(self) -> torch.device:
         """Where the trunk lives."""
         return self.trunk.device
-
-
-def _vocabulary(trunk: PreTrainedModel) -> int:
-    embedding = trunk.get_input_embeddings()
-    assert isinstance(embedding, nn.Embedding)
-    return embedding.num_embeddings
-
-
-def _head(trunk: PreTrainedModel) -> nn.Module:
-    head = trunk.get_output_embeddings()
-    if head is None:
-        raise ValueError(f"{type(trunk).__name__} has no output embedding; take a causal language model")
-    return head
 
 
 @contextmanager
@@ -212,53 +215,15 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _check_reach(config: PretrainedConfig, layout: Layout) -> None:
-    """Refuses layouts that the trunk would compute wrongly without a word."""
-    # A sliding window is dropped by transformers when it is handed a 4-D mask: refuse rather than differ.
-    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-    if window and int(layout.position.max()) >= window:
-        raise ValueError(
-            f"positions reach {int(layout.position.max())}, past the trunk's sliding window of {window}; use "
-            "shorter sequences, or a config with sliding_window=None"
-        )
-
-
-@torch.no_grad()
-def _check_trunk(model: Denoiser) -> None:
-    """Probes, on three tokens, that the trunk does what every law here stands on.
-
-    It must obey a 4-D mask and explicit positions (so that order in the list means nothing), and its logits
-    must be its output embedding of its last states (so that the head can run where it is needed alone).
-    Trunks with recurrent states, ALiBi by list order or capped logits fail here, not later and silently.
-    """
-    if model.device.type == "meta" or model.kernel == "flex":
-        return
-    training, trunk = model.training, model.trunk
-    model.eval()
-    ids = torch.tensor([[0, 1 % model.vocab_size, 0]], device=model.device)
-    layout = one_block(ids, torch.zeros_like(ids, dtype=torch.bool), torch.zeros_like(ids))
-    states = model.states(layout)
-    flip = torch.tensor([[2, 1, 0]], device=model.device)
-    if not _close(model.states(layout.select(flip)), states[:, [2, 1, 0]]):
-        raise ValueError(
-            f"{type(trunk).__name__} does not obey explicit masks and positions (it reads the order of the list); "
-            "take a decoder with full attention and rotary or learned positions, such as Llama, Qwen or GPT-2"
-        )
-    whole = trunk(
-        inputs_embeds=model.embed(layout),
-        position_ids=layout.position,
-        attention_mask=layout.mask(model.attention),
-        use_cache=False,
-    ).logits
-    head = _head(trunk)(states)
-    if not _close(head, whole):
-        raise ValueError(
-            f"{type(trunk).__name__} changes its logits after the output embedding (scaling or soft caps); "
-            "take a trunk whose head is one linear map"
-        )
-    model.train(training)
-
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    """Equal but for the rounding of half precision."""
-    return torch.allclose(a, b, rtol=1e-2, atol=1e-2 * float(b.abs().max()))
+def read_ours(folder: str | Path) -> dict[str, Any] | None:
+    """What `unspoken.json` of a checkpoint records, None where there is none. ValueError where it is broken."""
+    path = Path(folder) / OURS
+    if not path.exists():
+        return None
+    try:
+        record = json.loads(path.read_text())
+        if record.keys() >= {"attention", "mask_id"}:
+            return record
+    except (json.JSONDecodeError, AttributeError):
+        pass
+    raise ValueError(f"{path} is no record of ours: it should hold attention and mask_id; save the model anew")

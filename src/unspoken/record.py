@@ -159,7 +159,10 @@ class Run:
         if not self.metrics_file.exists():
             return []
         lines = self.metrics_file.read_text().split("\n")[:-1]
-        return [json.loads(line) for line in lines]
+        metrics = [json.loads(line) for line in lines]
+        if not all(isinstance(m, dict) and "step" in m for m in metrics):
+            raise ValueError(f"{self.metrics_file} holds a line without a step; it is not as training wrote it")
+        return metrics
 
     def cut_metrics(self, step: int) -> None:
         """Forgets what was logged past `step`: it will be logged again."""

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from unspoken.config import Train
-from unspoken.denoiser import Denoiser
+from unspoken.denoiser import Denoiser, read_ours
 from unspoken.objective import bound_losses, noised, reduce, token_losses
 from unspoken.record import Run, new_folder
 from unspoken.tasks import Task
@@ -74,6 +74,7 @@ def training(config: Train, folder: str | Path) -> Iterator[Update]:
     held_out = config.task.sample("validation", min(256, config.task.size("validation")))
     first = _restore(run, accelerator, average, config.keep)
 
+    model.train()
     meter = _Meter(accelerator.device)
     for step in range(first, config.steps):
         for group in optimizer.param_groups:
@@ -82,7 +83,8 @@ def training(config: Train, folder: str | Path) -> Iterator[Update]:
             generator = seeded(config.seed, step, part, accelerator.process_index)
             examples = config.task.sample("train", config.batch // config.accumulate, generator)
             with accelerator.accumulate(model):
-                loss = batch_loss(config, model, denoiser.mask_id, examples, generator, accelerator.device)
+                with seeded_globally(generator.initial_seed()):  # for the dropout that a checkpoint may have
+                    loss = batch_loss(config, model, denoiser.mask_id, examples, generator, accelerator.device)
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:
                     accelerator.clip_grad_norm_(model.parameters(), config.clip)
@@ -99,7 +101,7 @@ def training(config: Train, folder: str | Path) -> Iterator[Update]:
         loss_mean, seconds = meter.read(steps=done - first)
         if not math.isfinite(loss_mean):
             raise FloatingPointError(f"the loss is {loss_mean} at step {done}: lower lr ({config.lr}) or clip")
-        measured = {"validation": validation_loss(config, average, held_out)} if validate else {}
+        measured = {"validation": validation_loss(config, average, held_out)} if validate and len(held_out) else {}
         if main:
             run.log(step=done, loss=loss_mean, lr=config.rate(step), seconds=round(seconds, 4), **measured)
         if save:
@@ -159,10 +161,11 @@ def _restore(run: Run, accelerator: Accelerator, average: Denoiser, keep: int) -
 def new_denoiser(config: Train) -> Denoiser:
     """The untrained model of a config: same seed, same weights; the global generator is left as it was."""
     task = config.task
-    with _seeded_globally(config.seed):
+    with seeded_globally(config.seed):
         if config.trunk.checkpoint:
             start = checkpoint_folder(config.trunk.checkpoint)
-            model = Denoiser.from_pretrained(start, attention=config.attention, mask_id=task.mask_id)
+            mask_id = task.mask_id if read_ours(start) is None else None  # our own models know theirs
+            model = Denoiser.from_pretrained(start, attention=config.attention, mask_id=mask_id)
         else:
             hf_config = config.trunk.config(task.vocab_size, task.length)
             positions = task.length if config.trunk.learned_positions else 0
@@ -214,14 +217,17 @@ def update_average(average: Denoiser, model: torch.nn.Module, decay: float) -> N
     get_ema_multi_avg_fn(decay)(list(average.parameters()), list(model.parameters()), torch.tensor(0))
 
 
-def load(folder: str | Path) -> Denoiser:
+def load(folder: str | Path, device: torch.device | str | None = None) -> Denoiser:
     """The averaged model of a run folder's last checkpoint, or of any `save_pretrained` folder.
+
+    device: where it goes; by default the GPU where there is one.
 
     Raises ValueError where there is neither.
     """
     if not Path(folder).exists():
         raise ValueError(f"there is no {folder}; train a run first: unspoken train sudoku-6x6")
-    return Denoiser.from_pretrained(checkpoint_folder(folder)).eval()
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if device is None else device
+    return Denoiser.from_pretrained(checkpoint_folder(folder)).to(device)
 
 
 def checkpoint_folder(folder: str | Path) -> str | Path:
@@ -241,7 +247,8 @@ def seeded(*key: object) -> torch.Generator:
 
 
 @contextmanager
-def _seeded_globally(seed: int) -> Iterator[None]:
+def seeded_globally(seed: int) -> Iterator[None]:
+    """Inside, torch's global generator is seeded, for what draws from it alone; outside it is as before."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield

@@ -9,11 +9,15 @@ from unspoken.record import write_text
 from unspoken.study.report import Result
 
 COLUMNS = ("model", "latents", "solved", "NLL", "passes", "entries", "MFLOPs", "ms")
+NEEDED = {"model", "latents", "accuracy", "accuracy_interval", "nll", "nll_interval", "passes", "entries_per_pass"}
+NEEDED |= {"flops_per_puzzle", "seconds_per_puzzle", "saturated"}
 CAPTION = "With 95% intervals. NLL: nats a token. Entries: a pass. Passes, MFLOPs and milliseconds: a puzzle."
 
 
 def table_cells(row: dict[str, Any]) -> list[str]:
     """A row of `study latents` as text, a cell for each of `COLUMNS`; FLOPs and time are a puzzle's."""
+    if missing := NEEDED - row.keys():
+        raise ValueError(f"a row lacks {', '.join(sorted(missing))}: the file is no study.json of ours, or not whole")
     return [
         row["model"].upper(),
         str(row["latents"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator
 
 from rich.columns import Columns
@@ -114,6 +115,7 @@ def watch_solving(console: Console, stages: Iterator[int | Solved], n: int) -> S
 def watch_study(console: Console, stages: Iterator[Stage | Result]) -> Result:
     """Runs a study with one bar over all its estimated work, and returns its result."""
     printed: set[str] = set()
+    clock = time.monotonic()
     with progress(console) as bar:
         task = bar.add_task("preparing", total=None)
         for event in stages:
@@ -123,7 +125,9 @@ def watch_study(console: Console, stages: Iterator[Stage | Result]) -> Result:
             what = event.text.split(":")[0]
             if what not in printed:
                 printed.add(what)
-                console.print(f"[{event.done / max(event.total, 1):4.0%}] {what}", style="dim")
+                share, spent = event.done / max(event.total, 1), time.monotonic() - clock
+                left = f", about {spent * (1 / share - 1) / 60:.0f} min left" if share > 0.02 else ""
+                console.print(f"[{share:4.0%}] {what}{left}", style="dim")
     raise AssertionError("a study ends in a Result")
 
 

@@ -137,7 +137,7 @@ class Sudoku:
         """
         table = self._table(split)
         size = len(table.tokens)
-        if n < 0 or (n > size and (generator is None or split != "train")) or size == 0:
+        if n < 0 or (n > size and (generator is None or split != "train" or size == 0)):
             raise ValueError(
                 f"{n} examples of {split} asked for, which holds {size}; write n <= {size}, or a larger "
                 f"{split}= in Sudoku(...)" + (" (shares of the file here)" if self.path else "")

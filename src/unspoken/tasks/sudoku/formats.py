@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from unspoken.tasks.sudoku.progress import progress_bar
 from unspoken.tasks.sudoku.puzzles import DIGITS, Puzzles, cell_name, clash, parse, write
 from unspoken.tasks.sudoku.rules import Board, Box, check_box, is_solution, solve
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 _COLUMNS = ["source", "question", "answer", "rating"]
 _SHAH_WIDTH = 325  # the number of givens, then row, column, value and strategy for each of 81 cells
@@ -85,6 +89,13 @@ def _read_text(path: Path, box: Box) -> Puzzles:
 
 def _read_csv(path: Path, box: Box) -> Puzzles:
     reader = csv.reader(_read_lines(path))
+    try:
+        return _read_rows(path, box, reader)
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}; is a quote left open?") from error
+
+
+def _read_rows(path: Path, box: Box, reader: Reader) -> Puzzles:
     header = [name.strip().lower() for name in next(reader, [])]
     if not {"question", "answer"} <= set(header):
         raise ValueError(
