@@ -127,7 +127,10 @@ class Denoiser(nn.Module):
             mask_id = ours["mask_id"] if mask_id is None else mask_id
             positions = ours.get("positions", 0)
         if attention is None:
-            raise ValueError(f"{folder} has no {OURS}: say who may look at whom, e.g. attention=us.SCDM")
+            raise ValueError(
+                f"{folder} has no {OURS}: for a foreign model say who may look at whom, e.g. attention=us.SCDM; "
+                "for one of ours name its run folder, e.g. runs/sudoku-6x6/scdm-seed0"
+            )
         try:
             with _quiet():
                 trunk = AutoModelForCausalLM.from_pretrained(folder, **trunk_options)
