@@ -488,12 +488,21 @@ def test_as_a_process_bad_input_is_one_error_and_2(run):
 def test_as_a_process_an_interrupt_ends_in_130(tmp_path):
     folder = tmp_path / "run"
     words = ["train", "sudoku-4x4", *TINY, "--steps", "1000000", "--log", "1", "--folder", str(folder)]
-    child = subprocess.Popen([sys.executable, "-m", "unspoken.cli", *words], stderr=subprocess.PIPE, text=True)
+    # A shell starts what runs in its background with interrupts ignored, and a child inherits that: undo it.
+    child = subprocess.Popen(
+        [sys.executable, "-m", "unspoken.cli", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     for _ in range(6_000):
         if Run(folder).metrics() or child.poll() is not None:
             break
         time.sleep(0.01)
     child.send_signal(signal.SIGINT)
-    _, said = child.communicate()
+    try:
+        _, said = child.communicate(timeout=60)
+    finally:
+        child.kill()
     assert child.returncode == 130
     assert "stopped" in said and "Traceback" not in said
