@@ -90,23 +90,17 @@ class SolveRun:
         prompt = task.sample("test", 1).prompt(task.mask_id)[0] if self.puzzle is None else task.encode(self.puzzle)
         watch_one(console, self, prompt)
 
+    def options(self) -> dict[str, Any]:
+        """What `decode` and `metrics.solve` are asked for."""
+        return {name: getattr(self, name) for name in ("latents", "candidates", "commit", "order", "temperature")}
+
     def _file(self, console: Console) -> None:
         """Solves and judges a whole file, and prints the share solved with its interval."""
         assert self.file is not None
         task, model = Run(self.run).config(Train).task, load(self.run)
         check_vocabulary(model, task)
         examples = task.read(self.file).by_size()
-        stages = solve(
-            model,
-            task,
-            examples,
-            latents=self.latents,
-            candidates=self.candidates,
-            commit=self.commit,
-            order=self.order,
-            temperature=self.temperature,
-            seed=self.seed,
-        )
+        stages = solve(model, task, examples, seed=self.seed, **self.options())
         solved = terminal.watch_solving(console, stages, len(examples))
         right, n = int(solved.right.sum()), len(examples)
         low, high = wilson(right, n)
@@ -122,19 +116,8 @@ def watch_one(console: Console, options: SolveRun, prompt: Tensor) -> None:
     model, task = load(options.run), Run(options.run).config(Train).task
     check_vocabulary(model, task)
     batch = prompt[None].to(model.device)
-    steps = list(
-        decode(
-            model,
-            batch,
-            latents=options.latents,
-            candidates=options.candidates,
-            commit=options.commit,
-            order=options.order,
-            temperature=options.temperature,
-            peek=True,
-            generator=seeded("solve", options.seed),
-        )
-    )
+    generator = seeded("solve", options.seed)
+    steps = list(decode(model, batch, peek=True, generator=generator, **options.options()))
     terminal.watch(console, steps, batch, task)
     if not steps:
         console.print("nothing to say: every cell is given")
