@@ -20,7 +20,7 @@ from unspoken.denoiser import Denoiser
 from unspoken.metrics import Solved, interval, solve
 from unspoken.objective import nll_by_latents
 from unspoken.policies import order_named
-from unspoken.record import Run
+from unspoken.record import Run, environment
 from unspoken.study.dial import Measured, Table, saturated, verdicts
 from unspoken.study.report import Result, Stage
 from unspoken.tasks.base import Examples
@@ -95,6 +95,7 @@ def run(config: Latents, runs: Path) -> Iterator[Stage | Result]:
     Yields `Stage`s. Runs are in `runs/MODEL-seedN`; finished ones are reused, half-done ones are gone on with.
     Raises ValueError where a folder there holds a run of another budget.
     """
+    began = environment()  # what the numbers come from, not what the tree is hours later
     # In order of size, so that the rows of a batch are alike and hardly padded.
     test = config.train.task.sample("test", config.puzzles).by_size()
     clock = _Clock(config, runs, test)
@@ -128,7 +129,8 @@ def run(config: Latents, runs: Path) -> Iterator[Stage | Result]:
                         else:
                             yield clock.tick(text, event)
     table = {key: _measured(solved[key], torch.stack(nll[key])) for key in nll}
-    yield Result("latents", config, _rows(table, config), verdicts(table, config.counts), _notes(table, config))
+    rows, claims = _rows(table, config), verdicts(table, config.counts)
+    yield Result("latents", config, rows, claims, _notes(table, config), began)
 
 
 def _folder(runs: Path, attention: Attention, seed: int) -> Path:
