@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from unspoken.attention import ATTENTIONS, Attention
 from unspoken.config import Train, Trunk
+from unspoken.objective import Masked
 from unspoken.process import Absorbing
 from unspoken.record import Run, environment, from_record, new_folder, to_record, write_json, write_text
 from unspoken.schedule import Cosine, Linear, Polynomial
@@ -57,7 +58,7 @@ trains = st.builds(
     attention=attentions,
     trunk=trunks,
     process=st.builds(Absorbing, schedules),
-    objective=st.sampled_from(["masked", "nelbo"]),
+    objective=st.builds(Masked, st.booleans()),
     steps=st.integers(1, 10**9),
     lr=above_0,
     decay=st.sampled_from(["linear", "constant"]),

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import LlamaConfig
 
 from unspoken.attention import SCDM, Attention
+from unspoken.cache import Cache
 from unspoken.denoiser import Denoiser
 from unspoken.layout import Layout
 
@@ -38,7 +39,7 @@ class Exact:
     def vocab_size(self) -> int:
         return self.vocab + 1
 
-    def __call__(self, layout: Layout, at: Tensor | None = None) -> Tensor:
+    def __call__(self, layout: Layout, at: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         states = all_sequences(self.vocab, self.length)
         match = torch.ones(layout.shape[0], len(states), dtype=torch.bool)
         for e in range(layout.shape[1]):
@@ -49,6 +50,9 @@ class Exact:
         one_hot = torch.nn.functional.one_hot(states, self.vocab_size).to(self.p.dtype)  # [states, length, vocab]
         marginal = torch.einsum("bs,slv->blv", weight, one_hot) / weight.sum(1)[:, None, None]
         return marginal.gather(1, position[..., None].expand(-1, -1, self.vocab_size)).log()
+
+    def new_cache(self) -> None:
+        return None
 
 
 @dataclass
@@ -69,12 +73,15 @@ class Ignorant:
     def vocab_size(self) -> int:
         return self.vocab + 1
 
-    def __call__(self, layout: Layout, at: Tensor | None = None) -> Tensor:
+    def __call__(self, layout: Layout, at: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         self.seen.append(layout)
         shape = layout.shape if at is None else tuple(at.shape)
         logits = torch.zeros(*shape, self.vocab_size)
         logits[..., self.mask_id] = -torch.inf
         return logits
+
+    def new_cache(self) -> None:
+        return None
 
 
 def tiny(attention: Attention, vocab: int = 6, seed: int = 0) -> Denoiser:

@@ -9,11 +9,15 @@ for step in us.decode(model, tokens, latents=16):
 
 from unspoken import presets, study, tasks
 from unspoken.attention import ANY_ORDER, CACHED_ALONE, CACHED_JOINT, MDM, SCDM, SIDM, Attention
+from unspoken.autoregressive import next_tokens, speculate
 from unspoken.config import Train, Trunk
 from unspoken.decode import Step, decode, last
+from unspoken.decoding import Decoding
 from unspoken.denoiser import Denoiser, Model
 from unspoken.layout import Layout, one_block, random_order
-from unspoken.objective import nelbo, nll_by_latents, noised, reduce, token_losses
+from unspoken.likelihood import nelbo, nll_by_latents, noised, packed_losses, token_losses
+from unspoken.objective import BlockDiffusion, LatentBlocks, Masked, NextToken, Registers, Teacherless
+from unspoken.packing import Packed
 from unspoken.policies import CONFIDENCE, ENTROPY, LEFT_TO_RIGHT, MARGIN, UNIFORM, Order
 from unspoken.process import Absorbing
 from unspoken.schedule import Cosine, Linear, Polynomial
@@ -33,26 +37,36 @@ __all__ = [
     "UNIFORM",
     "Absorbing",
     "Attention",
+    "BlockDiffusion",
     "Cosine",
+    "Decoding",
     "Denoiser",
+    "LatentBlocks",
     "Layout",
     "Linear",
+    "Masked",
     "Model",
+    "NextToken",
     "Order",
+    "Packed",
     "Polynomial",
+    "Registers",
     "Step",
+    "Teacherless",
     "Train",
     "Trunk",
     "decode",
     "last",
     "load",
     "nelbo",
+    "next_tokens",
     "nll_by_latents",
     "noised",
     "one_block",
+    "packed_losses",
     "presets",
     "random_order",
-    "reduce",
+    "speculate",
     "study",
     "tasks",
     "token_losses",

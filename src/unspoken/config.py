@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args, get_type_hints
 
 from unspoken.attention import SCDM, Attention
+from unspoken.objective import Masked, Objective
 from unspoken.process import Absorbing, Process
 from unspoken.tasks import Tasks
 
@@ -23,6 +24,8 @@ class Trunk:
         heads: Attention heads.
         learned_positions: Add a learned embedding of every position to the trunk's rotary ones, as the paper's model
             does. Without it a lone latent does not know where on a board it is (docs/results/LOG.md).
+        init: Standard deviation of the first weights. The default is Llama's, meant for wide trunks; narrow ones
+            learn sooner from about 2 / 3 of 1 / sqrt(width) (docs/results/LOG.md).
         checkpoint: A Hugging Face folder or name to start from instead; its vocabulary must hold the task's.
     """
 
@@ -30,6 +33,7 @@ class Trunk:
     width: int = 96
     heads: int = 4
     learned_positions: bool = True
+    init: float = 0.02
     checkpoint: str = ""
 
     def __post_init__(self) -> None:
@@ -38,6 +42,8 @@ class Trunk:
                 f"a trunk of {self.layers} layers, width {self.width}, {self.heads} heads: give at least one layer "
                 "and a width that is an even multiple of the heads, e.g. 4, 96, 4"
             )
+        if not self.init > 0:
+            raise ValueError(f"init is {self.init}; give a standard deviation above 0, e.g. 0.02")
 
     def config(self, vocab_size: int, length: int) -> LlamaConfig:
         """The Llama config for a task's vocabulary and length. No special tokens: every id is the task's."""
@@ -50,6 +56,7 @@ class Trunk:
             num_hidden_layers=self.layers,
             num_attention_heads=self.heads,
             max_position_embeddings=length,
+            initializer_range=self.init,
             bos_token_id=None,
             eos_token_id=None,
         )
@@ -66,7 +73,7 @@ class Train:
         attention: Who may look at whom.
         trunk: The transformer.
         process: How tokens are masked.
-        objective: `masked` is the mean cross-entropy of what is masked; `nelbo` weighs it into the likelihood bound.
+        objective: What a pass holds and is asked: masked diffusion, or one of the autoregressive family.
         steps: Optimiser steps.
         batch: Sequences an optimiser step and process.
         accumulate: Parts that a batch is computed in, where it does not fit into memory at once.
@@ -88,7 +95,7 @@ class Train:
     attention: Attention = SCDM
     trunk: Trunk = field(default_factory=Trunk)
     process: Process = field(default_factory=Absorbing)
-    objective: Literal["masked", "nelbo"] = "masked"
+    objective: Objective = field(default_factory=Masked)
     steps: int = 1000
     batch: int = 192
     accumulate: int = 1
@@ -111,7 +118,7 @@ class Train:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
         if self.batch % self.accumulate:
             raise ValueError(f"batch={self.batch} does not split into accumulate={self.accumulate} equal parts")
-        for name in ("objective", "decay", "precision"):
+        for name in ("decay", "precision"):
             known = get_args(get_type_hints(Train)[name])
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; give one of {', '.join(known)}")
@@ -124,6 +131,7 @@ class Train:
                 f"lr={self.lr}, clip={self.clip}, ema={self.ema}, warmup={self.warmup}: lr and clip must be above "
                 "0, ema in [0, 1), warmup 0 or more"
             )
+        self.objective.check(self.attention)
 
     def rate(self, step: int) -> float:
         """The learning rate of step 0, 1, ..."""

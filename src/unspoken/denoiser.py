@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from unspoken.attention import Attention
+from unspoken.cache import Cache
 from unspoken.layout import Layout
 from unspoken.trunks import check_reach, check_trunk, output_head, vocabulary
 
@@ -40,11 +41,16 @@ class Model(Protocol):
     @property
     def vocab_size(self) -> int: ...
 
-    def __call__(self, layout: Layout, at: Tensor | None = None) -> Tensor:
+    def __call__(self, layout: Layout, at: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """Logits `[batch, m, vocab]` of the clean token at the entries `at` `[batch, m]` (all when None).
 
-        The mask is never a clean token: its logit is -inf.
+        The mask is never a clean token: its logit is -inf. cache: one of `new_cache`, whose context is seen too; the
+        caller says what of this pass to keep in it (`Cache.keep`).
         """
+        ...
+
+    def new_cache(self) -> Cache | None:
+        """An empty cache, None where the model can not use one exactly."""
         ...
 
 
@@ -158,28 +164,35 @@ class Denoiser(nn.Module):
         record = {"attention": asdict(self.attention), "mask_id": self.mask_id, "positions": positions}
         (Path(folder) / OURS).write_text(json.dumps(record, indent=1) + "\n")
 
-    def forward(self, layout: Layout, at: Tensor | None = None) -> Tensor:
+    def forward(self, layout: Layout, at: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """Logits `[batch, m, vocab]` (float32 or wider) at the entries `at` `[batch, m]`; see `Model`."""
-        hidden = self.states(layout)
+        hidden = self.states(layout, cache=cache)
         if at is not None:
             hidden = hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[-1]))
         logits = output_head(self.trunk)(hidden)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return logits.index_fill(-1, torch.tensor([self.mask_id], device=logits.device), -torch.inf)
 
-    def states(self, layout: Layout, attention: Attention | None = None) -> Tensor:
+    def states(self, layout: Layout, attention: Attention | None = None, cache: Cache | None = None) -> Tensor:
         """The trunk's last hidden states `[batch, entries, width]`: one pass over the layout's entries.
 
         attention: the rule, by default the model's own.
+        cache: what it holds is seen and not computed.
         """
         check_reach(self.trunk.config, self.known_positions, layout)
-        mask = layout.block_mask if self.kernel == "flex" else layout.mask
+        seen = layout if cache is None else cache.before(layout)
+        mask = seen.block_mask if self.kernel == "flex" else seen.mask
         return self.trunk.base_model(
             inputs_embeds=self.embed(layout),
             position_ids=layout.position,
-            attention_mask=mask(attention or self.attention),
-            use_cache=False,
+            attention_mask=mask(attention or self.attention, seen.shape[1] - layout.shape[1]),
+            past_key_values=None if cache is None else cache.keys,
+            use_cache=cache is not None,
         ).last_hidden_state
+
+    def new_cache(self) -> Cache | None:
+        """An empty cache of the context, None under an attention whose context states change as tokens are said."""
+        return Cache() if self.attention.cacheable else None
 
     def embed(self, layout: Layout) -> Tensor:
         """What the trunk reads of each entry, `[batch, entries, width]`: its token's embedding and its place's."""

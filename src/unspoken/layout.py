@@ -65,29 +65,39 @@ class Layout:
 
         The pass that follows is only as wide as the fullest row.
         """
-        kept = replace(self, document=torch.where(keep, self.document, PADDING))
-        return kept.select(first_where(keep, int(keep.sum(1).max())))
+        return self.without(~keep).select(first_where(keep, int(keep.sum(1).max())))
+
+    def without(self, gone: Tensor) -> Layout:
+        """The same entries, those `gone` `[batch, entries]` in no document: they see nothing and are not seen."""
+        return replace(self, document=torch.where(gone, PADDING, self.document))
+
+    def join(self, other: Layout) -> Layout:
+        """These entries, then the other's."""
+        return Layout(**{f.name: torch.cat([getattr(self, f.name), getattr(other, f.name)], 1) for f in fields(self)})
 
     def _entries(self, batch: Tensor, index: Tensor) -> Entry:
         """The rule's view of the entries `index` of the rows `batch` (broadcast together)."""
         at = (batch, index)
         return Entry(self.order[at], self.horizon[at], self.block[at], self.document[at], index)
 
-    def mask(self, attention: Attention) -> Tensor:
-        """`[batch, 1, entries, entries]` bool for SDPA: row = query, column = key, True = may look."""
+    def mask(self, attention: Attention, first: int = 0) -> Tensor:
+        """`[batch, 1, queries, entries]` bool for SDPA: row = query, column = key, True = may look.
+
+        first: the queries are the entries from this one on (those before it are in a cache).
+        """
         batch, entries = self.shape
         b = torch.arange(batch, device=self.token.device)[:, None, None]
         i = torch.arange(entries, device=self.token.device)
-        return attention.visible(self._entries(b, i[:, None]), self._entries(b, i[None, :]))[:, None]
+        return attention.visible(self._entries(b, i[first:, None]), self._entries(b, i[None, :]))[:, None]
 
-    def block_mask(self, attention: Attention) -> BlockMask:
+    def block_mask(self, attention: Attention, first: int = 0) -> BlockMask:
         """The same predicate for FlexAttention (its backward needs CUDA)."""
         batch, entries = self.shape
 
         def visible(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-            return attention.visible(self._entries(b, q), self._entries(b, k))
+            return attention.visible(self._entries(b, q + first), self._entries(b, k))
 
-        return create_block_mask(visible, batch, None, entries, entries, device=self.token.device)
+        return create_block_mask(visible, batch, None, entries - first, entries, device=self.token.device)
 
 
 def one_block(tokens: Tensor, unsaid: Tensor, order: Tensor, present: Tensor | None = None) -> Layout:

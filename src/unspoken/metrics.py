@@ -11,9 +11,8 @@ import torch
 from scipy.stats import t as student_t
 from torch import Tensor, nn
 
-from unspoken.decode import decode
+from unspoken.decoding import Decoding
 from unspoken.denoiser import Denoiser
-from unspoken.policies import Order
 from unspoken.tasks.base import Examples, Task
 
 Z95 = 1.959964  # the normal distribution's 97.5% quantile
@@ -58,8 +57,10 @@ def matmul_weights(model: Denoiser) -> int:
     return sum(p.numel() for p in body.parameters() if p.dim() >= 2 and id(p) not in embeddings)
 
 
-def pass_flops(model: Denoiser, entries: int, heads: int) -> int:
+def pass_flops(model: Denoiser, entries: int, heads: int, cached: int = 0) -> int:
     """FLOPs of one row of a pass: matrices and attention over `entries`, the output head at `heads` of them.
+
+    cached: entries that are looked at and not computed.
 
     Two for a multiplication and its addition; norms, activations and softmax, which are linear in the entries and
     small beside the matrices, are left out.
@@ -67,7 +68,7 @@ def pass_flops(model: Denoiser, entries: int, heads: int) -> int:
     config = model.trunk.config
     width = config.hidden_size
     per_head = getattr(config, "head_dim", None) or width // config.num_attention_heads
-    attention = 4 * config.num_hidden_layers * config.num_attention_heads * per_head * entries * entries
+    attention = 4 * config.num_hidden_layers * config.num_attention_heads * per_head * entries * (cached + entries)
     return 2 * matmul_weights(model) * entries + attention + 2 * width * model.vocab_size * heads
 
 
@@ -75,11 +76,13 @@ def pass_flops(model: Denoiser, entries: int, heads: int) -> int:
 class Solved:
     """What decoding a set of prompts gave and cost.
 
-    right: `[n]` bool. The rest is what was computed per example, the padding of short rows and the passes that a row
-        waits for others included: passes, entries a pass, FLOPs, seconds of wall clock.
+    right: `[n]` bool. tokens: `[n, length]`, the answers. The rest is what was computed per example, the padding of
+        short rows and the passes that a row waits for others included: passes, entries a pass, FLOPs, seconds of wall
+        clock.
     """
 
     right: Tensor
+    tokens: Tensor
     passes: float
     entries: float
     flops: float
@@ -87,34 +90,16 @@ class Solved:
 
 
 def solve(
-    model: Denoiser,
-    task: Task,
-    examples: Examples,
-    *,
-    latents: int | None = None,
-    candidates: int | None = None,
-    commit: int = 1,
-    order: Order | str = "confidence",
-    temperature: float = 0.0,
-    batch: int = 250,
-    seed: int = 0,
+    model: Denoiser, task: Task, examples: Examples, decoding: Decoding, *, batch: int = 250, seed: int = 0
 ) -> Iterator[int | Solved]:
-    """Decodes every example in batches of `batch` (see `decode`); yields the entries of each pass, then `Solved`."""
+    """Decodes every example in batches of `batch`; yields the entries of each pass, then `Solved`."""
     generator = torch.Generator().manual_seed(seed)
     right: list[Tensor] = []
+    answers: list[Tensor] = []
     passes, entries, flops, seconds = 0, 0, 0, 0.0
     for first in range(0, len(examples), batch):
         prompt = examples.prompt(task.mask_id)[first : first + batch].to(model.device)
-        steps = decode(
-            model,
-            prompt,
-            latents=latents,
-            candidates=candidates,
-            commit=commit,
-            order=order,
-            temperature=temperature,
-            generator=generator,
-        )
+        steps = decoding.steps(model, prompt, generator=generator)
         tokens, rows = prompt, len(prompt)
         clock = time.perf_counter()
         for step in steps:
@@ -124,9 +109,10 @@ def solve(
             seconds += time.perf_counter() - clock
             passes += rows
             entries += rows * step.entries
-            flops += rows * pass_flops(model, step.entries, int(step.candidates.sum(1).max()))
+            flops += rows * pass_flops(model, step.entries, step.asked, step.cached)
             yield rows * step.entries
             clock = time.perf_counter()
         right.append(task.score(prompt, tokens))
+        answers.append(tokens)
     n = len(examples)
-    yield Solved(torch.cat(right), passes / n, entries / max(passes, 1), flops / n, seconds / n)
+    yield Solved(torch.cat(right), torch.cat(answers), passes / n, entries / max(passes, 1), flops / n, seconds / n)

@@ -1,140 +1,237 @@
-"""Losses per token in nats `[batch, seq]`, unreduced; one reducer; and the likelihoods made of them."""
+"""What a pass is trained on: each objective draws the entries of a pass and what they are asked.
+
+| objective        | order                    | thresholds          | a block holds                         |
+| ---------------- | ------------------------ | ------------------- | ------------------------------------- |
+| `Masked`         | random                   | one, random         | all that is left: masked diffusion    |
+| `NextToken`      | left to right            | none                | (clean entries are asked)             |
+| `LatentBlocks`   | left to right, or random | all, or some        | the next token, then its latents      |
+| `Teacherless`    | left to right            | the first           | the whole answer                      |
+| `Registers`      | left to right            | all                 | one token some way ahead (MuToR)      |
+| `BlockDiffusion` | left to right            | every block's first | the block's tokens, partly masked     |
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from unspoken.denoiser import Model
-from unspoken.layout import Layout, draw_ranks, first_where, random_order
+from unspoken.attention import Attention
+from unspoken.likelihood import bound_weight, noised
+from unspoken.packing import (
+    Packed,
+    any_order,
+    ask_masks,
+    ask_next,
+    blocks,
+    every_start,
+    left_to_right,
+    mix,
+    slot_of,
+    some_starts,
+    weigh_slots,
+)
 from unspoken.process import Process, stratified_times
-
-Forward = Callable[[Layout, Tensor], Tensor]  # a `Model`, or one that a launcher has wrapped
-
-
-def token_losses(model: Forward, layout: Layout, x0: Tensor) -> Tensor:
-    """Cross-entropy in nats of every unsaid token of a pass, put back in its place: `[batch, seq]`, 0 elsewhere.
-
-    layout: entries in any order or number, at most one unsaid entry a position; x0: `[batch, seq]` clean tokens.
-    The head runs on the unsaid entries alone.
-    """
-    unsaid = layout.unsaid
-    at = first_where(unsaid, int(unsaid.sum(1).max()))
-    position, real = layout.position.gather(1, at), unsaid.gather(1, at)
-    logits = model(layout, at)
-    loss = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), x0.gather(1, position).flatten(), reduction="none"
-    ).view(real.shape)
-    # scatter_add, so that the padding of short rows (set to 0) may share a place with a real loss
-    losses = torch.zeros(x0.shape, dtype=loss.dtype, device=loss.device)
-    return losses.scatter_add(1, position, torch.where(real, loss, 0.0))
-
-
-def reduce(losses: Tensor, weight: Tensor) -> Tensor:
-    """The weighted mean over all tokens: a scalar. `weight` `[batch, seq]`, 0 where a token does not count."""
-    return (losses * weight).sum() / weight.sum().clamp_min(torch.finfo(losses.dtype).tiny)
 
 
 @dataclass(frozen=True)
-class Noised:
-    """A batch on its way through the process: `xt`, `t`, `unsaid`, each `[batch, seq]`, and its training layout."""
+class Masked:
+    """Masked diffusion: a random share of the tokens is masked, and every mask is asked for its token.
 
-    xt: Tensor
-    t: Tensor
-    unsaid: Tensor
-    layout: Layout
-
-    def to(self, device: torch.device) -> Noised:
-        """The same batch on another device."""
-        return Noised(self.xt.to(device), self.t.to(device), self.unsaid.to(device), self.layout.to(device))
-
-
-def noised(
-    process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
-) -> Noised:
-    """Draws a time a row (stratified over the batch), noises what is not given, and lays it out in random order."""
-    t = stratified_times(x0.shape[0], generator, x0.device)[:, None].expand(x0.shape)
-    xt = torch.where(given, x0, process.noise(x0, t, mask_id, generator))
-    unsaid = (xt == mask_id) & ~given
-    return Noised(xt, t, unsaid, random_order(xt, unsaid, given, generator))
-
-
-def bound_losses(losses: Tensor, process: Process, z: Noised) -> Tensor:
-    """Token losses weighted into terms of the NELBO, `[batch, seq]` nats: each row's sum is an unbiased estimate.
-
-    Only masked tokens are weighed: where t is 0 the weight is infinite, and nothing is masked.
+    Attributes:
+        bound: Weigh the losses into the likelihood bound (a NELBO); otherwise all count alike.
     """
-    return losses * torch.where(z.unsaid, process.nelbo_weight(z.t), 0.0)
+
+    bound: bool = False
+
+    def check(self, attention: Attention) -> None:
+        """Every rule will do."""
+
+    def pack(
+        self, process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
+    ) -> Packed:
+        """A pass over a batch. x0, given: `[batch, seq]` clean tokens, and which are the prompt."""
+        z = noised(process, x0, given, mask_id, generator)
+        packed = ask_masks(z.layout, x0, z.unsaid)
+        if not self.bound:
+            return packed
+        weight = bound_weight(process, z).gather(1, packed.at) / (~given).sum()
+        return replace(packed, weight=weight * packed.real)
 
 
-def nelbo(
-    model: Model,
-    process: Process,
-    x0: Tensor,
-    given: Tensor,
-    generator: torch.Generator | None = None,
-    draws: int = 8,
-) -> Tensor:
-    """A Monte-Carlo estimate of the bound on -log p(x0 | given), in nats: `[batch, draws]`, each unbiased.
+@dataclass(frozen=True)
+class NextToken:
+    """Ordinary autoregression, from the left: each clean token is asked for the one said after it."""
 
-    arXiv 2406.07524, eq. 10, the integral over t in [0, 1] taken at stratified times.
-    x0: `[batch, seq]`; given: `[batch, seq]` bool.
+    def check(self, attention: Attention) -> None:
+        """Raises ValueError where a token would see what it is asked for."""
+        _need_causal(attention, self)
+
+    def pack(
+        self, process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
+    ) -> Packed:
+        """See `Masked.pack`."""
+        clean = left_to_right(x0, given)
+        layout = clean.context()
+        return ask_next(layout.select_where(layout.order < clean.free), clean)
+
+
+@dataclass(frozen=True)
+class LatentBlocks:
+    """Autoregression in mask slots, with latents: predict the next token beside masks that stand for later ones.
+
+    He et al. 2026 (arXiv 2602.03769): AR + MTP. Weights 0 on the latents are pause tokens; window 1 is the mask-slot
+    form of ordinary AR; a random order is any-order AR.
+
+    Attributes:
+        window: Slots of a block, the next token's included; 0 is all that is left.
+        prefixes: Thresholds drawn at random from each row; 0 takes every one.
+        weight: Of a latent's loss, where the next token's is 1; a block's loss is the weighted mean.
+        decay: Each latent weighs this times the one before it.
+        next_token: The share of ordinary next-token loss, on the clean entries of the same pass.
+        order: In which the tokens are said.
     """
-    estimates = []
-    for _ in range(draws):
-        z = noised(process, x0, given, model.mask_id, generator)
-        estimates.append(bound_losses(token_losses(model, z.layout, x0), process, z).sum(1))
-    return torch.stack(estimates, dim=1)
+
+    window: int = 0
+    prefixes: int = 0
+    weight: float = 1.0
+    decay: float = 1.0
+    next_token: float = 0.0
+    order: Literal["left_to_right", "random"] = "left_to_right"
+
+    def __post_init__(self) -> None:
+        if self.window < 0 or self.prefixes < 0:
+            raise ValueError(f"window={self.window}, prefixes={self.prefixes}: give 0 for all, or 1 or more")
+        if self.weight < 0 or not 0 < self.decay <= 1 or not 0 <= self.next_token < 1:
+            raise ValueError(
+                f"weight={self.weight}, decay={self.decay}, next_token={self.next_token}: give weight 0 or more, "
+                "decay in (0, 1], next_token in [0, 1)"
+            )
+        if self.order not in ("left_to_right", "random"):
+            raise ValueError(f"order is {self.order!r}; give 'left_to_right' or 'random'")
+
+    def check(self, attention: Attention) -> None:
+        """Raises ValueError where a clean token would carry later ones into a block."""
+        if self.prefixes != 1 or self.next_token:
+            _need_causal(attention, self)
+
+    def pack(
+        self, process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
+    ) -> Packed:
+        """See `Masked.pack`."""
+        clean = left_to_right(x0, given) if self.order == "left_to_right" else any_order(x0, given, generator)
+        start = some_starts(clean, self.prefixes, generator) if self.prefixes else every_start(clean)
+        most = int(clean.free.max())
+        slots = torch.arange(min(self.window or most, most), device=x0.device)
+        layout = blocks(clean, start, slots[None], mask_id, whole=self.next_token > 0)
+        by_slot = torch.where(slots == 0, 1.0, self.weight * self.decay ** (slots - 1))
+        asked = layout.unsaid & (by_slot[slot_of(layout, x0.shape[1]).clamp_max(len(slots) - 1)] > 0)
+        packed = weigh_slots(ask_masks(layout, x0, asked), by_slot)
+        return mix(packed, ask_next(layout, clean), self.next_token) if self.next_token else packed
 
 
-def nll_by_latents(
-    model: Model,
-    x0: Tensor,
-    given: Tensor,
-    latents: Sequence[int],
-    generator: torch.Generator | None = None,
-    draws: int = 8,
-) -> Tensor:
-    """-log p(x0 | given) in nats when every token is predicted beside n latents: `[batch, len(latents)]`.
+@dataclass(frozen=True)
+class Teacherless:
+    """The whole answer from the prompt alone, in one pass (Bachmann & Nagarajan 2024, arXiv 2403.06963)."""
 
-    The tokens are said one at a time in uniformly random order; a step with m unsaid ones predicts one of them in
-    view of the context and min(n, m - 1) random others. Estimated without bias at `draws` random steps a row
-    (m uniform, stratified over the batch and the draws). Ordered latents give every n from one pass, because the
-    latent of rank j saw exactly j; joint ones need a pass with n + 1 unsaid entries for each n; for lone ones n
-    makes no difference.
-    latents: the counts n, each >= 0 (counts beyond what is unsaid mean all of it).
+    def check(self, attention: Attention) -> None:
+        """Every rule will do: no clean token but the prompt's is in the pass."""
+
+    def pack(
+        self, process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
+    ) -> Packed:
+        """See `Masked.pack`."""
+        clean = left_to_right(x0, given)
+        slots = torch.arange(int(clean.free.max()), device=x0.device)
+        start = torch.zeros_like(clean.free)
+        return ask_masks(blocks(clean, start, slots[None], mask_id), x0)
+
+
+@dataclass(frozen=True)
+class Registers:
+    """Next-token training with a register at every prefix that predicts a token further ahead; decoded without them.
+
+    MuToR (arXiv 2505.10518, eq. 5): each row draws one distance from 1 (the next token) to `reach`.
+
+    Attributes:
+        reach: The largest distance.
+        weight: The registers' share of the loss.
     """
-    if any(n < 0 for n in latents):
-        raise ValueError(f"latent counts are {list(latents)}; give counts of 0 or more")
-    free = (~given).sum(1)
-    steps = stratified_times(draws * len(x0), generator, x0.device).view(draws, -1)
-    total = torch.zeros(len(x0), len(latents), dtype=torch.float64, device=x0.device)
-    for step in steps:
-        m = (step * free).ceil().clamp_min(1)
-        unsaid = (draw_ranks(~given, generator) < m[:, None]) & ~given
-        layout = random_order(torch.where(unsaid, model.mask_id, x0), unsaid, given, generator)
-        total += _losses_by_latents(model, layout, x0, latents) * free[:, None]
-    return total / draws
+
+    reach: int = 4
+    weight: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.reach < 1 or not 0 < self.weight < 1:
+            raise ValueError(f"reach={self.reach}, weight={self.weight}: give reach 1 or more, weight in (0, 1)")
+
+    def check(self, attention: Attention) -> None:
+        """Raises ValueError where a token would see what it is asked for."""
+        _need_causal(attention, self)
+
+    def pack(
+        self, process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
+    ) -> Packed:
+        """See `Masked.pack`."""
+        clean = left_to_right(x0, given)
+        device = x0.device if generator is None else generator.device
+        ahead = torch.randint(self.reach, (len(x0), 1), generator=generator, device=device).to(x0.device)
+        layout = blocks(clean, every_start(clean), ahead, mask_id, whole=True)
+        return mix(ask_next(layout, clean), ask_masks(layout, x0), self.weight)
 
 
-def _losses_by_latents(model: Model, layout: Layout, x0: Tensor, latents: Sequence[int]) -> Tensor:
-    """`[batch, len(latents)]`: the loss of one unsaid token beside n latents, averaged over what a pass tells.
+@dataclass(frozen=True)
+class BlockDiffusion:
+    """Masked diffusion inside blocks that are said one after the other (BD3-LM, Arriola et al. 2025, arXiv 2503.09573).
 
-    layout: all of a row's entries in sequence order (as `random_order` makes it).
+    A block sees the clean blocks before it; each draws a time of its own.
+
+    Attributes:
+        size: Tokens of a block.
+        bound: Weigh the losses into the likelihood bound; otherwise every masked token counts alike.
     """
-    rank, unsaid = layout.order, layout.unsaid
-    last = unsaid.sum(1, keepdim=True) - 1
-    if model.attention.latents == "joint":
-        columns = []
-        for n in latents:
-            seen = layout.select_where(layout.said | (unsaid & (rank <= n)))
-            columns.append(token_losses(model, seen, x0).sum(1) / (last[:, 0].clamp_max(n) + 1).clamp_min(1))
-        return torch.stack(columns, dim=1).double()
-    losses = token_losses(model, layout, x0)
-    if model.attention.latents == "alone":
-        return (losses.sum(1, keepdim=True) / (last + 1).clamp_min(1)).double().expand(-1, len(latents))
-    at_rank = [(losses * (unsaid & (rank == last.clamp_max(n)))).sum(1) for n in latents]
-    return torch.stack(at_rank, dim=1).double()
+
+    size: int = 4
+    bound: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size={self.size}: give blocks of 1 token or more")
+
+    def check(self, attention: Attention) -> None:
+        """Raises ValueError where a clean token would carry later ones into a block."""
+        _need_causal(attention, self)
+
+    def pack(
+        self, process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
+    ) -> Packed:
+        """See `Masked.pack`."""
+        clean = left_to_right(x0, given)
+        n = -(-int(clean.free.max()) // self.size)
+        start = torch.arange(n, device=x0.device).expand(len(x0), n)
+        slots = torch.arange(self.size, device=x0.device)
+        layout = blocks(clean, start, slots[None], mask_id, stride=self.size)
+        times = stratified_times(start.numel(), generator, x0.device).view(start.shape)
+        t = times.gather(1, layout.block.clamp_min(0))
+        token = x0.gather(1, layout.position)
+        token = torch.where(layout.unsaid, process.noise(token, t, mask_id, generator), layout.token)
+        layout = replace(layout, token=token)
+        packed = ask_masks(layout, x0, layout.unsaid & (token == mask_id))
+        if not self.bound:
+            return packed
+        weight = process.nelbo_weight(t).gather(1, packed.at) / (~given).sum()
+        return replace(packed, weight=torch.where(packed.real, weight, 0.0))
+
+
+Objective = Masked | NextToken | LatentBlocks | Teacherless | Registers | BlockDiffusion
+
+
+def _need_causal(attention: Attention, objective: Objective) -> None:
+    """Under a bidirectional context, clean tokens of a packed pass would hand later ones to earlier thresholds."""
+    if not attention.cacheable:
+        raise ValueError(
+            f"{objective} with attention {attention.name}: its clean tokens would see what they are asked for; take a "
+            "causal context that sees no latents: cached-joint, cached-alone or any-order"
+        )

@@ -1,4 +1,4 @@
-"""Which unsaid positions may be said next, and which of them are: the order policies.
+"""Which unsaid positions may be said next, which of them are, and which keep them company: the policies.
 
 An `Order` is two small functions. `before` ranks the unsaid positions ahead of the pass (the first become
 candidates); `after` scores the candidates by what the network said of them (the best are committed). A blind order
@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+
+from unspoken.layout import draw_ranks
 
 Before = Callable[[Tensor, torch.Generator], Tensor]
 After = Callable[[Tensor], Tensor]
@@ -71,3 +74,18 @@ def order_named(order: Order | str) -> Order:
     if order not in ORDERS:
         raise ValueError(f"no order is called {order!r}; write one of {', '.join(ORDERS)}, or pass an Order")
     return ORDERS[order]
+
+
+Beside = Literal["uniform", "next"]
+
+
+def latent_ranks(beside: Beside, rest: Tensor, turn: Tensor, generator: torch.Generator) -> Tensor:
+    """`[batch, seq]` int: the order in which the unsaid positions `rest` are taken as latents.
+
+    uniform: at random (the paper's policy). next: by `turn`, their place in the order of decoding.
+    """
+    if beside == "uniform":
+        return draw_ranks(rest, generator)
+    if beside == "next":
+        return turn
+    raise ValueError(f"beside={beside!r}; give one of {', '.join(get_args(Beside))}")

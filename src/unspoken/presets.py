@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from unspoken.attention import CACHED_JOINT
 from unspoken.config import Train, Trunk
+from unspoken.objective import LatentBlocks
+from unspoken.study.ar_latents import ArLatents, Setting
 from unspoken.study.latents import Latents
-from unspoken.tasks import Sudoku
+from unspoken.tasks import PathStar, Sudoku
 
 # Chosen on validation puzzles so that neither MDM nor SIDM is saturated: after 1,000 steps MDM solves nearly all.
 REFERENCE_STEPS, QUICK_STEPS = 500, 300
@@ -50,10 +53,39 @@ def sudoku_9x9() -> Train:
     )
 
 
+def path_star() -> Train:
+    """Path-star, degree 2, 5 nodes, from left to right beside latents: ten minutes on two cores."""
+    # At least two layers a hop (find who leads there, hand it to the slot before): shallower trunks learn no lookahead.
+    return Train(
+        PathStar(degree=2, nodes=5, names=12),
+        attention=CACHED_JOINT,
+        objective=LatentBlocks(),
+        trunk=Trunk(layers=7, width=64, heads=4, init=0.08),
+        steps=2_000,
+        batch=128,
+        decay="constant",
+        warmup=100,
+    )
+
+
+def sudoku_6x6_ar() -> Train:
+    """6x6 minimal puzzles from left to right beside latents: five minutes on two cores."""
+    return replace(
+        sudoku_6x6(),
+        attention=CACHED_JOINT,
+        objective=LatentBlocks(prefixes=1),
+        trunk=Trunk(init=0.07),
+        steps=400,
+        batch=128,
+    )
+
+
 PRESETS: dict[str, Callable[[], Train]] = {
     "sudoku-4x4": sudoku_4x4,
     "sudoku-6x6": sudoku_6x6,
     "sudoku-9x9": sudoku_9x9,
+    "path-star": path_star,
+    "sudoku-6x6-ar": sudoku_6x6_ar,
 }
 
 
@@ -77,3 +109,19 @@ LATENTS: dict[str, Callable[[], Latents]] = {
     "sudoku-6x6": latents_6x6,
     "sudoku-9x9": latents_9x9,
 }
+
+
+def ar_latents() -> ArLatents:
+    """Path-star and 6x6 Sudoku from left to right, three seeds, two learning rates: two hours on two cores."""
+    return ArLatents(
+        path_star=Setting(path_star(), windows=(2, 0)),
+        sudoku=Setting(sudoku_6x6_ar(), windows=(2, 4, 8, 0), questions=13),
+    )
+
+
+def ar_latents_quick() -> ArLatents:
+    """The same with one seed and one learning rate: twenty minutes on two cores."""
+    return replace(ar_latents(), seeds=(0,), rates=(2e-3,))
+
+
+AR_LATENTS: dict[str, Callable[[], ArLatents]] = {"reference": ar_latents, "quick": ar_latents_quick}

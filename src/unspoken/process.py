@@ -29,7 +29,7 @@ class Absorbing:
         """What the cross-entropy of a masked token at time t weighs in the NELBO: -alpha' / beta.
 
         The continuous-time bound of arXiv 2406.07524, eq. 10. Same shape as `t`; infinite at t = 0, where no token
-        is masked: weigh masked tokens alone (`objective.bound_losses`).
+        is masked: weigh masked tokens alone (`likelihood.bound_weight`).
         """
         return self.schedule.rate(t) / self.schedule.beta(t)
 

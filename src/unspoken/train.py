@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,7 +23,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from unspoken.config import Train
 from unspoken.denoiser import Denoiser, read_ours
-from unspoken.objective import bound_losses, noised, reduce, token_losses
+from unspoken.likelihood import packed_losses
+from unspoken.packing import Packed
 from unspoken.record import Run, new_folder
 from unspoken.tasks import Task
 from unspoken.tasks.base import Examples
@@ -84,7 +85,10 @@ def training(config: Train, folder: str | Path) -> Iterator[Update]:
             examples = config.task.sample("train", config.batch // config.accumulate, generator)
             with accelerator.accumulate(model):
                 with seeded_globally(generator.initial_seed()):  # for the dropout that a checkpoint may have
-                    loss = batch_loss(config, model, denoiser.mask_id, examples, generator, accelerator.device)
+                    packed, losses = batch_losses(
+                        config, model, denoiser.mask_id, examples, generator, accelerator.device
+                    )
+                    loss = packed.reduce(losses)
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:
                     accelerator.clip_grad_norm_(model.parameters(), config.clip)
@@ -101,7 +105,10 @@ def training(config: Train, folder: str | Path) -> Iterator[Update]:
         loss_mean, seconds = meter.read(steps=done - first)
         if not math.isfinite(loss_mean):
             raise FloatingPointError(f"the loss is {loss_mean} at step {done}: lower lr ({config.lr}) or clip")
-        measured = {"validation": validation_loss(config, average, held_out)} if validate and len(held_out) else {}
+        measured: dict[str, Any] = {}
+        if validate and len(held_out):
+            measured["validation"], slots = validation_loss(config, average, held_out)
+            measured |= {"slots": slots} if slots else {}
         if main:
             run.log(step=done, loss=loss_mean, lr=config.rate(step), seconds=round(seconds, 4), **measured)
         if save:
@@ -185,30 +192,28 @@ def check_vocabulary(model: Denoiser, task: Task) -> None:
         )
 
 
-def batch_loss(
+def batch_losses(
     config: Train,
     model: torch.nn.Module,
     mask_id: int,
     examples: Examples,
     generator: torch.Generator,
     device: torch.device,
-) -> Tensor:
-    """The training loss of a batch, nats a token: a scalar."""
-    z = noised(config.process, examples.x0, examples.given, mask_id, generator).to(device)
-    losses = token_losses(model, z.layout, examples.x0.to(device))
-    if config.objective == "nelbo":
-        return reduce(bound_losses(losses, config.process, z), (~examples.given).to(device))
-    return reduce(losses, z.unsaid)
+) -> tuple[Packed, Tensor]:
+    """What a pass over a batch was asked, and its losses in nats (see `Packed.reduce`)."""
+    packed = config.objective.pack(config.process, examples.x0, examples.given, mask_id, generator).to(device)
+    return packed, packed_losses(model, packed)
 
 
 @torch.no_grad()
-def validation_loss(config: Train, model: Denoiser, held_out: Examples) -> float:
-    """The training loss on held-out examples, at four fixed draws of the noise each."""
-    losses = [
-        batch_loss(config, model, model.mask_id, held_out, seeded("validation", draw), model.device)
+def validation_loss(config: Train, model: Denoiser, held_out: Examples) -> tuple[float, list[float]]:
+    """The training loss on held-out examples at four fixed draws of the noise each, and the first draw's by slot."""
+    draws = [
+        batch_losses(config, model, model.mask_id, held_out, seeded("validation", draw), model.device)
         for draw in range(4)
     ]
-    return float(torch.stack(losses).mean())
+    loss = float(torch.stack([packed.reduce(losses) for packed, losses in draws]).mean())
+    return loss, draws[0][0].by_slot(draws[0][1])
 
 
 @torch.no_grad()

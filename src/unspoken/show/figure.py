@@ -9,8 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from unspoken.record import Run
+from unspoken.study.report import Result
 
 COLOURS = {"mdm": "#1b6ca8", "scdm": "#d1603d", "sidm": "#6b6b6b"}
+
+
+def draw(result: Result, path: Path) -> Path:
+    """A study's figure."""
+    return {"latents": trade_off, "ar-latents": lookahead}[result.study](result.rows, path)
 
 
 def trade_off(rows: list[dict[str, Any]], path: Path) -> Path:
@@ -55,6 +61,43 @@ def _cost(axis: Axes, rows: list[dict[str, Any]]) -> None:
                 str(row["latents"]), (x, row["accuracy"]), fontsize=7, xytext=(3, 3), textcoords="offset points"
             )
     axis.set(xlabel="MFLOPs a puzzle", ylabel="puzzles solved")
+
+
+def lookahead(rows: list[dict[str, Any]], path: Path) -> Path:
+    """Every method's share solved on each task, and what is foreseen at the start of path-star as training goes."""
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    axes = figure.subplots(1, 3)
+    main = [r for n, r in enumerate(rows) if n == 0 or _method(r) != _method(rows[n - 1])]
+    for axis, task in zip(axes, ("path-star", "sudoku"), strict=False):
+        shown = [r for r in main if r["task"] == task]
+        values = [r["accuracy"] for r in shown]
+        low = [max(r["accuracy"] - r["accuracy_interval"][0], 0.0) for r in shown]
+        high = [max(r["accuracy_interval"][1] - r["accuracy"], 0.0) for r in shown]
+        colours = [
+            "#d1603d" if r["method"] == "AR + MTP" else "#1b6ca8" if r["method"] == "MDM" else "#9a9a9a" for r in shown
+        ]
+        axis.barh(range(len(shown)), values, xerr=[low, high], color=colours, capsize=3, height=0.7)
+        axis.set_yticks(range(len(shown)), [" ".join(_method(r)[1:]) for r in shown])
+        axis.invert_yaxis()
+        axis.set(xlim=(0, 1), xlabel="solved", title=task)
+    _curriculum(axes[2], next(r for r in main if _method(r)[:2] == ("path-star", "AR + MTP") and r["window"] == "all"))
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def _method(row: dict[str, Any]) -> tuple[str, ...]:
+    window = f"({row['window']})" if row["method"] == "AR + MTP" else ""
+    return row["task"], row["method"], window
+
+
+def _curriculum(axis: Axes, row: dict[str, Any]) -> None:
+    """The loss of every slot when nothing but the prompt is said: the tokens nearest to the goal come first."""
+    steps, slots = row["curriculum"]["step"], row["curriculum"]["slots"]
+    for slot in range(min(map(len, slots), default=0)):
+        label = "next token" if slot == 0 else f"latent {slot}"
+        axis.plot(steps, [s[slot] for s in slots], "o-", ms=3, color=f"C{slot}", label=label)
+    axis.set(xlabel="step", ylabel="nats, only the prompt said", title="path-star, AR + MTP (all)")
+    axis.legend(frameon=False, fontsize=8)
 
 
 def losses(run: Run, path: Path) -> Path:

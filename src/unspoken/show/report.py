@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unspoken.record import write_text
 from unspoken.study.report import Result
 
-COLUMNS = ("model", "latents", "solved", "NLL", "passes", "entries", "MFLOPs", "ms")
-NEEDED = {"model", "latents", "accuracy", "accuracy_interval", "nll", "nll_interval", "passes", "entries_per_pass"}
-NEEDED |= {"flops_per_puzzle", "seconds_per_puzzle", "saturated"}
-CAPTION = "With 95% intervals. NLL: nats a token. Entries: a pass. Passes, MFLOPs and milliseconds: a puzzle."
+Row = dict[str, Any]
 
 
-def table_cells(row: dict[str, Any]) -> list[str]:
-    """A row of `study latents` as text, a cell for each of `COLUMNS`; FLOPs and time are a puzzle's."""
-    if missing := NEEDED - row.keys():
-        raise ValueError(f"a row lacks {', '.join(sorted(missing))}: the file is no study.json of ours, or not whole")
+@dataclass(frozen=True)
+class Table:
+    """How a study's rows are written: a heading for each cell, and the keys that a row must have."""
+
+    columns: tuple[str, ...]
+    needed: set[str]
+    cells: Callable[[Row], list[str]]
+    caption: str
+
+
+def _latents(row: Row) -> list[str]:
     return [
         row["model"].upper(),
         str(row["latents"]),
@@ -30,15 +36,71 @@ def table_cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def _with_interval(row: dict[str, Any], key: str) -> str:
+def _ar_latents(row: Row) -> list[str]:
+    return [
+        row["task"],
+        row["method"],
+        row["window"] or "-",
+        row["decoding"],
+        _with_interval(row, "accuracy"),
+        _share(row["first_token"]),
+        f"{row['passes']:.1f}",
+        f"{row['entries_per_pass']:.1f}",
+        f"{row['flops_per_example'] / 1e6:.1f}",
+        f"{row['seconds_per_example'] * 1e3:.2f}",
+        f"{row['lr']:g}",
+    ]
+
+
+_COSTS = {"passes", "entries_per_pass", "accuracy", "accuracy_interval"}
+TABLES: dict[str, Table] = {
+    "latents": Table(
+        ("model", "latents", "solved", "NLL", "passes", "entries", "MFLOPs", "ms"),
+        _COSTS | {"model", "latents", "nll", "nll_interval", "flops_per_puzzle", "seconds_per_puzzle", "saturated"},
+        _latents,
+        "With 95% intervals. NLL: nats a token. Entries: a pass. Passes, MFLOPs and milliseconds: a puzzle.",
+    ),
+    "ar-latents": Table(
+        ("task", "method", "window", "decoded", "solved", "first", "passes", "entries", "MFLOPs", "ms", "LR"),
+        _COSTS | {"task", "method", "window", "decoding", "first_token", "flops_per_example", "lr"},
+        _ar_latents,
+        "With 95% intervals. First: share of examples whose first token said is right. Entries: computed a pass. "
+        "Passes, MFLOPs and milliseconds: an example.",
+    ),
+}
+
+
+def table_of(result: Result) -> Table:
+    """The table of a study's kind. Raises ValueError for a kind this version does not know."""
+    if result.study not in TABLES:
+        raise ValueError(f"no study is called {result.study!r}; known are {', '.join(TABLES)}")
+    return TABLES[result.study]
+
+
+def table_cells(result: Result) -> list[list[str]]:
+    """The rows as text, a cell for each of the table's columns."""
+    table = table_of(result)
+    for row in result.rows:
+        if missing := table.needed - row.keys():
+            raise ValueError(
+                f"a row lacks {', '.join(sorted(missing))}: the file is no study.json of ours, or not whole"
+            )
+    return [table.cells(row) for row in result.rows]
+
+
+def _with_interval(row: Row, key: str) -> str:
     low, high = row[f"{key}_interval"]
-    value, low, high = (f"{x:.3f}".removeprefix("0") for x in (row[key], low, high))
-    return f"{value} [{low}, {high}]"
+    return f"{_share(row[key])} [{_share(low)}, {_share(high)}]"
+
+
+def _share(value: float) -> str:
+    return f"{value:.3f}".removeprefix("0")
 
 
 def markdown_table(result: Result) -> str:
     """The table alone."""
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *map(table_cells, result.rows)]
+    columns = table_of(result).columns
+    lines = [columns, ["---"] * len(columns), *table_cells(result)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -56,7 +118,7 @@ def write_page(result: Result, picture: str, path: Path) -> Path:
         f"# study {result.study}",
         "\n".join(verdicts),
         markdown_table(result),
-        CAPTION,
+        table_of(result).caption,
         f"![{result.study}]({picture})",
         "\n".join(circumstances),
     ]

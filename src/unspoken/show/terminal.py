@@ -18,7 +18,7 @@ from unspoken.decode import Step
 from unspoken.metrics import Solved
 from unspoken.record import Run, to_record
 from unspoken.show.cells import Kind, cells
-from unspoken.show.report import CAPTION, COLUMNS, table_cells
+from unspoken.show.report import table_cells, table_of
 from unspoken.study.report import Result, Stage
 from unspoken.tasks import Task
 from unspoken.train import Update
@@ -150,12 +150,13 @@ def show_result(console: Console, result: Result) -> None:
     """The table, the verdicts, the notes."""
     # No box and no wrapping: the table fits into 80 columns, and survives being piped.
     table = Table(title=f"study {result.study}", title_justify="left", box=None, padding=(0, 1, 0, 0))
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
-    for row in result.rows:
-        table.add_row(*table_cells(row))
+    for name in table_of(result).columns:
+        words = name in ("model", "task", "method", "decoded")
+        table.add_column(name, justify="left" if words else "right", no_wrap=True)
+    for cells_of_row in table_cells(result):
+        table.add_row(*cells_of_row)
     console.print(table)
-    console.print(Text(CAPTION), style="dim")
+    console.print(Text(table_of(result).caption), style="dim")
     for claim in result.claims:
         style = "bold green" if claim.holds else "bold red"
         console.print(Text(f"{claim.name}: {'holds' if claim.holds else 'does not hold'}", style=style))

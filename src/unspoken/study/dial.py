@@ -9,7 +9,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from unspoken.metrics import interval
-from unspoken.study.report import Check, Claim, claim
+from unspoken.study.report import Check, Claim, claim, ends
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ def _joint_prediction(table: Table, counts: Sequence[int]) -> Claim:
     """At an equal budget MDM beats SIDM: intervals apart in accuracy and in NLL, neither of them saturated."""
     mdm, sidm = table["mdm", counts[-1]], table["sidm", 0]
     right, nll = [interval(m.right) for m in (mdm, sidm)], [interval(m.nll) for m in (mdm, sidm)]
-    accuracies = [f"{m.right.mean():.3f} {_pair(ends)}" for m, ends in zip((mdm, sidm), right, strict=True)]
-    nlls = [f"{m.nll.mean():.3f} {_pair(ends)}" for m, ends in zip((mdm, sidm), nll, strict=True)]
+    accuracies = [f"{m.right.mean():.3f} {ends(pair)}" for m, pair in zip((mdm, sidm), right, strict=True)]
+    nlls = [f"{m.nll.mean():.3f} {ends(pair)}" for m, pair in zip((mdm, sidm), nll, strict=True)]
     return claim(
         "joint prediction",
         [
@@ -66,7 +66,7 @@ def _nll_falls(cells: list[Measured]) -> list[Check]:
     values = " ".join(f"{c.nll.mean():.3f}" for c in cells)
     return [
         Check(not any(rises), f"no step of the NLL rises beyond noise ({values})"),
-        Check(change[1] < 0, f"from no latents to all the NLL changes by {_pair(change, '+')}"),
+        Check(change[1] < 0, f"from no latents to all the NLL changes by {ends(change, '+')}"),
     ]
 
 
@@ -77,7 +77,7 @@ def _accuracy_rises(cells: list[Measured], sidm: Measured, mdm: Measured) -> lis
     start, low, high = (float(c.right.mean()) for c in (cells[0], sidm, mdm))
     return [
         Check(not any(falls), f"no step of the accuracy falls beyond noise ({values})"),
-        Check(gain[0] > 0, f"from no latents to all it changes by {_pair(gain, '+')}"),
+        Check(gain[0] > 0, f"from no latents to all it changes by {ends(gain, '+')}"),
         Check(
             abs(start - low) < (high - low) / 4,
             f"it starts within a quarter of the way from SIDM's {low:.3f} to MDM's {high:.3f}",
@@ -97,7 +97,3 @@ def _costs_rise(cells: list[Measured]) -> list[Check]:
         ),
         Check(many > few, f"milliseconds a puzzle rise from {few:.1f} (lower counts) to {many:.1f} (upper)"),
     ]
-
-
-def _pair(ends: tuple[float, float], sign: str = "") -> str:
-    return f"[{ends[0]:{sign}.3f}, {ends[1]:{sign}.3f}]"

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from unspoken.attention import MDM, SCDM, SIDM, Attention
 from unspoken.config import Train
+from unspoken.decoding import Decoding, OrderName
 from unspoken.denoiser import Denoiser
+from unspoken.likelihood import nll_by_latents
 from unspoken.metrics import Solved, interval, solve
-from unspoken.objective import nll_by_latents
 from unspoken.policies import order_named
 from unspoken.record import Run, environment
 from unspoken.study.dial import Measured, Table, saturated, verdicts
@@ -48,7 +49,7 @@ class Latents:
     counts: tuple[int, ...] = (0, 1, 2, 4, 8, 16, 36)
     unseen_counts: tuple[int, ...] = (0, 8)
     puzzles: int = 1000
-    order: str = "confidence"
+    order: OrderName = "confidence"
     candidates: int = 8
     batch: int = 250
     draws: int = 16
@@ -143,15 +144,8 @@ def _count(n: int, config: Latents) -> str:
 
 def _solving(model: Denoiser, config: Latents, test: Examples, n: int) -> Iterator[int | Solved]:
     most = None if n == config.every else n
-    return solve(
-        model,
-        config.train.task,
-        test,
-        latents=most,
-        candidates=config.candidates,
-        order=config.order,
-        batch=config.batch,
-    )
+    decoding = Decoding(latents=most, candidates=config.candidates, order=config.order)
+    return solve(model, config.train.task, test, decoding, batch=config.batch)
 
 
 @torch.no_grad()

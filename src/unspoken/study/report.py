@@ -46,6 +46,11 @@ def claim(name: str, checks: list[Check]) -> Claim:
     return Claim(name, all(c.holds for c in checks), evidence)
 
 
+def ends(interval: tuple[float, float], sign: str = "") -> str:
+    """An interval as text; `sign="+"` for a difference."""
+    return f"[{interval[0]:{sign}.3f}, {interval[1]:{sign}.3f}]"
+
+
 @dataclass(frozen=True)
 class Result:
     """A finished study. `rows` are flat dictionaries of JSON values; `columns` says which of them the table shows."""

@@ -10,7 +10,7 @@ from toy import Exact, Ignorant, all_sequences, random_distribution, tiny
 
 from unspoken.attention import ATTENTIONS, MDM, SCDM, SIDM
 from unspoken.layout import one_block, random_order
-from unspoken.objective import nelbo, nll_by_latents, noised, reduce, token_losses
+from unspoken.likelihood import nelbo, nll_by_latents, noised, token_losses
 from unspoken.process import Absorbing, stratified_times
 from unspoken.schedule import Cosine, Linear, Polynomial, Schedule
 
@@ -149,12 +149,6 @@ def test_token_losses_are_the_cross_entropy_in_place(rule) -> None:
     assert torch.allclose(token_losses(model, layout, x0), naive, rtol=0, atol=1e-9)
     order = torch.rand(5, 9, generator=seeded(3)).argsort(1)
     assert torch.allclose(token_losses(model, layout.select(order), x0), naive, rtol=0, atol=1e-9)
-
-
-def test_reduce_is_a_weighted_mean() -> None:
-    losses = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    assert reduce(losses, torch.tensor([[1.0, 0.0], [0.0, 3.0]])) == pytest.approx(13 / 4)
-    assert reduce(losses, torch.zeros(2, 2)) == 0
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=str)

@@ -1,0 +1,164 @@
+"""Two ways from left to right that `decode` does not go: next-token decoding, and exact self-speculation.
+
+`decode(order="left_to_right", beside="next")` says one token after the other from mask slots, beside the latents that
+follow. Here `next_tokens` reads the next token at the last one said, as ordinary autoregression does; and `speculate`
+says what `decode` would say, to the token, in fewer passes: the latents' guesses are drafts, and one pass checks them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from unspoken.cache import Cache
+from unspoken.decode import Step, check_tokens, put
+from unspoken.denoiser import Model
+from unspoken.layout import PADDING, Layout, first_where
+from unspoken.packing import Clean, blocks, has_successor, left_to_right, slot_of
+
+
+@torch.no_grad()
+def next_tokens(model: Model, tokens: Tensor, *, cache: bool = True) -> Iterator[Step]:
+    """Ordinary autoregression: the likeliest next token, one a pass, read at the last token said.
+
+    For models trained on next tokens (`NextToken`, `Registers`, `LatentBlocks` with a share of `next_token`).
+    tokens: `[batch, seq]`, the mask id where unsaid; every row needs a prompt.
+    cache: keep the context's keys and values where the model can.
+    Raises ValueError on tokens outside the vocabulary and on rows without a prompt.
+    """
+    check_tokens(model, tokens)
+    clean = left_to_right(tokens, tokens != model.mask_id)
+    if not bool(clean.given.any(1).all()):
+        raise ValueError("next-token decoding reads the first token at the prompt's last: give every row a prompt")
+    return _next_tokens(model, clean, model.new_cache() if cache else None)
+
+
+@torch.no_grad()
+def _next_tokens(model: Model, clean: Clean, held: Cache | None) -> Iterator[Step]:
+    free, none = clean.free, torch.zeros_like(clean.given)
+    for index in range(int(free.max()) if len(free) else 0):
+        context, going = clean.context(), index < free
+        new = context.order == index if held is not None else context.order <= index
+        layout = context.select_where(new & going)
+        at = first_where(has_successor(layout, clean) & (layout.order == index), 1)
+        cached = 0 if held is None else len(held)
+        probability, guess = model(layout, at, held).softmax(-1).max(-1)
+        if held is not None:
+            held.keep(layout, layout.shape[1])
+        position = clean.place[:, index : index + 1]
+        clean = replace(clean, x0=put(clean.x0, position, guess, going))
+        committed = put(none, position, going, going)
+        yield Step(
+            index=index,
+            tokens=clean.x0,
+            committed=committed,
+            candidates=committed,
+            latents=none,
+            guess=torch.where(committed, clean.x0, model.mask_id),
+            confidence=put(probability.new_zeros(clean.x0.shape), position, probability, going),
+            entries=layout.shape[1],
+            cached=cached,
+            asked=1,
+        )
+
+
+def speculate(
+    model: Model, tokens: Tensor, *, latents: int | None = None, drafts: int | None = None, cache: bool = True
+) -> Iterator[Step]:
+    """Left to right, the likeliest token each, as `decode` with these latents says it, but several a pass.
+
+    A pass holds the last pass's drafts as context and a block of masks after each of them; slot 0 of a block says what
+    follows if the drafts up to there are right. The first that is wrong is replaced, and that block's latents draft on.
+    Exact because a block can not see what comes after its threshold. Entries a pass: about (drafts + 1) (latents + 2).
+
+    tokens: `[batch, seq]`, the mask id where unsaid. latents: beside each next token; None = all there are.
+    drafts: at most so many are checked in a pass; None = as many as there are latents.
+    Raises ValueError where the attention's context would see drafts that are not to be (see `Attention.cacheable`).
+    """
+    check_tokens(model, tokens)
+    if not model.attention.cacheable:
+        raise ValueError(
+            f"speculation with attention {model.attention.name}: its context sees what comes after it, so that a draft "
+            "would change what it is checked by; take cached-joint, cached-alone or any-order"
+        )
+    if min(latents or 0, drafts or 0) < 0 or (drafts is not None and latents is not None and drafts > latents):
+        raise ValueError(f"drafts={drafts} of latents={latents}; need 0 <= drafts <= latents")
+    clean = left_to_right(tokens, tokens != model.mask_id)
+    most = max(int(clean.free.max()) - 1, 0) if len(tokens) else 0
+    latents = most if latents is None else min(latents, most)
+    drafts = latents if drafts is None else min(drafts, latents)
+    return _speculate(model, clean, latents, drafts, model.new_cache() if cache else None)
+
+
+@torch.no_grad()
+def _speculate(model: Model, clean: Clean, latents: int, drafts: int, held: Cache | None) -> Iterator[Step]:
+    """clean.x0 holds what is said and then the drafts; `said` and `drafted` `[batch, 1]` count them."""
+    said, drafted = torch.zeros_like(clean.free), torch.zeros_like(clean.free)
+    ahead, passes = torch.arange(drafts + 1, device=said.device)[None], 0
+    rank, known = clean.rank, said - 1  # the order of the newest context in the cache; the prompt's is 0
+    while bool((said < clean.free).any()):
+        layout = _checks(clean, torch.where(ahead <= drafted, said + ahead, clean.free), latents, model.mask_id)
+        if held is not None:
+            layout = layout.select_where((layout.document != PADDING) & ~(layout.said & (layout.order <= known)))
+        cached = 0 if held is None else len(held)
+        at = first_where(layout.unsaid, int(layout.unsaid.sum(1).max()))
+        block, slot = layout.horizon - 1 - said, slot_of(layout, rank.shape[1])
+        index = (block * (latents + 1) + slot).gather(1, at)
+        guess, probability = _read(model(layout, at, held), index, layout.unsaid.gather(1, at), drafts, latents)
+        right = (guess[:, :, 0] == clean.x0.gather(1, clean.at(said + ahead))) & (ahead < drafted)
+        accepted = right.long().cumprod(1).sum(1, keepdim=True)
+        known = said + accepted
+        if held is not None:
+            stays = layout.said & (layout.order <= known)
+            held.keep(layout.without(~stays), int(stays.sum(1).max()))
+        # Said now: the accepted drafts and the token after them. That block's latents are the next drafts.
+        new = (ahead <= accepted) & (said < clean.free)
+        position = clean.at(said + ahead)
+        tokens = torch.where(clean.given | (rank < said), clean.x0, model.mask_id)
+        tokens = put(tokens, position, guess[:, :, 0], new)
+        committed = put(torch.zeros_like(clean.given), position, new, new)
+        checked = (rank >= said) & (rank <= said + drafted) & ~clean.given
+        seen = (rank > said + drafted) & (rank <= said + drafted + latents) & ~clean.given
+        yield Step(
+            index=passes,
+            tokens=tokens,
+            committed=committed,
+            candidates=checked,
+            latents=seen,
+            guess=torch.where(committed, tokens, model.mask_id),
+            confidence=put(probability.new_zeros(tokens.shape), position, probability[:, :, 0], new),
+            entries=layout.shape[1],
+            cached=cached,
+            asked=at.shape[1],
+        )
+        block = accepted[:, :, None].expand(-1, -1, latents + 1)
+        following = guess.gather(1, block)[:, 0, 1 : drafts + 1]
+        said = torch.where(said < clean.free, known + 1, said)
+        drafted = (clean.free - said - 1).clamp(0, drafts)
+        ranks = said + torch.arange(drafts, device=said.device)
+        clean = replace(clean, x0=put(tokens, clean.at(ranks), following, ranks < said + drafted))
+        passes += 1
+
+
+def _checks(clean: Clean, start: Tensor, latents: int, mask_id: int) -> Layout:
+    """Context up to the last draft in the order it is said, then a block at every threshold of `start`."""
+    slots = torch.arange(latents + 1, device=start.device)[None]
+    layout = blocks(clean, start, slots, mask_id)
+    end = layout.order.max() + 1
+    key = torch.where(layout.said, layout.order, end + torch.arange(layout.shape[1], device=end.device))
+    key = torch.where(layout.document == PADDING, end + layout.shape[1], key)
+    return layout.select(key.argsort(dim=1, stable=True))
+
+
+def _read(logits: Tensor, index: Tensor, real: Tensor, drafts: int, latents: int) -> tuple[Tensor, Tensor]:
+    """The likeliest token of every slot of every block, and its probability: `[batch, drafts + 1, latents + 1]`.
+
+    logits: `[batch, m, vocab]` at the entries asked. index: `[batch, m]` where in that table each belongs, if `real`.
+    """
+    probability, guess = logits.softmax(-1).max(-1)
+    table = guess.new_zeros(len(guess), (drafts + 1) * (latents + 1))
+    filled = (put(table, index, guess, real), put(table.to(probability.dtype), index, probability, real))
+    return filled[0].view(-1, drafts + 1, latents + 1), filled[1].view(-1, drafts + 1, latents + 1)

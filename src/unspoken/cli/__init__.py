@@ -1,0 +1,113 @@
+"""The command line: `unspoken train | solve | study | show`. Every flag is a field of a dataclass of the library."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from unspoken.attention import ATTENTIONS, Attention
+from unspoken.cli.runs import SolveRun, TrainRun
+from unspoken.cli.studies import README_PUZZLE, ArLatentsStudy, LatentsStudy, Show
+from unspoken.presets import AR_LATENTS, LATENTS, PRESETS
+
+__all__ = ["COMMANDS", "README_PUZZLE", "SolveRun", "main", "parse"]
+
+
+def _attention_from_name(registry: tyro.constructors.ConstructorRegistry) -> None:
+    """An `Attention` is written by its name on the command line."""
+
+    @registry.primitive_rule
+    def rule(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
+        if info.type is not Attention:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="{" + ",".join(ATTENTIONS) + "}",
+            instance_from_str=lambda words: ATTENTIONS[words[0]],
+            is_instance=lambda value: isinstance(value, Attention),
+            str_from_instance=lambda value: [value.name],
+            choices=tuple(ATTENTIONS),
+        )
+
+
+def _presets(make: Callable[[str, Any], Any], presets: Mapping[str, Callable[[], Any]]) -> Any:
+    """A subcommand for each preset: `make(name, config)`, described by the first line of the preset's docstring."""
+    defaults = {name: make(name, preset()) for name, preset in presets.items()}
+    first_line = {name: (preset.__doc__ or "").split("\n")[0] for name, preset in presets.items()}
+    return tyro.extras.subcommand_type_from_defaults(defaults, first_line)
+
+
+def _train_type() -> Any:
+    return _presets(lambda name, c: TrainRun(c, Path("runs") / name / "{attention}-seed{seed}"), PRESETS)
+
+
+def _latents_type() -> Any:
+    return _presets(lambda name, c: LatentsStudy(c, Path("runs") / name, Path("runs") / name / "latents"), LATENTS)
+
+
+def _ar_latents_type() -> Any:
+    runs = Path("runs") / "ar-latents"
+    return _presets(lambda name, c: ArLatentsStudy(c, runs / name, runs / name / "study"), AR_LATENTS)
+
+
+COMMANDS: dict[str, tuple[Callable[[], Any], str]] = {
+    "train": (_train_type, "train a model from a preset; the same command goes on with a stopped run"),
+    "solve": (lambda: SolveRun, "solve a puzzle and watch the latent tokens think; or judge a file of puzzles"),
+    "study latents": (_latents_type, "what latent tokens buy and cost: table, figure, verdicts"),
+    "study ar-latents": (_ar_latents_type, "latent tokens from left to right: do they give AR models lookahead?"),
+    "show": (lambda: Show, "look at a run or a study's result"),
+}
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  unspoken {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "unspoken: language models that reason with the tokens they have not said yet",
+            "",
+            *lines,
+            "",
+            "Begin with: unspoken study latents quick. Every command has --help, every preset its own:",
+            "  unspoken train sudoku-6x6 --help",
+        ]
+    )
+
+
+def parse(words: list[str]) -> Callable[[Console], None]:
+    """The command that the words spell. Exits with 2, as tyro does, where they spell none."""
+    for name, (make, _) in COMMANDS.items():
+        if words[: len(name.split())] == name.split():
+            registry = tyro.constructors.ConstructorRegistry()
+            _attention_from_name(registry)
+            with registry:
+                rest = words[len(name.split()) :]
+                return tyro.cli(make(), args=rest, prog=f"unspoken {name}", config=(tyro.conf.CascadeSubcommandArgs,))
+    asked = " ".join(words[:2])
+    if not words or asked in ("-h", "--help"):
+        print(_usage())
+    else:
+        print(f"no command is called {asked!r}\n\n{_usage()}", file=sys.stderr)
+    raise SystemExit(0 if asked in ("-h", "--help") else 2)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Runs a command line and returns its exit code: 0, 2 for bad input, 130 when interrupted."""
+    console, errors = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: errors.print(f"note: {message}", style="yellow", markup=False)
+        try:
+            parse(sys.argv[1:] if words is None else words)(console)
+        except (ValueError, FloatingPointError, OSError) as error:
+            errors.print(f"error: {error}", style="red", markup=False)
+            return 2
+        except KeyboardInterrupt:
+            errors.print("stopped; the same command goes on from the last checkpoint", style="yellow")
+            return 130
+    return 0

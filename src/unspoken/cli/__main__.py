@@ -1,0 +1,5 @@
+"""`python -m unspoken.cli` is `unspoken`."""
+
+from unspoken.cli import main
+
+raise SystemExit(main())

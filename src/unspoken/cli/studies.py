@@ -1,0 +1,99 @@
+"""Commands on many runs: the studies, and looking at what runs and studies left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from unspoken.cli.runs import Flat, SolveRun, watch_one
+from unspoken.config import Train
+from unspoken.record import Run
+from unspoken.show import figure, report, terminal
+from unspoken.study import ar_latents, latents
+from unspoken.study.report import Result, read_result
+from unspoken.tasks import Sudoku
+
+README_PUZZLE = "16...4....6.4..2.12.......2....3.5.."  # of the 6x6 test split
+
+
+@dataclass(frozen=True)
+class LatentsStudy:
+    """What latent tokens buy and cost: MDM, SCDM and SIDM under one budget, the count of latents swept.
+
+    Attributes:
+        runs: Where the trained models are, or will be: finished ones are reused, stopped ones gone on with.
+        out: Where study.json and the figure go.
+    """
+
+    config: Annotated[latents.Latents, Flat]
+    runs: Path
+    out: Path
+
+    def __call__(self, console: Console) -> None:
+        console.print(self.config.budget())
+        finish(console, terminal.watch_study(console, latents.run(self.config, self.runs)), self.out)
+        task = self.config.train.task
+        if isinstance(task, Sudoku) and task.box == (2, 3):
+            console.print("\n[bold]A held-out puzzle (the README's), decoded by SCDM beside 8 latents[/bold]")
+            run = self.runs / f"scdm-seed{self.config.seeds[0]}"
+            watch_one(console, SolveRun(run, latents=8), task.encode(README_PUZZLE))
+
+
+@dataclass(frozen=True)
+class ArLatentsStudy:
+    """Latent tokens from left to right: next-token AR, mask slots, pause, AR + MTP, teacherless, MuToR, and MDM.
+
+    Attributes:
+        runs: Where the trained models are, or will be: finished ones are reused, stopped ones gone on with.
+        out: Where study.json and the figure go.
+    """
+
+    config: Annotated[ar_latents.ArLatents, Flat]
+    runs: Path
+    out: Path
+
+    def __call__(self, console: Console) -> None:
+        console.print(self.config.budget())
+        finish(console, terminal.watch_study(console, ar_latents.run(self.config, self.runs)), self.out)
+
+
+def finish(console: Console, result: Result, out: Path) -> None:
+    """Saves a result, shows it, and draws it."""
+    path = result.save(out)
+    console.print()
+    terminal.show_result(console, result)
+    console.print(f"rows and claims: {path}")
+    draw(console, result, out)
+
+
+def draw(console: Console, result: Result, folder: Path) -> None:
+    """Writes a result's figure and page beside its study.json."""
+    picture = figure.draw(result, folder / f"{result.study}.png")
+    page = report.write_page(result, picture.name, folder / "README.md")
+    console.print(f"figure: {picture}\npage: {page}")
+
+
+@dataclass(frozen=True)
+class Show:
+    """Look at a run (config, losses, figure) or at a study's result (table, verdicts; figure and page drawn anew).
+
+    Attributes:
+        path: A run folder, or a study.json.
+    """
+
+    path: tyro.conf.Positional[Path]
+
+    def __call__(self, console: Console) -> None:
+        if self.path.suffix == ".json":
+            result = read_result(self.path)
+            terminal.show_result(console, result)
+            draw(console, result, self.path.parent)
+            return
+        run = Run(self.path)
+        terminal.show_run(console, run, run.config(Train))
+        if run.metrics():
+            console.print(f"figure: {figure.losses(run, self.path / 'losses.png')}")

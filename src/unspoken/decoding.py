@@ -1,0 +1,92 @@
+"""How to decode, as data: what the command line, the studies and `metrics.solve` hand on to the decoders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args, get_type_hints
+
+import torch
+from torch import Tensor
+
+from unspoken.autoregressive import next_tokens, speculate
+from unspoken.decode import Step, decode
+from unspoken.denoiser import Model
+from unspoken.objective import LatentBlocks, NextToken, Objective, Registers, Teacherless
+from unspoken.policies import Beside, order_named
+
+OrderName = Literal["uniform", "left_to_right", "confidence", "margin", "entropy"]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """A way to decode.
+
+    Attributes:
+        by: `slots`, from masks in the pass (`decode`); `next_token`, at the last token said; `speculation`, what slots
+            would say from left to right, in fewer passes.
+        latents: Unsaid tokens beside the candidates in a pass; by default all.
+        candidates: From how many the best is said; by default 8, or `commit` if larger.
+        commit: Tokens said a pass, at most.
+        threshold: Of those, all but the first must have a likeliest token of this probability.
+        order: Which candidate is said first.
+        beside: Which unsaid tokens are the latents: drawn at random, or the next in the order.
+        drafts: Of speculation: drafts checked in a pass; by default as many as latents.
+        temperature: 0 says the likeliest token; more draws one.
+        cache: Keep the context's keys and values where the attention allows it.
+    """
+
+    by: Literal["slots", "next_token", "speculation"] = "slots"
+    latents: int | None = None
+    candidates: int | None = None
+    commit: int = 1
+    threshold: float = 0.0
+    order: OrderName = "confidence"
+    beside: Beside = "uniform"
+    drafts: int | None = None
+    temperature: float = 0.0
+    cache: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("by", "beside"):
+            known = get_args(get_type_hints(Decoding)[name])
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; give one of {', '.join(known)}")
+        order_named(self.order)
+        if self.by != "slots" and self.temperature:
+            raise ValueError(f"temperature={self.temperature} with by={self.by!r}: it says the likeliest token; give 0")
+
+    def steps(
+        self, model: Model, tokens: Tensor, *, peek: bool = False, generator: torch.Generator | None = None
+    ) -> Iterator[Step]:
+        """Decodes `tokens` `[batch, seq]`; one `Step` a pass. peek: see what latents hold (of `slots`)."""
+        if self.by == "next_token":
+            return next_tokens(model, tokens, cache=self.cache)
+        if self.by == "speculation":
+            return speculate(model, tokens, latents=self.latents, drafts=self.drafts, cache=self.cache)
+        return decode(
+            model,
+            tokens,
+            latents=self.latents,
+            candidates=self.candidates,
+            commit=self.commit,
+            threshold=self.threshold,
+            order=self.order,
+            beside=self.beside,
+            temperature=self.temperature,
+            cache=self.cache,
+            peek=peek,
+            generator=generator,
+        )
+
+
+def natural(objective: Objective) -> Decoding:
+    """How a model of that objective is decoded: as it was trained."""
+    if isinstance(objective, (NextToken, Registers)):
+        return Decoding(by="next_token")
+    if isinstance(objective, LatentBlocks) and objective.order == "left_to_right":
+        latents = objective.window - 1 if objective.window else None
+        return Decoding(order="left_to_right", beside="next", latents=latents)
+    if isinstance(objective, Teacherless):
+        return Decoding(order="left_to_right", beside="next", commit=2**20)
+    return Decoding()

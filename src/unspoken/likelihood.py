@@ -1,0 +1,136 @@
+"""Losses in nats, unreduced, and the likelihoods made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unspoken.denoiser import Model
+from unspoken.layout import Layout, draw_ranks, random_order
+from unspoken.packing import Packed, ask_masks
+from unspoken.process import Process, stratified_times
+
+Forward = Callable[[Layout, Tensor], Tensor]  # a `Model`, or one that a launcher has wrapped
+
+
+def packed_losses(model: Forward, packed: Packed) -> Tensor:
+    """Cross-entropy in nats of what a pass is asked, `[batch, m]`, 0 where a row has nothing to ask.
+
+    The head runs on the entries that are asked alone. `packed.mean` reduces it to a training loss.
+    """
+    logits = model(packed.layout, packed.at)
+    losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), packed.target.flatten(), reduction="none")
+    return torch.where(packed.real, losses.view(packed.at.shape), 0.0)
+
+
+def token_losses(model: Forward, layout: Layout, x0: Tensor) -> Tensor:
+    """Cross-entropy in nats of every unsaid token of a pass, put back in its place: `[batch, seq]`, 0 elsewhere.
+
+    layout: entries in any order or number, at most one unsaid entry a position; x0: `[batch, seq]` clean tokens.
+    """
+    packed = ask_masks(layout, x0)
+    losses = packed_losses(model, packed)
+    # scatter_add, so that the padding of short rows (set to 0) may share a place with a real loss
+    places = layout.position.gather(1, packed.at)
+    return torch.zeros(x0.shape, dtype=losses.dtype, device=losses.device).scatter_add(1, places, losses)
+
+
+@dataclass(frozen=True)
+class Noised:
+    """A batch on its way through the process: `xt`, `t`, `unsaid`, each `[batch, seq]`, and its training layout."""
+
+    xt: Tensor
+    t: Tensor
+    unsaid: Tensor
+    layout: Layout
+
+
+def noised(
+    process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
+) -> Noised:
+    """Draws a time a row (stratified over the batch), noises what is not given, and lays it out in random order."""
+    t = stratified_times(x0.shape[0], generator, x0.device)[:, None].expand(x0.shape)
+    xt = torch.where(given, x0, process.noise(x0, t, mask_id, generator))
+    unsaid = (xt == mask_id) & ~given
+    return Noised(xt, t, unsaid, random_order(xt, unsaid, given, generator))
+
+
+def bound_weight(process: Process, z: Noised) -> Tensor:
+    """`[batch, seq]`: what a token's loss weighs in the NELBO. The sum over a row is an unbiased estimate of its bound.
+
+    Only masked tokens are weighed: where t is 0 the weight is infinite, and nothing is masked.
+    """
+    return torch.where(z.unsaid, process.nelbo_weight(z.t), 0.0)
+
+
+def nelbo(
+    model: Model,
+    process: Process,
+    x0: Tensor,
+    given: Tensor,
+    generator: torch.Generator | None = None,
+    draws: int = 8,
+) -> Tensor:
+    """A Monte-Carlo estimate of the bound on -log p(x0 | given), in nats: `[batch, draws]`, each unbiased.
+
+    arXiv 2406.07524, eq. 10, the integral over t in [0, 1] taken at stratified times.
+    x0: `[batch, seq]`; given: `[batch, seq]` bool.
+    """
+    estimates = []
+    for _ in range(draws):
+        z = noised(process, x0, given, model.mask_id, generator)
+        estimates.append((token_losses(model, z.layout, x0) * bound_weight(process, z)).sum(1))
+    return torch.stack(estimates, dim=1)
+
+
+def nll_by_latents(
+    model: Model,
+    x0: Tensor,
+    given: Tensor,
+    latents: Sequence[int],
+    generator: torch.Generator | None = None,
+    draws: int = 8,
+) -> Tensor:
+    """-log p(x0 | given) in nats when every token is predicted beside n latents: `[batch, len(latents)]`.
+
+    The tokens are said one at a time in uniformly random order; a step with m unsaid ones predicts one of them in
+    view of the context and min(n, m - 1) random others. Estimated without bias at `draws` random steps a row
+    (m uniform, stratified over the batch and the draws). Ordered latents give every n from one pass, because the
+    latent of rank j saw exactly j; joint ones need a pass with n + 1 unsaid entries for each n; for lone ones n
+    makes no difference.
+    latents: the counts n, each >= 0 (counts beyond what is unsaid mean all of it).
+    """
+    if any(n < 0 for n in latents):
+        raise ValueError(f"latent counts are {list(latents)}; give counts of 0 or more")
+    free = (~given).sum(1)
+    steps = stratified_times(draws * len(x0), generator, x0.device).view(draws, -1)
+    total = torch.zeros(len(x0), len(latents), dtype=torch.float64, device=x0.device)
+    for step in steps:
+        m = (step * free).ceil().clamp_min(1)
+        unsaid = (draw_ranks(~given, generator) < m[:, None]) & ~given
+        layout = random_order(torch.where(unsaid, model.mask_id, x0), unsaid, given, generator)
+        total += _losses_by_latents(model, layout, x0, latents) * free[:, None]
+    return total / draws
+
+
+def _losses_by_latents(model: Model, layout: Layout, x0: Tensor, latents: Sequence[int]) -> Tensor:
+    """`[batch, len(latents)]`: the loss of one unsaid token beside n latents, averaged over what a pass tells.
+
+    layout: all of a row's entries in sequence order (as `random_order` makes it).
+    """
+    rank, unsaid = layout.order, layout.unsaid
+    last = unsaid.sum(1, keepdim=True) - 1
+    if model.attention.latents == "joint":
+        columns = []
+        for n in latents:
+            seen = layout.select_where(layout.said | (unsaid & (rank <= n)))
+            columns.append(token_losses(model, seen, x0).sum(1) / (last[:, 0].clamp_max(n) + 1).clamp_min(1))
+        return torch.stack(columns, dim=1).double()
+    losses = token_losses(model, layout, x0)
+    if model.attention.latents == "alone":
+        return (losses.sum(1, keepdim=True) / (last + 1).clamp_min(1)).double().expand(-1, len(latents))
+    at_rank = [(losses * (unsaid & (rank == last.clamp_max(n)))).sum(1) for n in latents]
+    return torch.stack(at_rank, dim=1).double()

@@ -1,0 +1,224 @@
+"""Many predictions in one pass: a clean sequence, and blocks of masks at many thresholds of the order it is said in.
+
+The clean tokens are context, dated by their rank in the order; the block at threshold s sees those of rank below s, and
+itself. So one pass trains what decoding computes prefix by prefix, to the last digit. Next-token and mask-slot
+autoregression, latent tokens, MuToR's registers, teacherless training, any-order autoregression and block diffusion
+differ in which thresholds there are and in which ranks a block holds, and in nothing else (`objective` lists them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from unspoken.layout import PADDING, Layout, first_where, one_block
+
+NEXT = -1  # the slot of a clean entry, which is asked for the token said after it
+
+
+@dataclass(frozen=True)
+class Clean:
+    """Clean sequences and the order in which their tokens are said.
+
+    x0: `[batch, seq]` token ids.
+    given: `[batch, seq]` bool: the prompt, there from the start.
+    place: `[batch, seq]` the position of the token said first, second, ...; the prompt's positions come last.
+    """
+
+    x0: Tensor
+    given: Tensor
+    place: Tensor
+
+    @property
+    def free(self) -> Tensor:
+        """`[batch, 1]`: how many tokens are said."""
+        return (~self.given).sum(1, keepdim=True)
+
+    @property
+    def rank(self) -> Tensor:
+        """`[batch, seq]`: in which turn the token at each position is said; the prompt's come last."""
+        return torch.empty_like(self.place).scatter_(1, self.place, _count(self.place))
+
+    def at(self, rank: Tensor) -> Tensor:
+        """The positions of the tokens said in the turns `rank` `[batch, n]`; some position where there is none."""
+        return self.place.gather(1, rank.clamp(0, self.place.shape[1] - 1))
+
+    def context(self, stride: int = 1) -> Layout:
+        """The clean tokens: the prompt at order 0, the others at 1, 2, ..., `stride` of them at each."""
+        return one_block(self.x0, torch.zeros_like(self.given), (self.rank // stride + 1) * ~self.given)
+
+
+def left_to_right(x0: Tensor, given: Tensor) -> Clean:
+    """Said in the order of the positions. x0, given: `[batch, seq]`."""
+    return Clean(x0, given, given.to(torch.uint8).argsort(dim=1, stable=True))
+
+
+def any_order(x0: Tensor, given: Tensor, generator: torch.Generator | None = None) -> Clean:
+    """Said in a uniformly random order, drawn for each row. x0, given: `[batch, seq]`."""
+    return Clean(x0, given, (_uniform(x0, generator) + given).argsort(dim=1))
+
+
+def every_start(clean: Clean) -> Tensor:
+    """`[batch, most]`: the thresholds 0, 1, ...; a row's last is its number of free tokens less one."""
+    return _count(clean.place)[:, : int(clean.free.max())]
+
+
+def some_starts(clean: Clean, n: int, generator: torch.Generator | None = None) -> Tensor:
+    """`[batch, n]`: n different thresholds of each row at random, rising; all of them where there are no more."""
+    every = every_start(clean)
+    absent = every >= clean.free
+    drawn = (_uniform(every, generator) + absent).argsort(dim=1)[:, :n]
+    return drawn.sort(dim=1).values
+
+
+def blocks(
+    clean: Clean, start: Tensor, offset: Tensor, mask_id: int, *, stride: int = 1, whole: bool = False
+) -> Layout:
+    """The clean tokens as context, and a block of masks at every threshold.
+
+    start: `[batch, n]` thresholds, in strides: as how many tokens said the block sees.
+    offset: `[batch or 1, slots]`: which of the tokens left the block holds, 0 the next one. What lies past a row's last
+        token is not there, so windows may be larger than what remains.
+    stride: tokens that are said together and see each other as context; 1 but in block diffusion.
+    whole: keep the clean tokens that no block sees, to ask them for their successors.
+    """
+    seq = clean.x0.shape[1]
+    slot = offset.expand(len(start), -1)[:, None, :].expand(-1, start.shape[1], -1)
+    rank = start[:, :, None] * stride + slot
+    real = (rank < clean.free[:, :, None]).flatten(1)
+    position = clean.at(rank.flatten(1))
+    block = _count(start)[:, :, None].expand_as(rank)
+    latents = Layout(
+        token=torch.full_like(position, mask_id),
+        position=position,
+        order=(slot.flatten(1) - 1) % seq,  # as in decoding: the latents, the nearest first, then the next token
+        horizon=(start[:, :, None] + 1).expand_as(rank).flatten(1),
+        block=block.flatten(1),
+        document=torch.where(real, 0, PADDING),
+    )
+    context = clean.context(stride)
+    seen = context.order < torch.where(real, latents.horizon, 0).amax(1, keepdim=True)
+    both = (context if whole else context.without(~seen)).join(latents)
+    return both.select_where(both.document != PADDING)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A pass, and what it is asked.
+
+    at: `[batch, m]` the entries that are asked.
+    target: `[batch, m]` the clean token that each should predict.
+    slot: `[batch, m]` its place in its block: 0 is the token said next, j > 0 the j-th latent; `NEXT` is a clean entry.
+    weight: `[batch, m]` of its loss; 0 where a row has fewer questions than the batch.
+    """
+
+    layout: Layout
+    at: Tensor
+    target: Tensor
+    slot: Tensor
+    weight: Tensor
+
+    @property
+    def real(self) -> Tensor:
+        """`[batch, m]` bool: a question, not filling."""
+        return self.weight > 0
+
+    def reduce(self, losses: Tensor) -> Tensor:
+        """The one reducer: losses `[batch, m]` to their weighted sum. All builders' weights sum to 1 but a bound's."""
+        return (losses * self.weight).sum()
+
+    def by_slot(self, losses: Tensor, most: int = 8) -> list[float]:
+        """Mean loss of each slot where nothing is said but the prompt: what the model foresees, j tokens ahead."""
+        first = self.real & (self.layout.horizon.gather(1, self.at) == 1)
+        slots = self.slot.clamp_min(0)
+        means = [losses[first & (slots == j)].mean() for j in range(most)]
+        return [float(mean) for mean in means if not mean.isnan()]
+
+    def to(self, device: torch.device) -> Packed:
+        """The same on another device."""
+        return Packed(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+def slot_of(layout: Layout, seq: int) -> Tensor:
+    """`[batch, entries]`: of a block's entries, which slot each is (see `Packed.slot`)."""
+    return (layout.order + 1) % seq
+
+
+def ask_masks(layout: Layout, x0: Tensor, asked: Tensor | None = None) -> Packed:
+    """Asks every unsaid entry, or those `asked` `[batch, entries]`, for the token at its position, all alike."""
+    asked = layout.unsaid if asked is None else asked
+    return _ask(layout, asked, x0.gather(1, layout.position), slot_of(layout, x0.shape[1]))
+
+
+def ask_next(layout: Layout, clean: Clean) -> Packed:
+    """Asks clean entries for their successor: the last of the prompt for the token said first, and so on.
+
+    Raises ValueError where a row has no prompt to ask for its first token.
+    """
+    if not bool(clean.given.any(1).all()):
+        raise ValueError("next-token training asks the prompt for the first token: give every row a prompt")
+    asked = has_successor(layout, clean)
+    successor = clean.place.gather(1, torch.where(asked, layout.order, 0))
+    return _ask(layout, asked, clean.x0.gather(1, successor), torch.full_like(layout.order, NEXT))
+
+
+def has_successor(layout: Layout, clean: Clean) -> Tensor:
+    """`[batch, entries]` bool: clean entries after which a token is said; of the prompt, the last one."""
+    last = torch.where(clean.given, _count(clean.place), -1).amax(1, keepdim=True)
+    return layout.said & (layout.order < clean.free) & ((layout.order > 0) | (layout.position == last))
+
+
+def _ask(layout: Layout, asked: Tensor, target: Tensor, slot: Tensor) -> Packed:
+    at = first_where(asked, int(asked.sum(1).max()))
+    real = asked.gather(1, at)
+    slot = torch.where(real, slot.gather(1, at), 0)
+    return Packed(layout, at, target.gather(1, at), slot, real / real.sum().clamp_min(1))
+
+
+def weigh_slots(packed: Packed, by_slot: Tensor) -> Packed:
+    """Each block counts alike; within it the slots count by `by_slot` `[slots]`, all positive where asked.
+
+    The loss is the mean over blocks of the weighted mean over a block's slots (He et al. 2026, whose targets are
+    normalised by the number of masked tokens, has weights of 1).
+    """
+    raw = by_slot[packed.slot] * packed.real
+    block = packed.layout.block.gather(1, packed.at).clamp_min(0)
+    of_block = raw.new_zeros(len(raw), int(block.max()) + 1).scatter_add(1, block, raw)
+    weight = raw / of_block.gather(1, block).clamp_min(torch.finfo(raw.dtype).tiny)
+    return replace(packed, weight=weight / (of_block > 0).sum().clamp_min(1))
+
+
+def mix(a: Packed, b: Packed, share: float) -> Packed:
+    """The questions of both on one layout: (1 - share) of `a`'s loss and `share` of `b`'s."""
+    parts = (replace(a, weight=a.weight * (1 - share)), replace(b, weight=b.weight * share))
+    names = [f.name for f in fields(Packed) if f.name != "layout"]
+    return Packed(a.layout, **{name: torch.cat([getattr(p, name) for p in parts], dim=1) for name in names})
+
+
+def side_by_side(packs: Sequence[Packed]) -> Packed:
+    """Documents of equal batch in one pass, one after the other; they do not see each other, and count alike."""
+    layout, at, width = None, [], 0
+    for number, packed in enumerate(packs):
+        there = packed.layout.document != PADDING
+        own = replace(packed.layout, document=torch.where(there, number, PADDING))
+        layout = own if layout is None else layout.join(own)
+        at.append(packed.at + width)
+        width += own.shape[1]
+    if layout is None:
+        raise ValueError("no documents given; give at least one")
+    rest = {n: torch.cat([getattr(p, n) for p in packs], dim=1) for n in ("target", "slot", "weight")}
+    return Packed(layout, torch.cat(at, dim=1), **{**rest, "weight": rest["weight"] / len(packs)})
+
+
+def _count(like: Tensor) -> Tensor:
+    """`[batch, n]`: 0, 1, ... in every row."""
+    return torch.arange(like.shape[1], device=like.device).expand_as(like)
+
+
+def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Independent uniform numbers in [0, 1) of the shape of `like`."""
+    device = like.device if generator is None else generator.device
+    return torch.rand(like.shape, generator=generator, device=device).to(like.device)

@@ -1,0 +1,238 @@
+"""Latent tokens from left to right: does a next-token model gain lookahead from tokens it will not say yet?
+
+One trunk, one budget, one decoding order; the methods differ in what a pass holds and is asked. arXiv 2602.03769.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unspoken.attention import CACHED_ALONE, CACHED_JOINT, MDM, Attention
+from unspoken.config import Train
+from unspoken.decoding import Decoding, natural
+from unspoken.metrics import Solved, interval, solve
+from unspoken.objective import LatentBlocks, Masked, NextToken, Objective, Registers, Teacherless
+from unspoken.record import Run, environment
+from unspoken.study.lookahead import lookahead
+from unspoken.study.pool import train_all
+from unspoken.study.report import Result, Stage
+from unspoken.tasks.base import Examples
+from unspoken.train import load
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the comparison: how it is trained, and the ways it is decoded (the first chooses the learning rate)."""
+
+    name: str
+    objective: Objective
+    attention: Attention
+    decodings: dict[str, Decoding]
+    window: str = ""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A task and the budget all methods share on it.
+
+    Attributes:
+        train: Its objective, attention, learning rate and seed are varied.
+        windows: Of AR + MTP, the next token included; 0 is all that is left.
+        questions: How many tokens a row's blocks of latents are asked for together: a window of w gets questions / w
+            thresholds at random, so that all windows cost about the same. 0 takes every threshold, as the mask slot
+            without latents does in any case: it is what has to be beaten.
+        examples: Of the test split, and at most so many of validation.
+    """
+
+    train: Train
+    windows: tuple[int, ...] = (2, 4, 0)
+    questions: int = 0
+    examples: int = 1000
+
+    def methods(self) -> list[Method]:
+        """All methods, the baselines first."""
+        right = Decoding(order="left_to_right", beside="next")
+        slots = LatentBlocks(window=1)
+        pause = LatentBlocks(weight=0.0, prefixes=self._prefixes(0))
+        found = [
+            Method("next token", NextToken(), CACHED_ALONE, {"left to right": natural(NextToken())}),
+            Method("mask slot", slots, CACHED_ALONE, {"left to right": natural(slots)}, "1"),
+            Method("pause", pause, CACHED_JOINT, {"left to right": natural(pause)}, "all"),
+        ]
+        for window in self.windows:
+            blocks = LatentBlocks(window=window, prefixes=self._prefixes(window))
+            ways = {"left to right": natural(blocks)}
+            if not window:
+                ways["speculation"] = Decoding(by="speculation", drafts=4)
+                ways["prefix of .9"] = replace(right, commit=4, threshold=0.9)
+            found.append(Method("AR + MTP", blocks, CACHED_JOINT, ways, str(window or "all")))
+        teacherless = {"one pass": natural(Teacherless())}
+        masked = {"left to right": right, "confidence": Decoding()}
+        return [
+            *found,
+            Method("teacherless", Teacherless(), CACHED_JOINT, teacherless, "all"),
+            Method("MuToR", Registers(), CACHED_ALONE, {"left to right": natural(Registers())}),
+            Method("MDM", Masked(), MDM, masked, "all"),
+        ]
+
+    def _prefixes(self, window: int) -> int:
+        """Thresholds a row; one where the window is all that is left."""
+        if not self.questions:
+            return 0
+        return max(1, round(self.questions / window)) if window else 1
+
+
+@dataclass(frozen=True)
+class ArLatents:
+    """The study's config.
+
+    Attributes:
+        path_star: The task that next-token prediction fails on.
+        sudoku: Boards, from left to right.
+        rates: Learning rates; each method takes the one that solves most of validation with the first seed.
+        seeds: Training seeds.
+        workers: Runs trained at a time.
+        batch: Examples decoded together.
+    """
+
+    path_star: Setting
+    sudoku: Setting
+    rates: tuple[float, ...] = (1e-3, 2e-3)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    workers: int = 2
+    batch: int = 250
+
+    def __post_init__(self) -> None:
+        if not self.seeds or not self.rates or len(set(self.seeds)) < len(self.seeds) or min(self.rates) <= 0:
+            raise ValueError(f"seeds={self.seeds}, rates={self.rates}: give each seed once, and rates above 0")
+        if self.workers < 1 or self.batch < 1:
+            raise ValueError(f"workers={self.workers}, batch={self.batch}: give 1 or more")
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """By the name that rows and folders carry."""
+        return {"path-star": self.path_star, "sudoku": self.sudoku}
+
+    def budget(self) -> str:
+        """One line on what will be done."""
+        parts = [
+            f"{len(s.methods())} methods x {s.train.steps} steps of {s.train.batch} on {s.train.task.title}"
+            for s in self.settings.values()
+        ]
+        return f"{'; '.join(parts)}; {len(self.rates)} learning rates, {len(self.seeds)} seed(s)"
+
+    def job(self, setting: str, method: Method, rate: float, seed: int, runs: Path) -> tuple[Train, Path]:
+        """The training run of a method, and its folder."""
+        varied = {"objective": method.objective, "attention": method.attention, "lr": rate, "seed": seed}
+        name = "-".join(filter(None, [method.name.replace(" ", ""), method.window, f"lr{rate:g}", f"seed{seed}"]))
+        return replace(self.settings[setting].train, **varied), runs / setting / name
+
+
+Chosen = dict[tuple[str, str, str], float]  # learning rate by setting, method and window
+
+
+def run(config: ArLatents, runs: Path) -> Iterator[Stage | Result]:
+    """Trains what `runs` does not hold yet, measures, and ends in a `Result`; yields `Stage`s."""
+    began = environment()
+    plan = [(name, method) for name, setting in config.settings.items() for method in setting.methods()]
+    first = [config.job(n, m, rate, config.seeds[0], runs) for n, m in plan for rate in config.rates]
+    yield from _training(first, config, "training every learning rate")
+    chosen: Chosen = {}
+    for done, (name, method) in enumerate(plan):
+        yield Stage(f"choosing learning rates: {name}, {method.name}", done, len(plan))
+        chosen[name, method.name, method.window] = _best_rate(config, name, method, runs)
+    rates = [(n, m, chosen[n, m.name, m.window]) for n, m in plan]
+    rest = [config.job(n, m, rate, seed, runs) for n, m, rate in rates for seed in config.seeds[1:]]
+    yield from _training(rest, config, "training the other seeds")
+    rows: list[dict[str, Any]] = []
+    right: dict[tuple[str, str, str], Tensor] = {}
+    for done, (name, method, rate) in enumerate(rates):
+        yield Stage(f"decoding: {name}, {method.name} {method.window}", done, len(rates))
+        for way, decoding in method.decodings.items():
+            row, solved = _measure(config, name, method, way, decoding, rate, runs)
+            rows.append(row)
+            right.setdefault((name, method.name, method.window), solved)
+    chance = 1 / getattr(config.path_star.train.task, "degree", 2)
+    yield Result("ar-latents", config, rows, [lookahead(right, chance)], _notes(config), began)
+
+
+def _training(jobs: list[tuple[Train, Path]], config: ArLatents, text: str) -> Iterator[Stage]:
+    total = sum(train.steps for train, _ in jobs)
+    for done in train_all(jobs, config.workers):
+        yield Stage(text, done, total)
+
+
+def _best_rate(config: ArLatents, name: str, method: Method, runs: Path) -> float:
+    """The rate whose first seed solves most of validation as the method is decoded; of equals, the lower loss."""
+    setting, decoding = config.settings[name], next(iter(method.decodings.values()))
+    task = setting.train.task
+    held_out = task.sample("validation", min(setting.examples, task.size("validation"))).by_size()
+
+    def merit(rate: float) -> tuple[float, float]:
+        folder = config.job(name, method, rate, config.seeds[0], runs)[1]
+        solved = _solved(folder, setting, held_out, decoding, config.batch)
+        return float(solved.right.double().mean()), -Run(folder).metrics()[-1].get("validation", 0.0)
+
+    return config.rates[0] if len(config.rates) == 1 else max(config.rates, key=merit)
+
+
+def _solved(folder: Path, setting: Setting, examples: Examples, decoding: Decoding, batch: int) -> Solved:
+    events = solve(load(folder), setting.train.task, examples, decoding, batch=batch)
+    return next(event for event in events if isinstance(event, Solved))
+
+
+def _measure(
+    config: ArLatents, name: str, method: Method, way: str, decoding: Decoding, rate: float, runs: Path
+) -> tuple[dict[str, Any], Tensor]:
+    """A row, and `[seeds, examples]` which were solved."""
+    setting = config.settings[name]
+    test = setting.train.task.sample("test", setting.examples).by_size()
+    folders = [config.job(name, method, rate, seed, runs)[1] for seed in config.seeds]
+    all_solved = [_solved(folder, setting, test, decoding, config.batch) for folder in folders]
+    right = torch.stack([s.right for s in all_solved]).double()
+    said_first = (~test.given).long().argmax(1, keepdim=True)
+    first = [(s.tokens.cpu() == test.x0).gather(1, said_first).double().mean() for s in all_solved]
+    metrics = [Run(folder).metrics() for folder in folders]
+    seen = [m for m in metrics[0] if "slots" in m]
+    row = {
+        "task": name,
+        "method": method.name,
+        "window": method.window,
+        "decoding": way,
+        "accuracy": float(right.mean()),
+        "accuracy_interval": [min(max(end, 0.0), 1.0) for end in interval(right)],
+        "accuracy_by_seed": right.mean(1).tolist(),
+        "first_token": float(torch.stack(first).mean()),
+        "passes": sum(s.passes for s in all_solved) / len(all_solved),
+        "entries_per_pass": sum(s.entries for s in all_solved) / len(all_solved),
+        "flops_per_example": sum(s.flops for s in all_solved) / len(all_solved),
+        "seconds_per_example": sum(s.seconds for s in all_solved) / len(all_solved),
+        "training_seconds_per_step": sum(sum(m["seconds"] for m in ms) / len(ms) for ms in metrics) / len(metrics),
+        "lr": rate,
+        "seeds": list(config.seeds),
+        # What is foreseen when only the prompt is said, as training goes: seed by seed would say the same.
+        "curriculum": {"step": [m["step"] for m in seen], "slots": [m["slots"] for m in seen]},
+    }
+    return row, right
+
+
+def _notes(config: ArLatents) -> list[str]:
+    star, board = config.path_star, config.sudoku
+    return [
+        f"{len(config.seeds)} seed(s); 95% t intervals over seeds and examples. {star.examples} held-out graphs after "
+        f"{star.train.steps} steps, {board.examples} held-out puzzles after {board.train.steps}.",
+        f"Learning rates {', '.join(f'{r:g}' for r in config.rates)}: each method's own, by validation examples solved "
+        "with the first seed.",
+        "Greedy, from left to right with a cache where the attention allows one (all but MDM), "
+        f"{config.batch} examples together; MDM also by confidence. Teacherless says everything in one pass.",
+        f"On boards a row's blocks are asked for about {board.questions} tokens at random thresholds, whatever the "
+        "window (pause for one); next token, mask slot and MuToR for every token of the row. Next-token entries are "
+        "not told which cell comes next: the mask slot is the fair autoregressive baseline there.",
+        "Training seconds a step are of one thread, while other runs train beside.",
+    ]
