@@ -9,7 +9,7 @@ for step in us.decode(model, tokens, latents=16):
 
 from unspoken import presets, study, tasks
 from unspoken.attention import ANY_ORDER, CACHED_ALONE, CACHED_JOINT, MDM, SCDM, SIDM, Attention
-from unspoken.autoregressive import next_tokens, speculate
+from unspoken.autoregressive import block_by_block, next_tokens, speculate
 from unspoken.config import Train, Trunk
 from unspoken.decode import Step, decode, last
 from unspoken.decoding import Decoding
@@ -55,6 +55,7 @@ __all__ = [
     "Teacherless",
     "Train",
     "Trunk",
+    "block_by_block",
     "decode",
     "last",
     "load",

@@ -1,8 +1,9 @@
-"""Two ways from left to right that `decode` does not go: next-token decoding, and exact self-speculation.
+"""Ways from left to right that `decode` does not go: next-token decoding, exact self-speculation, block by block.
 
 `decode(order="left_to_right", beside="next")` says one token after the other from mask slots, beside the latents that
-follow. Here `next_tokens` reads the next token at the last one said, as ordinary autoregression does; and `speculate`
-says what `decode` would say, to the token, in fewer passes: the latents' guesses are drafts, and one pass checks them.
+follow. Here `next_tokens` reads the next token at the last one said, as ordinary autoregression does; `speculate` says
+what `decode` would say, to the token, in fewer passes: the latents' guesses are drafts, and one pass checks them; and
+`block_by_block` says the tokens of a block in any order before it goes on to the next (block diffusion).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 from unspoken.cache import Cache
 from unspoken.decode import Step, check_tokens, put
 from unspoken.denoiser import Model
-from unspoken.layout import PADDING, Layout, first_where
+from unspoken.layout import PADDING, Layout, first_where, rank_of
 from unspoken.packing import Clean, blocks, has_successor, left_to_right, slot_of
 
 
@@ -63,6 +64,57 @@ def _next_tokens(model: Model, clean: Clean, held: Cache | None) -> Iterator[Ste
             cached=cached,
             asked=1,
         )
+
+
+def block_by_block(model: Model, tokens: Tensor, *, size: int, commit: int = 1, cache: bool = True) -> Iterator[Step]:
+    """Blocks of `size` unsaid tokens from left to right; in a block the most confident are said first, `commit` a pass.
+
+    For models trained by `BlockDiffusion` of that size: a block sees itself and what was said before it.
+    tokens: `[batch, seq]`, the mask id where unsaid.
+    cache: keep the finished blocks' keys and values where the model can.
+    """
+    check_tokens(model, tokens)
+    if size < 1 or not 1 <= commit <= size:
+        raise ValueError(f"commit={commit} of blocks of size={size}; need 1 <= commit <= size")
+    clean = left_to_right(tokens, tokens != model.mask_id)
+    return _block_by_block(model, clean, size, commit, model.new_cache() if cache else None)
+
+
+@torch.no_grad()
+def _block_by_block(model: Model, clean: Clean, size: int, commit: int, held: Cache | None) -> Iterator[Step]:
+    passes, none = 0, torch.zeros_like(clean.given)
+    slots = torch.arange(size, device=clean.x0.device)[None]
+    for block in range(-(-int(clean.free.max()) // size) if len(clean.x0) else 0):
+        whole = blocks(clean, torch.full_like(clean.free, block), slots, model.mask_id, stride=size)
+        here, fresh = (clean.rank // size == block) & ~clean.given, True
+        for _ in range(-(-int(here.sum(1).max()) // commit)):
+            new = whole.said & (whole.order == block) & fresh if held is not None else whole.said
+            current = replace(whole, token=torch.where(whole.unsaid, clean.x0.gather(1, whole.position), whole.token))
+            layout = current.select_where(new | whole.unsaid)
+            masked = layout.unsaid & (layout.token == model.mask_id)
+            at = first_where(masked, int(masked.sum(1).max()))
+            cached = 0 if held is None else len(held)
+            probability, guess = model(layout, at, held).softmax(-1).max(-1)
+            if held is not None:
+                held.keep(layout.without(layout.unsaid), int(layout.said.sum(1).max()))
+            real, position = masked.gather(1, at), layout.position.gather(1, at)
+            chosen = real & (rank_of(-probability, real) < commit)
+            unsaid = here & (clean.x0 == model.mask_id)
+            clean = replace(clean, x0=put(clean.x0, position, guess, chosen))
+            committed = put(none, position, chosen, chosen)
+            yield Step(
+                index=passes,
+                tokens=clean.x0,
+                committed=committed,
+                candidates=unsaid,
+                latents=none,
+                guess=put(torch.full_like(clean.x0, model.mask_id), position, guess, real),
+                confidence=put(probability.new_zeros(none.shape), position, probability, real),
+                entries=layout.shape[1],
+                cached=cached,
+                asked=at.shape[1],
+            )
+            passes, fresh = passes + 1, False
 
 
 def speculate(

@@ -9,12 +9,13 @@ from typing import Literal, get_args, get_type_hints
 import torch
 from torch import Tensor
 
-from unspoken.autoregressive import next_tokens, speculate
+from unspoken.autoregressive import block_by_block, next_tokens, speculate
 from unspoken.decode import Step, decode
 from unspoken.denoiser import Model
-from unspoken.objective import LatentBlocks, NextToken, Objective, Registers, Teacherless
+from unspoken.objective import BlockDiffusion, LatentBlocks, NextToken, Objective, Registers, Teacherless
 from unspoken.policies import Beside, order_named
 
+By = Literal["slots", "next_token", "speculation", "blocks"]
 OrderName = Literal["uniform", "left_to_right", "confidence", "margin", "entropy"]
 
 
@@ -24,25 +25,27 @@ class Decoding:
 
     Attributes:
         by: `slots`, from masks in the pass (`decode`); `next_token`, at the last token said; `speculation`, what slots
-            would say from left to right, in fewer passes.
+            would say from left to right, in fewer passes; `blocks`, block by block of `block` tokens.
         latents: Unsaid tokens beside the candidates in a pass; by default all.
         candidates: From how many the best is said; by default 8, or `commit` if larger.
         commit: Tokens said a pass, at most.
         threshold: Of those, all but the first must have a likeliest token of this probability.
         order: Which candidate is said first.
         beside: Which unsaid tokens are the latents: drawn at random, or the next in the order.
+        block: Tokens of a block, where it goes by blocks.
         drafts: Of speculation: drafts checked in a pass; by default as many as latents.
         temperature: 0 says the likeliest token; more draws one.
         cache: Keep the context's keys and values where the attention allows it.
     """
 
-    by: Literal["slots", "next_token", "speculation"] = "slots"
+    by: By = "slots"
     latents: int | None = None
     candidates: int | None = None
     commit: int = 1
     threshold: float = 0.0
     order: OrderName = "confidence"
     beside: Beside = "uniform"
+    block: int = 4
     drafts: int | None = None
     temperature: float = 0.0
     cache: bool = True
@@ -64,6 +67,8 @@ class Decoding:
             return next_tokens(model, tokens, cache=self.cache)
         if self.by == "speculation":
             return speculate(model, tokens, latents=self.latents, drafts=self.drafts, cache=self.cache)
+        if self.by == "blocks":
+            return block_by_block(model, tokens, size=self.block, commit=self.commit, cache=self.cache)
         return decode(
             model,
             tokens,
@@ -87,6 +92,8 @@ def natural(objective: Objective) -> Decoding:
     if isinstance(objective, LatentBlocks) and objective.order == "left_to_right":
         latents = objective.window - 1 if objective.window else None
         return Decoding(order="left_to_right", beside="next", latents=latents)
+    if isinstance(objective, BlockDiffusion):
+        return Decoding(by="blocks", block=objective.size)
     if isinstance(objective, Teacherless):
         return Decoding(order="left_to_right", beside="next", commit=2**20)
     return Decoding()

@@ -38,8 +38,9 @@ def from_record(hint: Any, record: Any) -> Any:
 
     hint: a dataclass, a union of them, or the type of a field. Raises ValueError on names it does not know.
     """
+    kinds = typing.get_args(hint) or (hint,)
+    choices = {kind.__name__: kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)}
     if isinstance(record, dict):
-        choices = {c.__name__: c for c in typing.get_args(hint) or (hint,) if isinstance(c, type) and is_dataclass(c)}
         if record.get("type") not in choices:
             raise ValueError(f"the record is a {record.get('type')!r}; expected one of {', '.join(choices)}")
         made: Any = choices[record["type"]]
@@ -57,6 +58,8 @@ def from_record(hint: Any, record: Any) -> Any:
     if isinstance(record, list) and tuple in (hint, typing.get_origin(hint), *_origins(hint)):
         inner = next((a for a in _flat_args(hint) if a is not Ellipsis), Any)
         return tuple(from_record(inner, v) for v in record)
+    if len(choices) == len(kinds):  # a dataclass in any case
+        raise ValueError(f"the record holds {record!r}; expected one of {', '.join(choices)}: another version's record?")
     return record
 
 

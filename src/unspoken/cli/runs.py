@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 from torch import Tensor
 
 from unspoken.config import Train
-from unspoken.decoding import Decoding, OrderName, natural
+from unspoken.decoding import By, Decoding, OrderName, natural
 from unspoken.metrics import solve, wilson
 from unspoken.policies import Beside
 from unspoken.record import Run
@@ -50,13 +50,14 @@ class SolveRun:
         run: A run folder that `unspoken train` made.
         puzzle: A puzzle, its rows one after the other, `.` or `0` for a blank.
         file: A .txt, .csv (source,question,answer,rating) or .npy file of puzzles: all are solved and judged.
-        by: `slots`, `next_token` or `speculation` (as `slots` from left to right, exactly, in fewer passes).
+        by: `slots`, `next_token`, `speculation` (as `slots` from left to right, exactly, in fewer passes) or `blocks`.
         latents: Unsaid tokens beside the candidates in a pass.
         candidates: From how many the best is said.
         commit: Tokens said a pass, at most.
         threshold: Of those, all but the first must have a likeliest token of this probability.
         order: Which candidate is said first.
         beside: Which unsaid tokens are the latents: `uniform`, at random; `next`, the next in the order.
+        block: Tokens of a block, where it goes by blocks.
         drafts: Of speculation: drafts checked in a pass.
         temperature: 0 says the likeliest token; more draws one.
         cache: Keep the context's keys and values where the attention allows it.
@@ -70,13 +71,14 @@ class SolveRun:
     run: tyro.conf.Positional[Path]
     puzzle: str | None = None
     file: Path | None = None
-    by: Literal["slots", "next_token", "speculation"] | None = None
+    by: By | None = None
     latents: int | None = None
     candidates: int | None = None
     commit: int | None = None
     threshold: float | None = None
     order: OrderName | None = None
     beside: Beside | None = None
+    block: int | None = None
     drafts: int | None = None
     temperature: float | None = None
     cache: bool | None = None
