@@ -1,20 +1,18 @@
-"""Which unsaid positions may be said next, which of them are, and which keep them company: the policies.
+"""Which unsaid positions may be said next, which keep them company, and how many of them are said: the policies.
 
-An `Order` is two small functions. `before` ranks the unsaid positions ahead of the pass (the first become
-candidates); `after` scores the candidates by what the network said of them (the best are committed). A blind order
-has no `after`: it knows its positions beforehand, so its passes carry no other candidates.
+An `Order` ranks the unsaid positions ahead of the pass (the first become candidates) and scores the candidates by what
+the network said of them. A `Latents` policy ranks the other unsaid positions: the first are predicted too. `Commit` says
+how many of the best candidates are said.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-
-from unspoken.layout import draw_ranks
 
 Before = Callable[[Tensor, torch.Generator], Tensor]
 After = Callable[[Tensor], Tensor]
@@ -24,7 +22,8 @@ After = Callable[[Tensor], Tensor]
 class Order:
     """before: (unsaid `[batch, seq]` bool, generator) -> score `[batch, seq]`, lowest first.
 
-    after: log-probabilities `[batch, candidates, vocab]` -> score `[batch, candidates]`, highest first.
+    after: log-probabilities `[batch, candidates, vocab]` -> score `[batch, candidates]`, highest first. A blind order
+    has none: it knows its positions beforehand, so its passes carry no other candidates.
     """
 
     name: str
@@ -39,7 +38,7 @@ def at_random(unsaid: Tensor, generator: torch.Generator) -> Tensor:
 
 def from_left(unsaid: Tensor, generator: torch.Generator) -> Tensor:
     """The position itself `[batch, seq]`: leftmost first."""
-    return torch.arange(unsaid.shape[1], device=unsaid.device).expand(unsaid.shape)
+    return torch.arange(unsaid.shape[1], dtype=torch.float32, device=unsaid.device).expand(unsaid.shape)
 
 
 def top_probability(logp: Tensor) -> Tensor:
@@ -55,7 +54,12 @@ def top_margin(logp: Tensor) -> Tensor:
 
 def least_entropy(logp: Tensor) -> Tensor:
     """The negative entropy in nats (Dream's "entropy")."""
-    return torch.special.entr(logp.exp()).sum(-1).neg()
+    return entropy_of(logp).neg()
+
+
+def entropy_of(logp: Tensor) -> Tensor:
+    """Nats, `[..., vocab]` log-probabilities to `[...]`."""
+    return torch.special.entr(logp.exp()).sum(-1)
 
 
 UNIFORM = Order("uniform", at_random)
@@ -76,16 +80,123 @@ def order_named(order: Order | str) -> Order:
     return ORDERS[order]
 
 
-Beside = Literal["uniform", "next"]
+@dataclass(frozen=True)
+class Around:
+    """What a latent policy may go by.
 
-
-def latent_ranks(beside: Beside, rest: Tensor, turn: Tensor, generator: torch.Generator) -> Tensor:
-    """`[batch, seq]` int: the order in which the unsaid positions `rest` are taken as latents.
-
-    uniform: at random (the paper's policy). next: by `turn`, their place in the order of decoding.
+    rest: `[r, seq]` bool, the unsaid positions that are no candidates: those it ranks.
+    candidates: `[r, c]` positions, and `real` `[r, c]`. before: `[r, seq]` the order's scores, lowest first.
+    entropy: `[r, seq]` nats when last predicted, infinite where never.
     """
-    if beside == "uniform":
-        return draw_ranks(rest, generator)
-    if beside == "next":
-        return turn
-    raise ValueError(f"beside={beside!r}; give one of {', '.join(get_args(Beside))}")
+
+    rest: Tensor
+    candidates: Tensor
+    real: Tensor
+    before: Tensor
+    entropy: Tensor
+    generator: torch.Generator
+
+
+@dataclass(frozen=True)
+class Latents:
+    """rank: what is around -> score `[r, seq]`, lowest first. needs_entropy: the head must run on the latents too."""
+
+    name: str
+    rank: Callable[[Around], Tensor]
+    needs_entropy: bool = False
+
+
+def _uniform(around: Around) -> Tensor:
+    return at_random(around.rest, around.generator)
+
+
+def _next(around: Around) -> Tensor:
+    return around.before
+
+
+def _nearest(around: Around) -> Tensor:
+    """The distance to the nearest candidate; ties at random."""
+    position = torch.arange(around.rest.shape[1], device=around.rest.device)
+    far = (position - around.candidates[..., None]).abs().float()  # [r, c, seq]
+    return torch.where(around.real[..., None], far, math.inf).amin(1) + _uniform(around)
+
+
+def _uncertain(around: Around) -> Tensor:
+    """The least certain when last predicted; before them all, those that never were."""
+    return -around.entropy.clamp_max(1e9) + 1e-6 * _uniform(around)
+
+
+def _certain(around: Around) -> Tensor:
+    """The most certain when last predicted; those that never were come last."""
+    return around.entropy.clamp_max(1e9) + 1e-6 * _uniform(around)
+
+
+UNIFORM_LATENTS = Latents("uniform", _uniform)
+NEXT = Latents("next", _next)
+NEAREST = Latents("nearest", _nearest)
+UNCERTAIN = Latents("uncertain", _uncertain, needs_entropy=True)
+CERTAIN = Latents("certain", _certain, needs_entropy=True)
+
+LATENTS: dict[str, Latents] = {p.name: p for p in (UNIFORM_LATENTS, NEXT, NEAREST, UNCERTAIN, CERTAIN)}
+
+
+def attended(relation: Tensor) -> Latents:
+    """Those that the candidates attend to most.
+
+    relation: `[seq, seq]` how much the entry at a position (row) looks at a latent at another (column), on the whole;
+        `relation.relation_of` measures it on a trained model.
+    """
+
+    def rank(around: Around) -> Tensor:
+        looks = relation.to(around.rest.device)[around.candidates] * around.real[..., None]  # [r, c, seq]
+        return -looks.sum(1)
+
+    return Latents("attended", rank)
+
+
+def latents_named(latents: Latents | str) -> Latents:
+    """A `Latents` policy, or the one of that name."""
+    if isinstance(latents, Latents):
+        return latents
+    if latents not in LATENTS:
+        raise ValueError(f"no latents are called {latents!r}; write one of {', '.join(LATENTS)}, or pass a policy")
+    return LATENTS[latents]
+
+
+@dataclass(frozen=True)
+class Commit:
+    """How many of the best candidates are said; one in any case.
+
+    most: tokens a step. threshold: each after the best must be that probable. entropy: the entropies of those before
+    it must sum to at most this, in nats (EB-sampler, Ben-Hamu et al. 2025, arXiv 2505.24857).
+    """
+
+    most: int = 1
+    threshold: float = 0.0
+    entropy: float = math.inf
+
+    def __post_init__(self) -> None:
+        if self.most < 1:
+            raise ValueError(f"commit={self.most}; need 1 <= commit <= candidates")
+        if not 0 <= self.threshold <= 1 or not self.entropy >= 0:
+            raise ValueError(
+                f"threshold={self.threshold}, entropy={self.entropy}; give a probability and nats of 0 or more"
+            )
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the number is known ahead."""
+        return self.most == 1 or (self.threshold == 0 and math.isinf(self.entropy))
+
+    def among(self, logp: Tensor, real: Tensor) -> Tensor:
+        """`[r, k]` bool: which of the k best candidates are said.
+
+        logp: `[r, k, vocab]` of the best candidates, the best first; real: `[r, k]`.
+        """
+        if self.fixed:
+            return real
+        sure = logp.amax(-1).exp() >= self.threshold
+        spent = entropy_of(logp).cumsum(1)
+        sure[:, 1:] &= spent[:, :-1] <= self.entropy
+        sure[:, 0] = True
+        return real & (sure.cumprod(1) > 0)
