@@ -11,6 +11,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -96,6 +97,8 @@ def decode(
     candidates = max(CANDIDATES, commit) if candidates is None else candidates
     check_tokens(model, tokens, present)
     _check_counts(latents, candidates, commit, threshold, temperature)
+    if beside not in get_args(Beside):
+        raise ValueError(f"beside={beside!r}; give one of {', '.join(get_args(Beside))}")
     if order.after is None:
         candidates = commit
     if latents is not None and latents > tokens.shape[1]:

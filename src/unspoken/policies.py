@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -84,8 +84,4 @@ def latent_ranks(beside: Beside, rest: Tensor, turn: Tensor, generator: torch.Ge
 
     uniform: at random (the paper's policy). next: by `turn`, their place in the order of decoding.
     """
-    if beside == "uniform":
-        return draw_ranks(rest, generator)
-    if beside == "next":
-        return turn
-    raise ValueError(f"beside={beside!r}; give one of {', '.join(get_args(Beside))}")
+    return turn if beside == "next" else draw_ranks(rest, generator)
