@@ -134,7 +134,7 @@ class ArLatents:
         return replace(self.settings[setting].train, **varied), runs / setting / name
 
 
-Chosen = dict[tuple[str, str, str], float]  # learning rate by setting, method and window
+Key = tuple[str, str, str]  # setting, method, window
 
 
 def run(config: ArLatents, runs: Path) -> Iterator[Stage | Result]:
@@ -143,15 +143,15 @@ def run(config: ArLatents, runs: Path) -> Iterator[Stage | Result]:
     plan = [(name, method) for name, setting in config.settings.items() for method in setting.methods()]
     first = [config.job(n, m, rate, config.seeds[0], runs) for n, m in plan for rate in config.rates]
     yield from _training(first, config, "training every learning rate")
-    chosen: Chosen = {}
+    chosen: dict[Key, tuple[float, float]] = {}  # share of validation solved, and the rate that solves it
     for done, (name, method) in enumerate(plan):
         yield Stage(f"choosing learning rates: {name}, {method.name}", done, len(plan))
         chosen[name, method.name, method.window] = _best_rate(config, name, method, runs)
-    rates = [(n, m, chosen[n, m.name, m.window]) for n, m in plan]
+    rates = [(n, m, chosen[n, m.name, m.window][1]) for n, m in plan]
     rest = [config.job(n, m, rate, seed, runs) for n, m, rate in rates for seed in config.seeds[1:]]
     yield from _training(rest, config, "training the other seeds")
     rows: list[dict[str, Any]] = []
-    right: dict[tuple[str, str, str], Tensor] = {}
+    right: dict[Key, Tensor] = {}
     for done, (name, method, rate) in enumerate(rates):
         yield Stage(f"decoding: {name}, {method.name} {method.window}", done, len(rates))
         for way, decoding in method.decodings.items():
@@ -159,7 +159,9 @@ def run(config: ArLatents, runs: Path) -> Iterator[Stage | Result]:
             rows.append(row)
             right.setdefault((name, method.name, method.window), solved)
     chance = 1 / getattr(config.path_star.train.task, "degree", 2)
-    yield Result("ar-latents", config, rows, [lookahead(right, chance)], _notes(config), began)
+    windows = [key for key in right if key[:2] == ("path-star", "AR + MTP")]
+    window = max(windows, key=lambda key: chosen[key][0])[2]
+    yield Result("ar-latents", config, rows, [lookahead(right, chance, window)], _notes(config), began)
 
 
 def _training(jobs: list[tuple[Train, Path]], config: ArLatents, text: str) -> Iterator[Stage]:
@@ -168,18 +170,22 @@ def _training(jobs: list[tuple[Train, Path]], config: ArLatents, text: str) -> I
         yield Stage(text, done, total)
 
 
-def _best_rate(config: ArLatents, name: str, method: Method, runs: Path) -> float:
-    """The rate whose first seed solves most of validation as the method is decoded; of equals, the lower loss."""
+def _best_rate(config: ArLatents, name: str, method: Method, runs: Path) -> tuple[float, float]:
+    """What the first seed solves of validation, decoded as the method is, at the rate that solves most; and that rate.
+
+    Of equals, the one of lower loss.
+    """
     setting, decoding = config.settings[name], next(iter(method.decodings.values()))
     task = setting.train.task
     held_out = task.sample("validation", min(setting.examples, task.size("validation"))).by_size()
 
-    def merit(rate: float) -> tuple[float, float]:
+    def merit(rate: float) -> tuple[float, float, float]:
         folder = config.job(name, method, rate, config.seeds[0], runs)[1]
         solved = _solved(folder, setting, held_out, decoding, config.batch)
-        return float(solved.right.double().mean()), -Run(folder).metrics()[-1].get("validation", 0.0)
+        return float(solved.right.double().mean()), -Run(folder).metrics()[-1].get("validation", 0.0), rate
 
-    return config.rates[0] if len(config.rates) == 1 else max(config.rates, key=merit)
+    share, _, rate = max(map(merit, config.rates))
+    return share, rate
 
 
 def _solved(folder: Path, setting: Setting, examples: Examples, decoding: Decoding, batch: int) -> Solved:
