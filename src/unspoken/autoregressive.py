@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from unspoken.cache import Cache
-from unspoken.decode import Step, check_tokens, put
+from unspoken.decode import check_tokens
 from unspoken.denoiser import Model
 from unspoken.layout import PADDING, Layout, first_where, rank_of
 from unspoken.packing import Clean, blocks, has_successor, left_to_right, slot_of
+from unspoken.step import Step, put
 
 
 @torch.no_grad()
@@ -39,7 +40,7 @@ def next_tokens(model: Model, tokens: Tensor, *, cache: bool = True) -> Iterator
 
 @torch.no_grad()
 def _next_tokens(model: Model, clean: Clean, held: Cache | None) -> Iterator[Step]:
-    free, none = clean.free, torch.zeros_like(clean.given)
+    free, every = clean.free, torch.arange(len(clean.x0), device=clean.x0.device)
     for index in range(int(free.max()) if len(free) else 0):
         context, going = clean.context(), index < free
         new = context.order == index if held is not None else context.order <= index
@@ -51,18 +52,21 @@ def _next_tokens(model: Model, clean: Clean, held: Cache | None) -> Iterator[Ste
             held.keep(layout, layout.shape[1])
         position = clean.place[:, index : index + 1]
         clean = replace(clean, x0=put(clean.x0, position, guess, going))
-        committed = put(none, position, going, going)
         yield Step(
             index=index,
             tokens=clean.x0,
-            committed=committed,
-            candidates=committed,
-            latents=none,
-            guess=torch.where(committed, clean.x0, model.mask_id),
-            confidence=put(probability.new_zeros(clean.x0.shape), position, probability, going),
+            rows=every,
+            position=position,
+            real=going,
+            held=1,
+            said=position,
+            chosen=going,
+            likeliest=guess,
+            probability=probability,
             entries=layout.shape[1],
             cached=cached,
             asked=1,
+            mask_id=model.mask_id,
         )
 
 
@@ -82,7 +86,7 @@ def block_by_block(model: Model, tokens: Tensor, *, size: int, commit: int = 1, 
 
 @torch.no_grad()
 def _block_by_block(model: Model, clean: Clean, size: int, commit: int, held: Cache | None) -> Iterator[Step]:
-    passes, none = 0, torch.zeros_like(clean.given)
+    passes, every = 0, torch.arange(len(clean.x0), device=clean.x0.device)
     slots = torch.arange(size, device=clean.x0.device)[None]
     for block in range(-(-int(clean.free.max()) // size) if len(clean.x0) else 0):
         whole = blocks(clean, torch.full_like(clean.free, block), slots, model.mask_id, stride=size)
@@ -99,20 +103,22 @@ def _block_by_block(model: Model, clean: Clean, size: int, commit: int, held: Ca
                 held.keep(layout.without(layout.unsaid), int(layout.said.sum(1).max()))
             real, position = masked.gather(1, at), layout.position.gather(1, at)
             chosen = real & (rank_of(-probability, real) < commit)
-            unsaid = here & (clean.x0 == model.mask_id)
             clean = replace(clean, x0=put(clean.x0, position, guess, chosen))
-            committed = put(none, position, chosen, chosen)
             yield Step(
                 index=passes,
                 tokens=clean.x0,
-                committed=committed,
-                candidates=unsaid,
-                latents=none,
-                guess=put(torch.full_like(clean.x0, model.mask_id), position, guess, real),
-                confidence=put(probability.new_zeros(none.shape), position, probability, real),
+                rows=every,
+                position=position,
+                real=real,
+                held=at.shape[1],
+                said=position,
+                chosen=chosen,
+                likeliest=guess,
+                probability=probability,
                 entries=layout.shape[1],
                 cached=cached,
                 asked=at.shape[1],
+                mask_id=model.mask_id,
             )
             passes, fresh = passes + 1, False
 
@@ -150,6 +156,7 @@ def _speculate(model: Model, clean: Clean, latents: int, drafts: int, held: Cach
     """clean.x0 holds what is said and then the drafts; `said` and `drafted` `[batch, 1]` count them."""
     said, drafted = torch.zeros_like(clean.free), torch.zeros_like(clean.free)
     ahead, passes = torch.arange(drafts + 1, device=said.device)[None], 0
+    every = torch.arange(len(said), device=said.device)
     rank, known = clean.rank, said - 1  # the order of the newest context in the cache; the prompt's is 0
     while bool((said < clean.free).any()):
         layout = _checks(clean, torch.where(ahead <= drafted, said + ahead, clean.free), latents, model.mask_id)
@@ -171,20 +178,22 @@ def _speculate(model: Model, clean: Clean, latents: int, drafts: int, held: Cach
         position = clean.at(said + ahead)
         tokens = torch.where(clean.given | (rank < said), clean.x0, model.mask_id)
         tokens = put(tokens, position, guess[:, :, 0], new)
-        committed = put(torch.zeros_like(clean.given), position, new, new)
-        checked = (rank >= said) & (rank <= said + drafted) & ~clean.given
-        seen = (rank > said + drafted) & (rank <= said + drafted + latents) & ~clean.given
+        beyond = said + drafted + 1 + torch.arange(latents, device=said.device)
         yield Step(
             index=passes,
             tokens=tokens,
-            committed=committed,
-            candidates=checked,
-            latents=seen,
-            guess=torch.where(committed, tokens, model.mask_id),
-            confidence=put(probability.new_zeros(tokens.shape), position, probability[:, :, 0], new),
+            rows=every,
+            position=torch.cat([position, clean.at(beyond)], dim=1),
+            real=torch.cat([(ahead <= drafted) & (said < clean.free), beyond < clean.free], dim=1),
+            held=drafts + 1,
+            said=position,
+            chosen=new,
+            likeliest=guess[:, :, 0],
+            probability=probability[:, :, 0],
             entries=layout.shape[1],
             cached=cached,
             asked=at.shape[1],
+            mask_id=model.mask_id,
         )
         block = accepted[:, :, None].expand(-1, -1, latents + 1)
         following = guess.gather(1, block)[:, 0, 1 : drafts + 1]

@@ -37,3 +37,13 @@ class Cache:
         if width < layout.shape[1]:
             self.keys.crop(width - layout.shape[1])  # negative: how many to take off the end
         self.layout = self.before(layout.select(columns))
+
+    def take(self, rows: torch.Tensor) -> Cache:
+        """A cache of some rows of the batch; this one stays as it is."""
+        taken = Cache()
+        if self.layout is not None:
+            there = rows.to(self.layout.token.device)
+            taken.layout = self.layout.rows(there)
+            for number, layer in enumerate(self.keys.layers):
+                taken.keys.update(layer.keys[there], layer.values[there], number)
+        return taken

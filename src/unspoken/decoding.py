@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args, get_type_hints
@@ -10,13 +11,15 @@ import torch
 from torch import Tensor
 
 from unspoken.autoregressive import block_by_block, next_tokens, speculate
-from unspoken.decode import Step, decode
+from unspoken.decode import decode
 from unspoken.denoiser import Model
 from unspoken.objective import BlockDiffusion, LatentBlocks, NextToken, Objective, Registers, Teacherless
-from unspoken.policies import Beside, order_named
+from unspoken.policies import latents_named, order_named
+from unspoken.step import Step
 
 By = Literal["slots", "next_token", "speculation", "blocks"]
 OrderName = Literal["uniform", "left_to_right", "confidence", "margin", "entropy"]
+Beside = Literal["uniform", "next", "nearest", "uncertain", "certain"]
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,11 @@ class Decoding:
         candidates: From how many the best is said; by default 8, or `commit` if larger.
         commit: Tokens said a pass, at most.
         threshold: Of those, all but the first must have a likeliest token of this probability.
+        entropy: Of those, the entropies of the ones said before must sum to at most this, in nats.
         order: Which candidate is said first.
-        beside: Which unsaid tokens are the latents: drawn at random, or the next in the order.
+        beside: Which unsaid tokens are the latents: drawn at random, the next in the order, the nearest to a candidate,
+            or those that were least or most certain when last predicted.
+        widen: Above 0, `latents` are doubled for rows whose best candidate is less probable than this.
         block: Tokens of a block, where it goes by blocks.
         drafts: Of speculation: drafts checked in a pass; by default as many as latents.
         temperature: 0 says the likeliest token; more draws one.
@@ -43,8 +49,10 @@ class Decoding:
     candidates: int | None = None
     commit: int = 1
     threshold: float = 0.0
+    entropy: float = math.inf
     order: OrderName = "confidence"
     beside: Beside = "uniform"
+    widen: float = 0.0
     block: int = 4
     drafts: int | None = None
     temperature: float = 0.0
@@ -56,6 +64,7 @@ class Decoding:
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; give one of {', '.join(known)}")
         order_named(self.order)
+        latents_named(self.beside)
         if self.by != "slots" and self.temperature:
             raise ValueError(f"temperature={self.temperature} with by={self.by!r}: it says the likeliest token; give 0")
 
@@ -76,8 +85,10 @@ class Decoding:
             candidates=self.candidates,
             commit=self.commit,
             threshold=self.threshold,
+            entropy=self.entropy,
             order=self.order,
             beside=self.beside,
+            widen=self.widen,
             temperature=self.temperature,
             cache=self.cache,
             peek=peek,

@@ -56,6 +56,10 @@ class Layout:
         """The same entries on another device."""
         return Layout(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
+    def rows(self, index: Tensor) -> Layout:
+        """The rows `index` `[r]` of the batch."""
+        return Layout(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
     def select(self, index: Tensor) -> Layout:
         """The entries `index` `[batch, m]`, in that order: permutes and drops."""
         return Layout(**{f.name: getattr(self, f.name).gather(1, index) for f in fields(self)})

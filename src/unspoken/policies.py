@@ -1,8 +1,8 @@
 """Which unsaid positions may be said next, which keep them company, and how many of them are said: the policies.
 
 An `Order` ranks the unsaid positions ahead of the pass (the first become candidates) and scores the candidates by what
-the network said of them. A `Latents` policy ranks the other unsaid positions: the first are predicted too. `Commit` says
-how many of the best candidates are said.
+the network said of them. A `Latents` policy ranks the other unsaid positions: the first are predicted too. `Commit`
+says how many of the best candidates are said.
 """
 
 from __future__ import annotations

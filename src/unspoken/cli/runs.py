@@ -11,9 +11,8 @@ from rich.console import Console
 from torch import Tensor
 
 from unspoken.config import Train
-from unspoken.decoding import By, Decoding, OrderName, natural
+from unspoken.decoding import Beside, By, Decoding, OrderName, natural
 from unspoken.metrics import solve, wilson
-from unspoken.policies import Beside
 from unspoken.record import Run
 from unspoken.show import html, terminal
 from unspoken.train import check_vocabulary, load, seeded, training
@@ -56,7 +55,10 @@ class SolveRun:
         commit: Tokens said a pass, at most.
         threshold: Of those, all but the first must have a likeliest token of this probability.
         order: Which candidate is said first.
-        beside: Which unsaid tokens are the latents: `uniform`, at random; `next`, the next in the order.
+        entropy: Of those, the entropies of the ones said before must sum to at most this, in nats.
+        beside: Which unsaid tokens are the latents: `uniform`, at random; `next`, the next in the order; `nearest`;
+            `uncertain` or `certain`, when last predicted.
+        widen: Above 0, latents are doubled for rows whose best candidate is less probable than this.
         block: Tokens of a block, where it goes by blocks.
         drafts: Of speculation: drafts checked in a pass.
         temperature: 0 says the likeliest token; more draws one.
@@ -77,7 +79,9 @@ class SolveRun:
     commit: int | None = None
     threshold: float | None = None
     order: OrderName | None = None
+    entropy: float | None = None
     beside: Beside | None = None
+    widen: float | None = None
     block: int | None = None
     drafts: int | None = None
     temperature: float | None = None
