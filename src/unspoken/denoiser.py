@@ -190,6 +190,24 @@ class Denoiser(nn.Module):
             use_cache=cache is not None,
         ).last_hidden_state
 
+    def looks(self, layout: Layout) -> Tensor:
+        """`[batch, entries, entries]`: how much each entry (row) attends to each (column), mean over layers and heads."""
+        check_reach(self.trunk.config, self.known_positions, layout)
+        kernel = self.trunk.config._attn_implementation
+        self.trunk.set_attn_implementation("eager")  # the others do not tell
+        try:
+            seen = torch.where(layout.mask(self.attention), 0.0, torch.finfo(self.trunk.dtype).min)
+            out = self.trunk.base_model(
+                inputs_embeds=self.embed(layout),
+                position_ids=layout.position,
+                attention_mask=seen.to(self.trunk.dtype),
+                use_cache=False,
+                output_attentions=True,
+            )
+        finally:
+            self.trunk.set_attn_implementation(kernel)
+        return torch.stack([heads.mean(1) for heads in out.attentions]).mean(0)
+
     def new_cache(self) -> Cache | None:
         """An empty cache of the context, None under an attention whose context states change as tokens are said."""
         return Cache() if self.attention.cacheable else None

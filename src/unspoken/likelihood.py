@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from unspoken.denoiser import Model
-from unspoken.layout import Layout, draw_ranks, random_order
+from unspoken.layout import Layout, draw_ranks, one_block, random_order, rank_of
 from unspoken.packing import Packed, ask_masks
+from unspoken.policies import Around, Latents
 from unspoken.process import Process, stratified_times
 
 Forward = Callable[[Layout, Tensor], Tensor]  # a `Model`, or one that a launcher has wrapped
@@ -134,3 +135,37 @@ def _losses_by_latents(model: Model, layout: Layout, x0: Tensor, latents: Sequen
         return (losses.sum(1, keepdim=True) / (last + 1).clamp_min(1)).double().expand(-1, len(latents))
     at_rank = [(losses * (unsaid & (rank == last.clamp_max(n)))).sum(1) for n in latents]
     return torch.stack(at_rank, dim=1).double()
+
+
+def nll_beside(
+    model: Model,
+    x0: Tensor,
+    given: Tensor,
+    beside: Latents,
+    counts: Sequence[int],
+    generator: torch.Generator,
+    draws: int = 8,
+) -> Tensor:
+    """As `nll_by_latents`, but beside the n latents that a policy chooses for the token to predict: a pass for each n.
+
+    `[batch, len(counts)]` nats. Ordered latents see the ones chosen before them.
+    """
+    free = (~given).sum(1)
+    steps = stratified_times(draws * len(x0), generator, x0.device).view(draws, -1)
+    total = torch.zeros(len(x0), len(counts), dtype=torch.float64, device=x0.device)
+    for step in steps:
+        m = (step * free).ceil().clamp_min(1)
+        turn = draw_ranks(~given, generator)
+        unsaid = (turn < m[:, None]) & ~given
+        target = torch.where(unsaid, turn, x0.shape[1]).argmin(1, keepdim=True)  # a random one of them
+        rest = unsaid.scatter(1, target, False)
+        real = unsaid.gather(1, target)
+        never = torch.full(x0.shape, torch.inf, device=x0.device)
+        rank = rank_of(beside.rank(Around(rest, target, real, turn.float(), never, generator)), rest)
+        order = torch.where(rest, rank, x0.shape[1]) * unsaid
+        layout = one_block(torch.where(unsaid, model.mask_id, x0), unsaid, order)
+        for column, n in enumerate(counts):
+            passed = layout.select_where(layout.said | (rest & (rank < n)) | (unsaid & ~rest))
+            packed = ask_masks(passed, x0, passed.unsaid & (passed.position == target))
+            total[:, column] += packed_losses(model, packed).sum(1) * free
+    return total / draws

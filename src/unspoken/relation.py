@@ -1,0 +1,40 @@
+"""Which positions look at which, measured on a trained model: what the `attended` latents go by.
+
+Averaged over examples, noise, layers and heads, attention between unsaid positions is a table of the task's structure
+that nobody wrote down: on Sudoku it finds row, column and box.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from unspoken.denoiser import Denoiser
+from unspoken.likelihood import noised
+from unspoken.process import Absorbing, Process
+
+
+@torch.no_grad()
+def relation_of(
+    model: Denoiser,
+    x0: Tensor,
+    given: Tensor,
+    *,
+    process: Process | None = None,
+    draws: int = 4,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """`[seq, seq]`: the mean attention of an unsaid entry at one position to an unsaid one at another that it may see.
+
+    x0, given: `[n, seq]` training examples; each is noised `draws` times. The diagonal is 0, and so are pairs that
+    were never unsaid together.
+    """
+    total = torch.zeros(x0.shape[1], x0.shape[1], device=model.device)
+    seen = torch.zeros_like(total)
+    for _ in range(draws):
+        z = noised(process or Absorbing(), x0, given, model.mask_id, generator)
+        layout, unsaid = z.layout.to(model.device), z.unsaid.to(model.device)
+        both = unsaid[:, :, None] & unsaid[:, None, :] & layout.mask(model.attention)[:, 0]
+        total += (model.looks(layout) * both).sum(0)
+        seen += both.sum(0)
+    return (total / seen.clamp_min(1)).fill_diagonal_(0)
