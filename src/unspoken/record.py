@@ -59,7 +59,9 @@ def from_record(hint: Any, record: Any) -> Any:
         inner = next((a for a in _flat_args(hint) if a is not Ellipsis), Any)
         return tuple(from_record(inner, v) for v in record)
     if len(choices) == len(kinds):  # a dataclass in any case
-        raise ValueError(f"the record holds {record!r}; expected one of {', '.join(choices)}: another version's record?")
+        raise ValueError(
+            f"the record holds {record!r}; expected one of {', '.join(choices)}: another version's record?"
+        )
     return record
 
 

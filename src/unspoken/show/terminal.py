@@ -148,14 +148,15 @@ def show_run(console: Console, run: Run, config: Train) -> None:
 
 def show_result(console: Console, result: Result) -> None:
     """The table, the verdicts, the notes."""
-    # No box and no wrapping: the table fits into 80 columns, and survives being piped.
     table = Table(title=f"study {result.study}", title_justify="left", box=None, padding=(0, 1, 0, 0))
     for name in table_of(result).columns:
         words = name in ("model", "task", "method", "decoded")
         table.add_column(name, justify="left" if words else "right", no_wrap=True)
     for cells_of_row in table_cells(result):
         table.add_row(*cells_of_row)
-    console.print(table)
+    # As wide as its cells and without a box, however narrow the terminal: no cell is cut, and a pipe gets whole lines.
+    table.width = console.measure(table, options=console.options.update(max_width=1_000)).maximum
+    console.print(table, crop=False)
     console.print(Text(table_of(result).caption), style="dim")
     for claim in result.claims:
         style = "bold green" if claim.holds else "bold red"
