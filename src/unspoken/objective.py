@@ -111,6 +111,11 @@ class LatentBlocks:
             )
         if self.order not in ("left_to_right", "random"):
             raise ValueError(f"order is {self.order!r}; give 'left_to_right' or 'random'")
+        if self.order == "random" and self.next_token:
+            raise ValueError(
+                f"next_token={self.next_token} in random order: a clean entry is not told which position comes next; "
+                "give next_token=0, or order='left_to_right'"
+            )
 
     def check(self, attention: Attention) -> None:
         """Raises ValueError where a clean token would carry later ones into a block."""
@@ -137,7 +142,12 @@ class Teacherless:
     """The whole answer from the prompt alone, in one pass (Bachmann & Nagarajan 2024, arXiv 2403.06963)."""
 
     def check(self, attention: Attention) -> None:
-        """Every rule will do: no clean token but the prompt's is in the pass."""
+        """No clean token but the prompt's is in the pass; but all are said at once, so latents must not be ordered."""
+        if attention.latents == "ordered":
+            raise ValueError(
+                f"{self} with attention {attention.name}: it says all tokens at once, and ordered latents would be "
+                "trained to see the ones before; take cached-joint, cached-alone, mdm or sidm"
+            )
 
     def pack(
         self, process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None

@@ -22,6 +22,7 @@ from unspoken.record import Run, environment
 from unspoken.study.lookahead import lookahead
 from unspoken.study.pool import train_all
 from unspoken.study.report import Result, Stage
+from unspoken.tasks import PathStar
 from unspoken.tasks.base import Examples
 from unspoken.train import load
 
@@ -127,6 +128,8 @@ class ArLatents:
     batch: int = 250
 
     def __post_init__(self) -> None:
+        if not isinstance(self.path_star.train.task, PathStar):
+            raise ValueError(f"path_star is {self.path_star.train.task.title}; give a setting of PathStar")
         if not self.rates or not all(rate > 0 for rate in self.rates):
             raise ValueError(f"rates={self.rates}: give rates above 0")
         if len({f"{r:g}" for r in self.rates}) < len(self.rates):
@@ -169,6 +172,8 @@ def run(config: ArLatents, runs: Path) -> Iterator[Stage | Result]:
     began = environment()
     for setting in config.settings.values():
         setting.train.task.sample("test", setting.examples)  # too few are said before any work
+        if setting.train.task.size("validation") == 0:
+            raise ValueError(f"{setting.train.task.title} has no validation examples to choose learning rates by")
     plan = [(name, method) for name, setting in config.settings.items() for method in setting.methods()]
     first = [
         config.job(name, method, rate, config.settings[name].seeds[0], config.settings[name].first_steps, runs)
@@ -190,7 +195,8 @@ def run(config: ArLatents, runs: Path) -> Iterator[Stage | Result]:
             row, solved = _measure(config, name, method, way, decoding, rate, runs)
             rows.append(row)
             right.setdefault((name, method.name, method.window), solved)
-    chance = 1 / getattr(config.path_star.train.task, "degree", 2)
+    assert isinstance(config.path_star.train.task, PathStar)  # ArLatents checks it
+    chance = 1 / config.path_star.train.task.degree
     windows = [key for key in right if key[:2] == ("path-star", "AR + MTP")]
     window = max(windows, key=lambda key: chosen[key][0])[2]
     yield Result("ar-latents", config, rows, [lookahead(right, chance, window)], _notes(config), began)
@@ -264,13 +270,17 @@ def _notes(config: ArLatents) -> list[str]:
     star, board = config.path_star, config.sudoku
     return [
         f"95% t intervals over seeds and examples. {star.examples} held-out graphs after {star.train.steps} steps, "
-        f"{len(star.seeds)} seed(s); {board.examples} held-out puzzles after {board.train.steps}, {len(board.seeds)}.",
+        f"{len(star.seeds)} seed(s); {board.examples} held-out puzzles after {board.train.steps}, {len(board.seeds)}. "
+        "An interval of one seed holds the examples' share alone: what another seed would change is unknown.",
         f"Learning rates {', '.join(f'{r:g}' for r in config.rates)}: each method's own, by validation examples solved "
         f"with the first seed after {star.first_steps} and {board.first_steps} steps.",
         "Greedy, from left to right with a cache where the attention allows one (all but MDM), "
         f"{config.batch} examples together; MDM also by confidence. Teacherless says everything in one pass.",
         f"On boards a row's blocks are asked for about {board.questions} tokens at random thresholds, whatever the "
         "window (pause for one); next token, mask slot and MuToR for every token of the row. Next-token entries are "
-        "not told which cell comes next: the mask slot is the fair autoregressive baseline there.",
-        "Training seconds a step are of one thread, while other runs train beside.",
+        "not told which cell comes next: the mask slot is the fair autoregressive baseline there. So wider windows "
+        "have fewer thresholds, and pause, asked for so little, is no even contest on boards; it is on path-star.",
+        "Every block counts alike, whatever its window. The first weights and the constant rate of path-star were "
+        "found on AR + MTP (docs/results/LOG.md); the other methods take them over.",
+        "Training seconds a step are those of one worker, while others train beside.",
     ]
