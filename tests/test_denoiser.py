@@ -91,6 +91,17 @@ def test_every_trunk_family_obeys_the_layout(family: str) -> None:
 
 @pytest.mark.parametrize("rule", ATTENTIONS.values(), ids=ATTENTIONS)
 @torch.no_grad()
+def test_a_cache_where_a_said_tokens_states_never_change(rule) -> None:
+    """There is a cache just where neither a latent nor a token said later moves any context state."""
+    model, layout = tiny(rule), some_layout()
+    newest = layout.said & (layout.order == (layout.order * layout.said).amax(1, keepdim=True))
+    moved = (model(change(layout, layout.unsaid | newest)) - model(layout))[..., :6].abs().amax(-1)
+    still = bool(moved[layout.said & ~newest].max() < 1e-9)
+    assert (model.new_cache() is not None) == still == rule.cacheable
+
+
+@pytest.mark.parametrize("rule", ATTENTIONS.values(), ids=ATTENTIONS)
+@torch.no_grad()
 def test_context_sees_latents_only_where_the_rule_says_so(rule) -> None:
     model, layout = tiny(rule), some_layout()
     moved = (model(change(layout, layout.unsaid)) - model(layout))[..., :6].abs().amax(-1)

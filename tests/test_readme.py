@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, Qwen3Config
 
 import unspoken as us
 from unspoken import cli
-from unspoken.show.report import table_cells
+from unspoken.show.report import table_cells, write_page
 from unspoken.study.report import read_result
 
 ROOT = Path(__file__).parents[1]
@@ -60,12 +60,21 @@ def test_the_commands_are_real() -> None:
 def test_the_numbers_are_the_committed_study() -> None:
     """Every row of the README's table stands in docs/results/latents/study.json, to the digits shown."""
     result = read_result(ROOT / "docs" / "results" / "latents" / "study.json")
-    measured = {(cells[0], cells[1]): cells for cells in map(table_cells, result.rows)}
+    measured = {(cells[0], cells[1]): cells for cells in table_cells(result)}
     shown = re.findall(r"^\| (\w+)[^|]*\| (\w+) \| (\..*?) \| (\..*?) \| ([\d.]+) \| (\d+) \|$", README, re.MULTILINE)
     assert len(shown) == 6
     for model, count, *values in shown:
         _, _, solved, nll, _, entries, flops, _ = measured[model, count]
         assert values == [solved, nll, entries, flops]
+
+
+@pytest.mark.parametrize("study", sorted((ROOT / "docs" / "results").glob("*/study.json")), ids=lambda p: p.parent.name)
+def test_every_committed_page_is_written_from_its_study(study: Path, tmp_path: Path) -> None:
+    """No number of a page was typed: it is what `unspoken show` writes from the study.json beside it."""
+    result = read_result(study)
+    page = write_page(result, f"{result.study}.png", tmp_path / "README.md")
+    assert page.read_text() == (study.parent / "README.md").read_text()
+    assert (study.parent / f"{result.study}.png").exists()
 
 
 def test_the_committed_study_names_its_claims() -> None:

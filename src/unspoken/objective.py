@@ -128,7 +128,7 @@ class LatentBlocks:
         """See `Masked.pack`."""
         clean = left_to_right(x0, given) if self.order == "left_to_right" else any_order(x0, given, generator)
         start = some_starts(clean, self.prefixes, generator) if self.prefixes else every_start(clean)
-        most = int(clean.free.max())
+        most = max(int(clean.free.max()), 1)
         slots = torch.arange(min(self.window or most, most), device=x0.device)
         layout = blocks(clean, start, slots[None], mask_id, whole=self.next_token > 0)
         by_slot = torch.where(slots == 0, 1.0, self.weight * self.decay ** (slots - 1))

@@ -191,7 +191,7 @@ def weigh_slots(packed: Packed, by_slot: Tensor) -> Packed:
     """
     raw = by_slot[packed.slot] * packed.real
     block = packed.layout.block.gather(1, packed.at).clamp_min(0)
-    of_block = raw.new_zeros(len(raw), int(block.max()) + 1).scatter_add(1, block, raw)
+    of_block = raw.new_zeros(len(raw), int(block.max()) + 1 if block.numel() else 1).scatter_add(1, block, raw)
     weight = raw / of_block.gather(1, block).clamp_min(torch.finfo(raw.dtype).tiny)
     return replace(packed, weight=weight / (of_block > 0).sum().clamp_min(1))
 

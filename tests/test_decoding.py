@@ -1,0 +1,225 @@
+"""A way to decode is data (float64, 1e-9).
+
+Laws: each field of `Decoding` reaches its decoder and matters; speculation says what slots say; a threshold says the
+longest sure prefix of the order and at least one; several tokens of a pass are dated one after the other; every way
+ends within the passes that it promises. Which way is natural to a model stands in `test_natural.py`.
+"""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from toy import Ignorant, ragged_clean, seeded, tiny
+
+from unspoken.attention import CACHED_JOINT, SCDM
+from unspoken.autoregressive import block_by_block, next_tokens, speculate
+from unspoken.cache import Cache
+from unspoken.decode import Step, decode, last
+from unspoken.decoding import Decoding, natural
+from unspoken.denoiser import Model
+from unspoken.layout import Layout
+from unspoken.objective import Teacherless
+from unspoken.policies import ORDERS
+
+MASK = 6
+
+
+def prompts(free: tuple[int, ...] = (6, 5, 3, 1, 0)) -> Tensor:
+    x0, given = ragged_clean(free)
+    return torch.where(given, x0, MASK)
+
+
+class Thinker:
+    """Keeps what a model thought, and of which entries."""
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.thought = model, []
+        self.attention, self.mask_id, self.vocab_size = model.attention, model.mask_id, model.vocab_size
+
+    def __call__(self, layout: Layout, at: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+        logits = self.model(layout, at, cache)
+        self.thought.append((layout, at, logits))
+        return logits
+
+    def new_cache(self) -> Cache | None:
+        return self.model.new_cache()
+
+
+def same(found: list[Step], expected: list[Step]) -> bool:
+    """All of what steps say, but for the time that they took."""
+    return len(found) == len(expected) and all(
+        torch.equal(getattr(a, name), getattr(b, name))
+        if isinstance(getattr(a, name), Tensor)
+        else getattr(a, name) == getattr(b, name)
+        for a, b in zip(found, expected, strict=True)
+        for name in vars(a)
+    )
+
+
+def direct(model: Model, tokens: Tensor, way: dict[str, Any]) -> list[Step]:
+    """The decoder itself, called with the fields that it knows."""
+    options = {name: value for name, value in way.items() if name != "by"}
+    if way.get("by") == "blocks":
+        return list(block_by_block(model, tokens, size=options.pop("block", 4), **options))
+    if way.get("by", "slots") == "slots":
+        return list(decode(model, tokens, generator=seeded(3), **options))
+    return list((next_tokens if way["by"] == "next_token" else speculate)(model, tokens, **options))
+
+
+@pytest.mark.parametrize(
+    ("way", "field"),
+    [
+        ({"latents": 1, "candidates": 2}, "latents"),
+        ({"candidates": 2, "latents": 1}, "candidates"),
+        ({"commit": 2}, "commit"),
+        ({"commit": 3, "threshold": 0.9}, "threshold"),
+        *[({"order": order}, "order") for order in ORDERS if order != "confidence"],
+        ({"order": "left_to_right", "latents": 2, "beside": "next"}, "beside"),
+        ({"temperature": 2.0}, "temperature"),
+        ({"cache": False}, "cache"),
+        ({"by": "next_token"}, "by"),
+        ({"by": "next_token", "cache": False}, "cache"),
+        ({"by": "speculation"}, "by"),
+        ({"by": "speculation", "latents": 2}, "latents"),
+        ({"by": "speculation", "drafts": 1}, "drafts"),
+        ({"by": "speculation", "cache": False}, "cache"),
+        ({"by": "blocks"}, "by"),
+        ({"by": "blocks", "block": 3}, "block"),
+        ({"by": "blocks", "commit": 2}, "commit"),
+        ({"by": "blocks", "cache": False}, "cache"),
+    ],
+    ids=str,
+)
+def test_each_field_reaches_its_decoder(way: dict[str, Any], field: str) -> None:
+    """The steps are those of the decoder called with it, and are not those without it."""
+    model, tokens = tiny(CACHED_JOINT, seed=1), prompts((6, 5, 3, 1))
+    steps = list(Decoding(**way).steps(model, tokens, generator=seeded(3)))
+    assert same(steps, direct(model, tokens, way))
+    without = {name: value for name, value in way.items() if name != field}
+    assert not same(steps, list(Decoding(**without).steps(model, tokens, generator=seeded(3))))
+
+
+def test_peeking_and_randomness_are_handed_on() -> None:
+    way, model, tokens = Decoding(candidates=2, latents=3), tiny(SCDM), prompts((6, 6))
+    blind, peeked, other = (next(way.steps(model, tokens, peek=p, generator=seeded(g))) for p, g in PEEKS)
+    assert torch.equal(blind.tokens, peeked.tokens) and (blind.asked, peeked.asked) == (2, 5)
+    assert not torch.equal(blind.candidates, other.candidates) and other.asked == 2
+
+
+PEEKS = [(False, 0), (True, 0), (False, 1)]
+
+
+def test_speculation_says_what_slots_say() -> None:
+    model, tokens = tiny(CACHED_JOINT, seed=1), prompts()
+    for latents in (None, 0, 2):
+        slots = Decoding(order="left_to_right", beside="next", latents=latents)
+        ends = [last(d.steps(model, tokens), tokens) for d in (slots, Decoding(by="speculation", latents=latents))]
+        assert torch.equal(*ends)
+
+
+@pytest.mark.parametrize(
+    ("fields", "remedy"),
+    [
+        ({"by": "guessing"}, "slots, next_token, speculation, blocks"),
+        ({"beside": "sideways"}, "uniform, next"),
+        ({"order": "sideways"}, "write one of uniform"),
+        ({"by": "next_token", "temperature": 1.0}, "says the likeliest token"),
+        ({"by": "speculation", "temperature": 0.5}, "says the likeliest token"),
+    ],
+)
+def test_bad_ways(fields: dict[str, Any], remedy: str) -> None:
+    with pytest.raises(ValueError, match=remedy):
+        Decoding(**fields)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1e-9, 0.45, 0.55, 1.0])
+@pytest.mark.parametrize("order", [order for order in ORDERS if order != "uniform"])
+def test_a_threshold_says_the_longest_sure_prefix_and_at_least_one(order: str, threshold: float) -> None:
+    """Against the pass's own logits: the candidates by the order's rule, cut before the first that is not sure."""
+    spy = Thinker(tiny(CACHED_JOINT, seed=1, positions=7))
+    tokens = torch.cat([prompts(), prompts((7, 6, 5))])
+    now, sizes = tokens, set()
+    steps = decode(spy, tokens, order=order, commit=3, candidates=5, threshold=threshold, generator=seeded())
+    for step in steps:
+        layout, at, logits = spy.thought[-1]
+        for row in range(len(tokens)):
+            scores = []
+            for column, e in enumerate(at[row].tolist()):
+                position = int(layout.position[row, e])
+                if layout.unsaid[row, e] and step.candidates[row, position]:
+                    p = sorted(logits[row, column].softmax(-1).tolist(), reverse=True)
+                    rule = {
+                        "left_to_right": -position,
+                        "confidence": p[0],
+                        "margin": p[0] - p[1],
+                        "entropy": sum(q * math.log(q) for q in p if q > 0),
+                    }[order]
+                    scores.append((rule, position, p[0]))
+            ranked = sorted(scores, reverse=True)[:3]
+            sure = [n for n, (_, _, p) in enumerate(ranked) if n and p < threshold]
+            expected = {position for _, position, _ in ranked[: min(sure, default=3)]}
+            assert set(step.committed[row].nonzero()[:, 0].tolist()) == expected
+            sizes.add(len(expected))
+            assert bool(expected) == bool((now[row] == MASK).any())
+        now = step.tokens
+    assert (now != MASK).all()
+    assert sizes == ({0, 1} if threshold == 1 else {0, 1, 2, 3})
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("order", ["left_to_right", "confidence", "uniform"])
+def test_tokens_of_a_pass_are_dated_one_after_the_other(order: str, cached: bool) -> None:
+    """Each row's dates are 1, 2, ...: in the order of the passes; in a pass from the left, or the surest first."""
+    tokens = prompts((7, 6, 4, 1))
+    spy = Thinker(tiny(CACHED_JOINT, seed=1, positions=7))
+    steps = list(decode(spy, tokens, order=order, commit=3, latents=1, cache=cached, generator=seeded()))
+    dates: dict[tuple[int, int], int] = {}
+    for layout, _, _ in spy.thought:
+        for row, e in layout.said.nonzero().tolist():
+            place, date = (row, int(layout.position[row, e])), int(layout.order[row, e])
+            assert dates.setdefault(place, date) == date  # a date never changes
+            assert layout.horizon[row, e] == date + 1
+    for row in range(4):
+        done = 0
+        for step in steps[:-1]:
+            said = step.committed[row].nonzero()[:, 0].tolist()
+            if order == "confidence":
+                said = sorted(said, key=lambda p: -float(step.confidence[row, p]))
+            found = [dates.get((row, p)) for p in said]
+            if (step.tokens[row] == MASK).any():  # else the row is not looked at again
+                expected = list(range(done + 1, done + 1 + len(said)))
+                assert (sorted(d for d in found if d) if order == "uniform" else found) == expected
+            done += len(said)
+    assert all(dates[row, p] == 0 for row, p in (tokens != MASK).nonzero().tolist() if (row, p) in dates)
+    assert max(dates.values()) == 6
+
+
+@pytest.mark.parametrize(
+    ("decoding", "passes"),
+    [
+        (Decoding(), 6),
+        (Decoding(commit=2, order="uniform"), 3),
+        (Decoding(commit=4, latents=0), 2),
+        (Decoding(commit=4, threshold=0.5), None),
+        (Decoding(commit=4, threshold=1.0), 6),
+        (Decoding(by="next_token"), 6),
+        (Decoding(by="speculation", latents=2), None),
+        (Decoding(by="blocks", block=4), 6),
+        (Decoding(by="blocks", block=4, commit=3), 3),
+        (natural(Teacherless()), 1),
+    ],
+    ids=str,
+)
+def test_every_way_ends_within_its_passes(decoding: Decoding, passes: int | None) -> None:
+    tokens = prompts((6, 4, 1, 0))
+    steps = list(decoding.steps(tiny(CACHED_JOINT, seed=1), tokens, generator=seeded()))
+    assert len(steps) <= 6 if passes is None else len(steps) == passes
+    assert [step.index for step in steps] == list(range(len(steps)))
+    assert (steps[-1].tokens != MASK).all()
+    assert torch.equal(steps[-1].tokens[tokens != MASK], tokens[tokens != MASK])
+    assert torch.equal(torch.stack([step.committed for step in steps]).sum(0), (tokens == MASK).long())
+    ignorant = Ignorant(MASK, CACHED_JOINT)
+    list(decoding.steps(ignorant, tokens))
+    assert all((layout.unsaid | layout.said).any() for layout in ignorant.seen)
