@@ -68,6 +68,19 @@ def test_the_numbers_are_the_committed_study() -> None:
         assert values == [solved, nll, entries, flops]
 
 
+def test_the_numbers_from_left_to_right_are_the_committed_study() -> None:
+    """Every method's share solved, by the decoding that its learning rate was chosen by; `-` where there is none."""
+    result = read_result(ROOT / "docs" / "results" / "ar-latents" / "study.json")
+    measured: dict[tuple[str, ...], str] = {}
+    for cells in table_cells(result):
+        measured.setdefault(tuple(cells[:3]), cells[4])
+    share = r"(-|\d?\.\d+ \[.*?\])"
+    shown = re.findall(rf"^\| ([\w +]+) \| (-|\d+|all) \| {share} \| {share} \|$", README, re.MULTILINE)
+    assert {(method, window) for method, window, *_ in shown} == {key[1:] for key in measured}
+    for method, window, *values in shown:
+        assert values == [measured.get((task, method, window), "-") for task in ("path-star", "sudoku")]
+
+
 @pytest.mark.parametrize("study", sorted((ROOT / "docs" / "results").glob("*/study.json")), ids=lambda p: p.parent.name)
 def test_every_committed_page_is_written_from_its_study(study: Path, tmp_path: Path) -> None:
     """No number of a page was typed: it is what `unspoken show` writes from the study.json beside it."""
