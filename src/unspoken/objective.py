@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Literal
 
 import torch
@@ -104,7 +105,7 @@ class LatentBlocks:
     def __post_init__(self) -> None:
         if self.window < 0 or self.prefixes < 0:
             raise ValueError(f"window={self.window}, prefixes={self.prefixes}: give 0 for all, or 1 or more")
-        if self.weight < 0 or not 0 < self.decay <= 1 or not 0 <= self.next_token < 1:
+        if not 0 <= self.weight < inf or not 0 < self.decay <= 1 or not 0 <= self.next_token < 1:
             raise ValueError(
                 f"weight={self.weight}, decay={self.decay}, next_token={self.next_token}: give weight 0 or more, "
                 "decay in (0, 1], next_token in [0, 1)"

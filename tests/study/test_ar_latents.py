@@ -15,7 +15,7 @@ import torch
 from unspoken import cli, presets
 from unspoken.attention import CACHED_JOINT
 from unspoken.config import Train, Trunk
-from unspoken.metrics import Solved, interval
+from unspoken.metrics import Solved, share_interval
 from unspoken.objective import LatentBlocks
 from unspoken.record import Run, from_record
 from unspoken.study import ar_latents
@@ -89,7 +89,7 @@ def command(runs: Path, out: Path, **changes: str) -> list[str]:
     return ["study", "ar-latents", "quick", *words, "--runs", str(runs), "--out", str(out)]
 
 
-def one_by_one(jobs: list[tuple[Train, Path]], workers: int) -> Iterator[int]:
+def one_by_one(jobs: list[tuple[Train, Path]], workers: int, may_diverge: bool = False) -> Iterator[int]:
     """What `pool.train_all` does (tests/study/test_pool.py), in this process."""
     done = sum(config.steps for config, folder in jobs if Run(folder).checkpoints())
     for config, folder in jobs:
@@ -363,6 +363,7 @@ def chosen_rate(monkeypatch, tmp_path: Path, made: dict[float, tuple[float, floa
         for step, value in ((2, 9.0), (4, loss)):
             Run(folder).log(step=step, validation=value)
     monkeypatch.setattr(ar_latents, "_solved", solved)
+    monkeypatch.setattr(ar_latents, "finished", lambda job: made[job[0].lr][0] >= 0)
     found = ar_latents._best_rate(config, "path-star", method, tmp_path)
     held_out = STAR.train.task.sample("validation", 20)
     for _, examples, decoding in asked:
@@ -379,11 +380,17 @@ def chosen_rate(monkeypatch, tmp_path: Path, made: dict[float, tuple[float, floa
         ({1e-3: (0.5, 1.0), 2e-3: (0.5, 2.0)}, (0.5, 1e-3)),
         ({1e-3: (0.5, 2.0), 2e-3: (0.5, 1.0)}, (0.5, 2e-3)),
         ({1e-3: (0.25, 2.0)}, (0.25, 1e-3)),
+        ({1e-3: (0.0, 2.0), 2e-3: (-1.0, 0.0)}, (0.0, 1e-3)),
     ],
-    ids=["solves most", "whatever the loss", "of equals the lower loss", "and not the first", "one alone"],
+    ids=["solves most", "whatever the loss", "of equals the lower loss", "not the first", "one alone", "one diverged"],
 )
 def test_the_better_rate_is_chosen_by_validation(monkeypatch, tmp_path, made, expected):
     assert chosen_rate(monkeypatch, tmp_path, made) == expected
+
+
+def test_where_every_rate_diverged_it_is_said(monkeypatch, tmp_path):
+    with pytest.raises(ValueError, match=r"AR \+ MTP diverged on path-star at every rate"):
+        chosen_rate(monkeypatch, tmp_path, {1e-3: (-1.0, 0.0)})
 
 
 @pytest.mark.parametrize("best", ["2", "all"])
@@ -399,7 +406,7 @@ def test_the_window_of_the_verdict_is_chosen_by_validation(done, monkeypatch, be
 
     monkeypatch.setattr(ar_latents, "_best_rate", rate)
     monkeypatch.setattr(ar_latents, "_measure", measure)
-    monkeypatch.setattr(ar_latents, "train_all", lambda jobs, workers: iter(()))
+    monkeypatch.setattr(ar_latents, "train_all", lambda *_, **__: iter(()))
     monkeypatch.setattr(ar_latents, "lookahead", lambda right, chance, window: given.append((chance, window)))
     *_, result = run(STUDY, done[0])
     assert isinstance(result, Result) and given == [(1 / 2, best)]
@@ -433,7 +440,7 @@ def test_a_row_is_made_of_what_was_solved(monkeypatch, tmp_path):
     assert (row["task"], row["method"], row["window"]) == ("path-star", "AR + MTP", "all")
     assert (row["decoding"], row["lr"], row["seeds"]) == ("speculation", 1e-3, [0, 1])
     assert row["accuracy"] == pytest.approx(0.35) and row["accuracy_by_seed"] == [0.5, 0.2]
-    assert row["accuracy_interval"] == pytest.approx([min(max(end, 0.0), 1.0) for end in interval(right)])
+    assert row["accuracy_interval"] == pytest.approx(list(share_interval(right)))
     assert row["first_token"] == pytest.approx((15 + 9) / 40)
     costs = ("passes", "entries_per_pass", "flops_per_example", "seconds_per_example")
     assert [row[name] for name in costs] == [7, 14, 21, 28]
@@ -535,6 +542,7 @@ def test_without_validation_examples_nothing_can_be_chosen(tmp_path):
         ("seeds", (0, 0)),
         ("questions", -1),
         ("choosing", -1),
+        ("choosing", 5),
         ("examples", 0),
     ],
 )

@@ -17,7 +17,7 @@ from unspoken.attention import CACHED_JOINT, MDM, SCDM, SIDM
 from unspoken.config import Train, Trunk
 from unspoken.decoding import Decoding
 from unspoken.layout import one_block
-from unspoken.metrics import Solved, interval, matmul_weights, pass_flops, solve, wilson
+from unspoken.metrics import Solved, interval, matmul_weights, pass_flops, share_interval, solve, wilson
 from unspoken.record import from_record
 from unspoken.study.dial import Measured, Table, verdicts
 from unspoken.study.latents import Latents, run
@@ -81,6 +81,18 @@ def test_the_bootstrap_of_one_seed_is_the_textbooks():
     mean = float(values.mean())
     assert low < mean < high
     assert (mean - low, high - mean) == pytest.approx((1.96 * error, 1.96 * error), rel=0.1)
+
+
+def test_a_share_of_one_seed_or_without_variance_has_wilsons_interval():
+    some = torch.zeros(1, 40)
+    some[:, :7] = 1
+    assert share_interval(some) == wilson(7, 40)
+    assert share_interval(torch.ones(3, 40)) == wilson(40, 40)
+    assert share_interval(torch.zeros(3, 40)) == wilson(0, 40)
+    mixed = torch.rand(3, 40, generator=torch.Generator().manual_seed(0)).round()
+    assert share_interval(mixed) == interval(mixed)
+    low, high = share_interval(torch.eye(3, 40))
+    assert low == 0 < high < 1  # t's lower end would be below 0
 
 
 def test_more_examples_make_the_interval_narrower():

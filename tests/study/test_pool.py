@@ -18,7 +18,7 @@ from unspoken.attention import CACHED_ALONE
 from unspoken.config import Train, Trunk
 from unspoken.objective import NextToken
 from unspoken.record import Run
-from unspoken.study.pool import train_all
+from unspoken.study.pool import finished, train_all
 from unspoken.tasks import PathStar
 from unspoken.train import load, train, training
 
@@ -123,6 +123,12 @@ def test_a_failing_run_ends_the_others_and_its_error_is_raised(tmp_path):
         list(train_all(jobs, workers=2))
     assert no_longer_grows(tmp_path / "endless")
     assert not Run(tmp_path / "later").metrics()
+
+
+def test_a_run_that_may_diverge_does_not_end_the_others(tmp_path):
+    good, bad = (replace(CONFIG, seed=1), tmp_path / "good"), (replace(CONFIG, lr=1e30, warmup=0), tmp_path / "bad")
+    list(train_all([bad, good], workers=1, may_diverge=True))
+    assert finished(good) and not finished(bad)
 
 
 @pytest.mark.slow

@@ -112,7 +112,7 @@ def losses(run: Run, path: Path) -> Path:
     axis.plot(
         [m["step"] for m in held], [m["validation"] for m in held], "o-", color="#1b6ca8", ms=3, label="validation"
     )
-    axis.set(xlabel="step", ylabel="nats a masked token", yscale="log")
+    axis.set(xlabel="step", ylabel="loss, nats a token asked", yscale="log")
     axis.legend(frameon=False)
     figure.savefig(path, dpi=150)
     return path

@@ -16,11 +16,11 @@ from torch import Tensor
 from unspoken.attention import CACHED_ALONE, CACHED_JOINT, MDM, Attention
 from unspoken.config import Train
 from unspoken.decoding import Decoding, natural
-from unspoken.metrics import Solved, interval, solve
+from unspoken.metrics import Solved, share_interval, solve
 from unspoken.objective import LatentBlocks, Masked, NextToken, Objective, Registers, Teacherless
 from unspoken.record import Run, environment
 from unspoken.study.lookahead import lookahead
-from unspoken.study.pool import train_all
+from unspoken.study.pool import finished, train_all
 from unspoken.study.report import Result, Stage
 from unspoken.tasks import PathStar
 from unspoken.tasks.base import Examples
@@ -70,6 +70,8 @@ class Setting:
                 f"questions={self.questions}, choosing={self.choosing}, examples={self.examples}: "
                 "give 0 or more, 0 or more, and 1 or more"
             )
+        if self.choosing > self.train.steps:
+            raise ValueError(f"choosing={self.choosing} is more than the whole budget of {self.train.steps} steps")
 
     @property
     def first_steps(self) -> int:
@@ -180,7 +182,7 @@ def run(config: ArLatents, runs: Path) -> Iterator[Stage | Result]:
         for name, method in plan
         for rate in config.rates
     ]
-    yield from _training(first, config, "training every learning rate")
+    yield from _training(first, config, "training every learning rate", may_diverge=True)
     chosen: dict[Key, tuple[float, float]] = {}  # share of validation solved, and the rate that solves it
     for done, (name, method) in enumerate(plan):
         yield Stage(f"choosing learning rates: {name}, {method.name}", done, len(plan))
@@ -202,27 +204,34 @@ def run(config: ArLatents, runs: Path) -> Iterator[Stage | Result]:
     yield Result("ar-latents", config, rows, [lookahead(right, chance, window)], _notes(config), began)
 
 
-def _training(jobs: list[tuple[Train, Path]], config: ArLatents, text: str) -> Iterator[Stage]:
+def _training(
+    jobs: list[tuple[Train, Path]], config: ArLatents, text: str, may_diverge: bool = False
+) -> Iterator[Stage]:
     total = sum(train.steps for train, _ in jobs)
-    for done in train_all(jobs, config.workers):
+    for done in train_all(jobs, config.workers, may_diverge):
         yield Stage(text, done, total)
 
 
 def _best_rate(config: ArLatents, name: str, method: Method, runs: Path) -> tuple[float, float]:
     """What the first seed solves of validation, decoded as the method is, at the rate that solves most; and that rate.
 
-    Of equals, the one of lower loss.
+    Of equals, the one of lower loss; one that diverged is none. ValueError where all did.
     """
     setting, decoding = config.settings[name], next(iter(method.decodings.values()))
     task = setting.train.task
     held_out = task.sample("validation", min(setting.examples, task.size("validation"))).by_size()
 
     def merit(rate: float) -> tuple[float, float, float]:
-        folder = config.job(name, method, rate, setting.seeds[0], setting.first_steps, runs)[1]
+        job = config.job(name, method, rate, setting.seeds[0], setting.first_steps, runs)
+        if not finished(job):
+            return -1.0, 0.0, rate
+        folder = job[1]
         solved = _solved(folder, setting, held_out, decoding, config.batch)
         return float(solved.right.double().mean()), -Run(folder).metrics()[-1].get("validation", 0.0), rate
 
     share, _, rate = max(map(merit, config.rates))
+    if share < 0:
+        raise ValueError(f"{method.name} diverged on {name} at every rate of {config.rates}: give lower rates")
     return share, rate
 
 
@@ -250,7 +259,7 @@ def _measure(
         "window": method.window,
         "decoding": way,
         "accuracy": float(right.mean()),
-        "accuracy_interval": [min(max(end, 0.0), 1.0) for end in interval(right)],
+        "accuracy_interval": list(share_interval(right)),
         "accuracy_by_seed": right.mean(1).tolist(),
         "first_token": float(torch.stack(first).mean()),
         "passes": sum(s.passes for s in all_solved) / len(all_solved),

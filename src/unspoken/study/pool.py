@@ -20,16 +20,18 @@ from unspoken.train import train
 Job = tuple[Train, Path]
 
 
-def train_all(jobs: Sequence[Job], workers: int) -> Iterator[int]:
+def train_all(jobs: Sequence[Job], workers: int, may_diverge: bool = False) -> Iterator[int]:
     """Trains every (config, folder), `workers` at a time; yields how many steps are done in all, as it goes.
 
     Finished runs cost nothing, half-done ones are gone on with. Raises what the first failing run raises, and
     ValueError before any work where a folder holds another run. However it ends, what still runs is ended with it.
+
+    may_diverge: a run whose loss is no number is left as it is, not `finished`.
     """
     for config, folder in jobs:
         if (folder / "config.json").exists():
             Run(folder).start(config)
-    open_jobs = [job for job in jobs if _done(job) < job[0].steps]
+    open_jobs = [job for job in jobs if not finished(job)]
     if not open_jobs:
         return
     threads = max(1, (os.cpu_count() or 1) // workers)
@@ -37,10 +39,10 @@ def train_all(jobs: Sequence[Job], workers: int) -> Iterator[int]:
     theirs, ours = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(threads, theirs))
     try:
-        pending = {pool.submit(_train, *job) for job in open_jobs}
+        pending = {pool.submit(_train, *job, may_diverge) for job in open_jobs}
         while pending:
-            finished, pending = wait(pending, timeout=2, return_when=FIRST_EXCEPTION)
-            for future in finished:
+            ended, pending = wait(pending, timeout=2, return_when=FIRST_EXCEPTION)
+            for future in ended:
                 future.result()
             yield sum(map(_done, jobs))
     finally:
@@ -61,8 +63,17 @@ def _end_with(parent: Connection) -> None:
     os._exit(1)
 
 
-def _train(config: Train, folder: Path) -> None:
-    train(config, folder)  # the model stays in the child: it is on the disk
+def _train(config: Train, folder: Path, may_diverge: bool) -> None:
+    try:
+        train(config, folder)  # the model stays in the child: it is on the disk
+    except FloatingPointError:
+        if not may_diverge:
+            raise
+
+
+def finished(job: Job) -> bool:
+    """Whether a run is on the disk, whole."""
+    return _done(job) >= job[0].steps
 
 
 def _done(job: Job) -> int:
