@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # CPU builds of torch are large enough; pin it so that no second build is ever pulled in.
 TORCH ?= torch==2.13.0
 
-.PHONY: run test test-all lint format clean
+.PHONY: run test test-all bench lint format clean
 
 run: $(VENV)/ready  ## the main job: train MDM, SCDM, SIDM on 6x6 Sudoku and show what latent tokens buy
 	$(BIN)/unspoken study latents quick
@@ -15,6 +15,9 @@ test: $(VENV)/ready lint  ## format, lint, types, then the laws
 
 test-all: $(VENV)/ready lint  ## the slow ones too
 	$(BIN)/python -m pytest
+
+bench: $(VENV)/ready  ## ratios of speed, on an idle machine; written to docs/results/benchmarks
+	$(BIN)/python benchmarks/left_to_right.py --out docs/results/benchmarks
 
 lint: $(VENV)/ready
 	$(BIN)/ruff format --check .

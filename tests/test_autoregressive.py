@@ -12,21 +12,20 @@ from functools import cache as remember
 import pytest
 import torch
 from torch import Tensor
-from toy import Exact, Ignorant, all_sequences, alone, ragged_clean, seeded, tiny
+from toy import EXACT, Exact, Ignorant, all_sequences, alone, ragged_clean, seeded, tiny
 
 from unspoken.attention import ANY_ORDER, ATTENTIONS, CACHED_JOINT, SCDM
 from unspoken.autoregressive import block_by_block, next_tokens, speculate
 from unspoken.decode import Step, decode, last
 from unspoken.denoiser import Denoiser
 
-EXACT = {"rtol": 0.0, "atol": 1e-9}
 MASK = 6
 CACHEABLE = [name for name, rule in ATTENTIONS.items() if rule.cacheable]
 
 
 @remember
 def model(rule: str) -> Denoiser:
-    return tiny(ATTENTIONS[rule], seed=1)  # whose drafts are right and wrong about equally often
+    return tiny(ATTENTIONS[rule], seed=1, positions=8)
 
 
 def prompts(free: tuple[int, ...] = (6, 4, 1, 0)) -> Tensor:
@@ -68,12 +67,12 @@ def textbook(trunk, tokens: Tensor) -> tuple[list[int], list[float]]:
 @pytest.mark.parametrize("rule", CACHEABLE)
 @torch.no_grad()
 def test_next_tokens_are_the_textbooks_loop(rule: str, cached: bool) -> None:
-    tokens = prompts()
-    steps = list(next_tokens(model(rule), tokens, cache=cached))
+    tokens, plain = prompts(), tiny(ATTENTIONS[rule])
+    steps = list(next_tokens(plain, tokens, cache=cached))
     probability, end = said(steps, tokens), steps[-1].tokens
     for row in range(len(tokens)):
         unsaid = tokens[row] == MASK
-        words, sure = textbook(model(rule).trunk, tokens[row])
+        words, sure = textbook(plain.trunk, tokens[row])
         assert end[row, unsaid].tolist() == words
         assert torch.allclose(probability[row, unsaid], torch.tensor(sure, dtype=torch.float64), **EXACT)
     assert len(steps) == 6
@@ -159,9 +158,6 @@ def test_entries_of_a_speculation(latents: int, drafts: int, cached: bool) -> No
             checked = min(drafts, max(free - done - 1, 0))
 
 
-Loop = list[tuple[int, list[int], dict[int, float]]]
-
-
 def block_loop(rule: str, tokens: Tensor, size: int, commit: int) -> tuple[Tensor, list[set[int]]]:
     """One row: every pass made by hand; the end, and what each pass said."""
     now, prompt = tokens.clone(), tokens != MASK
@@ -228,12 +224,12 @@ def test_bad_input() -> None:
     for rule in ("mdm", "scdm", "sidm"):
         with pytest.raises(ValueError, match="take cached-joint"):
             speculate(Ignorant(MASK, ATTENTIONS[rule]), tokens)
-    for counts in ({"latents": -1}, {"drafts": -1}, {"latents": 1, "drafts": 2}, {"latents": 0, "drafts": 1}):
+    for latents, drafts in ((-1, None), (None, -1), (1, 2), (0, 1)):
         with pytest.raises(ValueError, match="need 0 <= drafts <= latents"):
-            speculate(ignorant, tokens, **counts)
-    for counts in ({"size": 0}, {"size": 2, "commit": 0}, {"size": 2, "commit": 3}):
+            speculate(ignorant, tokens, latents=latents, drafts=drafts)
+    for size, commit in ((0, 1), (2, 0), (2, 3)):
         with pytest.raises(ValueError, match="need 1 <= commit <= size"):
-            block_by_block(ignorant, tokens, **counts)
+            block_by_block(ignorant, tokens, size=size, commit=commit)
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ cache holds what was said before the pass, never a latent; entries, `cached` and
 said to be; where no cache is exact none is used.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache as remember
 from itertools import pairwise
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 import torch
 import transformers
 from torch import Tensor
-from toy import Ignorant, ragged_clean, seeded, tiny
+from toy import EXACT, Ignorant, ragged_clean, seeded, tiny
 
 from unspoken.attention import ANY_ORDER, ATTENTIONS
 from unspoken.autoregressive import block_by_block, next_tokens, speculate
@@ -26,7 +26,6 @@ from unspoken.layout import Layout, first_where
 from unspoken.packing import any_order, blocks, every_start
 from unspoken.policies import ORDERS
 
-EXACT = {"rtol": 0.0, "atol": 1e-9}
 MASK = 6
 CACHEABLE = [name for name, rule in ATTENTIONS.items() if rule.cacheable]
 SMALL: dict[str, Any] = {
@@ -52,7 +51,7 @@ TRUNKS = {
 
 @remember
 def model(rule: str) -> Denoiser:
-    return tiny(ATTENTIONS[rule])
+    return tiny(ATTENTIONS[rule], positions=7)
 
 
 def prompts(free: tuple[int, ...] = (7, 5, 3, 1, 0)) -> Tensor:
@@ -61,9 +60,9 @@ def prompts(free: tuple[int, ...] = (7, 5, 3, 1, 0)) -> Tensor:
     return torch.where(given, x0, MASK)
 
 
-def assert_same(found: Iterator[Step], expected: Iterator[Step], passes: int | None = None) -> None:
-    """Step for step; and only the first really has a cache."""
-    steps, others = list(found), list(expected)
+def assert_same(runs: Iterable[Iterator[Step]], passes: int | None = None) -> None:
+    """Step for step; and only the first of the two really has a cache."""
+    steps, others = map(list, runs)
     assert len(steps) == len(others) and len(steps) == (passes or len(steps)) > 0
     for a, b in zip(steps, others, strict=True):
         for name in ("tokens", "committed", "candidates", "latents", "guess"):
@@ -109,7 +108,7 @@ def test_cached_is_recomputed(rule: str, order: str, latents: int | None, beside
     options: dict[str, Any] = {"order": order, "latents": latents, "beside": beside, "commit": commit}
     tokens = prompts()
     runs = [decode(model(rule), tokens, **options, cache=c, generator=seeded(1)) for c in (True, False)]
-    assert_same(*runs, passes=7 if commit == 1 else 3)
+    assert_same(runs, passes=7 if commit == 1 else 3)
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -125,7 +124,7 @@ def test_cached_is_recomputed_in_every_other_way(rule: str, order: str) -> None:
     ]
     for way in ways:
         assert_same(
-            *(decode(model(rule), tokens, order=order, cache=c, generator=seeded(2), **way) for c in (True, False))
+            decode(model(rule), tokens, order=order, cache=c, generator=seeded(2), **way) for c in (True, False)
         )
 
 
@@ -137,10 +136,10 @@ def test_cached_is_recomputed_by_every_trunk_and_decoder(trunk: str) -> None:
         real = Denoiser.from_config(make(**fields), attention=ANY_ORDER, mask_id=MASK, positions=7).double()
     tokens = prompts((6, 3, 1))
     for c in (tokens, tokens[:1]):
-        assert_same(*(decode(real, c, latents=2, cache=k, generator=seeded()) for k in (True, False)))
-        assert_same(*(next_tokens(real, c, cache=k) for k in (True, False)))
-        assert_same(*(speculate(real, c, latents=3, drafts=2, cache=k) for k in (True, False)))
-        assert_same(*(block_by_block(real, c, size=4, commit=2, cache=k) for k in (True, False)))
+        assert_same(decode(real, c, latents=2, cache=k, generator=seeded()) for k in (True, False))
+        assert_same(next_tokens(real, c, cache=k) for k in (True, False))
+        assert_same(speculate(real, c, latents=3, drafts=2, cache=k) for k in (True, False))
+        assert_same(block_by_block(real, c, size=4, commit=2, cache=k) for k in (True, False))
 
 
 @pytest.mark.parametrize("latents", [None, 0, 2])
@@ -192,9 +191,10 @@ def test_a_cache_holds_what_was_said_and_never_a_latent(name: str) -> None:
     now, passes = tokens, 0
     for step in DECODERS[name](spy, tokens):
         held, passes = spy.held.layout, passes + 1
-        assert held is not None
+        assert isinstance(held, Layout)
         # The keys of each layer are as many as the entries that the cache says it holds.
-        layers = spy.held.keys.layers
+        keys: Any = spy.held.keys
+        layers = keys.layers
         assert len(layers) == 2
         assert all(layer.keys.shape[2] == layer.values.shape[2] == len(spy.held) for layer in layers)
         assert not held.unsaid.any()

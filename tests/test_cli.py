@@ -16,14 +16,19 @@ import torch
 from torch import Tensor
 
 from unspoken import cli
+from unspoken.cache import Cache
+from unspoken.cli import runs
 from unspoken.config import Train
+from unspoken.decoding import Decoding
 from unspoken.denoiser import Denoiser
 from unspoken.layout import Layout
 from unspoken.metrics import wilson
+from unspoken.objective import BlockDiffusion, LatentBlocks, Masked, NextToken, Objective, Registers, Teacherless
 from unspoken.record import Run
 from unspoken.schedule import Cosine
+from unspoken.study.ar_latents import ArLatents, Setting
 from unspoken.study.latents import Latents
-from unspoken.tasks import Sudoku
+from unspoken.tasks import PathStar, Sudoku
 from unspoken.train import load, training
 
 TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)
@@ -85,14 +90,14 @@ def oracle(monkeypatch, puzzle):
     def knowing(folder: Path) -> Denoiser:
         model = load(folder)
 
-        def forward(layout: Layout, at: Tensor | None = None) -> Tensor:
+        def forward(layout: Layout, at: Tensor | None = None, cache: Cache | None = None) -> Tensor:
             position = layout.position if at is None else layout.position.gather(1, at)
             return 9.0 * torch.nn.functional.one_hot(x0[position], model.vocab_size).float()
 
         model.forward = forward
         return model
 
-    monkeypatch.setattr(cli, "load", knowing)
+    monkeypatch.setattr(runs, "load", knowing)
 
 
 # --- help, and what can not be parsed
@@ -102,11 +107,26 @@ def flags(kind: type, *without: str) -> list[str]:
     return ["--" + f.name.replace("_", "-") for f in fields(kind) if f.name not in without]
 
 
-NESTED = ("task", "trunk", "process")
+def flags_of_blocks() -> list[str]:
+    return [flag.replace("--", "--objective.") for flag in flags(LatentBlocks)]
+
+
+NESTED = ("task", "trunk", "process", "objective")
+OBJECTIVES = ("masked", "next-token", "latent-blocks", "teacherless", "registers", "block-diffusion")
+AR = [
+    *flags(ArLatents, "path_star", "sudoku"),
+    *[f"--{part}.{flag.removeprefix('--')}" for part in ("path-star", "sudoku") for flag in flags(Setting, "train")],
+    *["--runs", "--out", "--path-star.train.steps", "--path-star.train.task.degree", "--sudoku.train.task.box-cols"],
+]
 HELP = {
     "train": (["train", "sudoku-4x4"], [*flags(Train, *NESTED), "--folder", "--task.box-rows", "--trunk.width"]),
+    "train, objectives": (["train", "sudoku-4x4"], [f"objective:{name}" for name in OBJECTIVES]),
+    "train path-star": (["train", "path-star"], [*flags(Train, *NESTED), "--task.degree", *flags_of_blocks()]),
     "solve": (["solve"], flags(cli.SolveRun, "run")),
+    "solve, every decoding": (["solve"], flags(Decoding)),
     "study": (["study", "latents", "quick"], [*flags(Latents, "train"), "--runs", "--out", "--train.steps"]),
+    "study ar-latents quick": (["study", "ar-latents", "quick"], AR),
+    "study ar-latents reference": (["study", "ar-latents", "reference"], AR),
     "show": (["show"], ["PATH"]),
 }
 
@@ -122,8 +142,11 @@ def test_help_names_every_flag(call, command):
 def test_help_names_every_command_and_preset(call):
     helped = call("--help")
     assert helped.code == 0
-    assert all(f"unspoken {name}" in helped.out for name in ("train", "solve", "study latents", "show"))
-    assert all(name in call("train", "--help").out for name in ("sudoku-4x4", "sudoku-6x6", "sudoku-9x9"))
+    commands = ("train", "solve", "study latents", "study ar-latents", "show")
+    assert all(f"unspoken {name}" in helped.out for name in commands)
+    train = call("train", "--help").out
+    assert all(name in train for name in ("sudoku-4x4", "sudoku-6x6", "sudoku-9x9", "path-star", "sudoku-6x6-ar"))
+    assert all(name in call("study", "ar-latents", "--help").out for name in ("quick", "reference"))
     assert call().code == 2
 
 
@@ -133,15 +156,21 @@ def test_help_names_every_command_and_preset(call):
         (["trian"], "no command is called 'trian'"),
         (["study"], "no command is called 'study'"),
         (["study", "latnets"], "no command is called 'study latnets'"),
+        (["study", "ar-latents"], "reference, quick"),
+        (["study", "ar-latents", "slow"], "reference, quick"),
         (["train"], "sudoku-4x4, sudoku-6x6, sudoku-9x9"),
         (["train", "sudoku-5x5"], "sudoku-4x4, sudoku-6x6, sudoku-9x9"),
         (["train", "sudoku-4x4", "--step", "3"], "Perhaps you meant: --steps INT"),
         (["train", "sudoku-4x4", "--steps", "three"], "three"),
         (["train", "sudoku-4x4", "--attention", "smdm"], "smdm"),
         (["train", "sudoku-4x4", "--decay", "cosine"], "cosine"),
+        (["train", "sudoku-4x4", "objective:nextoken"], "objective:next-token"),
+        (["train", "sudoku-4x4", "--objective.reach", "2"], "objective:registers --help"),
         (["solve"], "PATH"),
         (["solve", "run", "--latent", "3"], "Perhaps you meant: --latents"),
         (["solve", "run", "--order", "best"], "'left_to_right'"),
+        (["solve", "run", "--by", "luck"], "'speculation'"),
+        (["solve", "run", "--beside", "all"], "'uniform'"),
         (["show"], "PATH"),
     ],
     ids=named,
@@ -183,6 +212,42 @@ def test_a_schedule_is_a_word_at_the_end(call, tmp_path):
     assert Run(tmp_path).config(Train).process.schedule == Cosine()
 
 
+@pytest.mark.parametrize(
+    ("words", "objective"),
+    [
+        ([], Masked()),
+        (["--objective.bound"], Masked(bound=True)),
+        (["objective:masked", "--objective.bound"], Masked(bound=True)),
+        (["--attention", "mdm", "objective:teacherless"], Teacherless()),
+        (["--attention", "cached-alone", "objective:next-token"], NextToken()),
+        (["objective:next-token", "--attention", "any-order"], NextToken()),
+        (["objective:registers", "--attention", "cached-alone", "--objective.reach", "2"], Registers(reach=2)),
+        (["objective:latent-blocks", "--objective.prefixes", "1"], LatentBlocks(prefixes=1)),
+        (["objective:block-diffusion", "--objective.size", "2", "--attention", "cached-joint"], BlockDiffusion(2)),
+    ],
+    ids=named,
+)
+def test_an_objective_is_a_word(words, objective):
+    """Before or after the other flags; its own flags after it, or, of the preset's own objective, anywhere."""
+    parsed = cli.parse(["train", "sudoku-4x4", "--steps", "7", *words, "--seed", "3"])
+    assert isinstance(parsed, cli.TrainRun)
+    assert (parsed.config.objective, parsed.config.steps, parsed.config.seed) == (objective, 7, 3)
+
+
+def test_the_presets_from_left_to_right_take_the_flags_of_their_blocks():
+    for preset in ("path-star", "sudoku-6x6-ar"):
+        parsed = cli.parse(["train", preset, "--objective.window", "2", "--objective.prefixes", "3"])
+        assert isinstance(parsed, cli.TrainRun)
+        assert parsed.config.objective == LatentBlocks(window=2, prefixes=3)
+
+
+def test_an_objective_that_the_attention_would_tell_ends_in_2(call, tmp_path):
+    refused = call("train", "sudoku-4x4", *TINY, "--folder", tmp_path / "run", "objective:next-token")
+    assert refused.code == 2
+    assert "NextToken() with attention scdm" in refused.err and "cached-joint, cached-alone or any-order" in refused.err
+    assert not (tmp_path / "run").exists()
+
+
 def test_another_configuration_in_the_folder_is_refused(call, run):
     refused = call("train", "sudoku-4x4", *TINY, *FOUR_STEPS, "--lr", "1", "--folder", run)
     assert refused.code == 2
@@ -216,7 +281,7 @@ def test_an_interrupt_ends_in_130(call, tmp_path, monkeypatch):
 
     words = ["train", "sudoku-4x4", *TINY, *FOUR_STEPS, "--folder", tmp_path / "run"]
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "training", interrupted)
+        patch.setattr(runs, "training", interrupted)
         stopped = call(*words)
     assert stopped.code == 130
     assert "goes on from the last checkpoint" in stopped.err
@@ -283,6 +348,10 @@ def test_too_many_latents_are_all_there_are_and_that_is_said(call, run):
         (["--commit", "0"], "commit=0"),
         (["--candidates", "2", "--commit", "3"], "commit=3 of candidates=2"),
         (["--temperature", "-1"], "temperature=-1"),
+        (["--threshold", "2"], "threshold=2"),
+        (["--by", "next_token", "--temperature", "1"], "it says the likeliest token"),
+        (["--by", "speculation"], "take cached-joint, cached-alone or any-order"),
+        (["--by", "blocks", "--block", "0"], "size=0"),
     ],
     ids=named,
 )
@@ -361,21 +430,154 @@ def test_the_page_is_self_contained_and_holds_every_step(call, run, puzzle, tmp_
     assert "".join(s + gap for s, _, _, gap in steps[-1]["cells"]) == TASK.grid(TASK.encode(answer, unique=False))
 
 
+# --- solve as trained
+
+WALKS = "0,1|0,3|1,2|3,4/0,4=0,3,4"  # a graph of the tiny path-star, and its path
+STAR = ["--task.nodes", "3", "--task.names", "8", "--task.validation", "10", "--task.test", "10"]
+STAR += [*TINY_TRUNK, "--batch", "8", "--warmup", "2", *FOUR_STEPS]
+
+
+@pytest.fixture(scope="module")
+def stars(tmp_path_factory):
+    """Path-star runs by the words that name their objective, each trained once."""
+    made: dict[tuple[str, ...], Path] = {}
+
+    def run_of(*words: str) -> Path:
+        if words not in made:
+            made[words] = tmp_path_factory.mktemp("star") / "run"
+            assert cli.main(["train", "path-star", *STAR, "--folder", str(made[words]), *words]) == 0
+        return made[words]
+
+    return run_of
+
+
+def answer_of(called: Called) -> str:
+    found = re.search(r"answer (\S+) ", called.out)
+    assert found, called.out
+    return found[1]
+
+
+def decoded(folder: Path, decoding: Decoding, graph: str = WALKS) -> str:
+    """What a run says of a graph, by the library alone."""
+    task = Run(folder).config(Train).task
+    prompt = task.encode(graph.split("=")[0] + "=")[None]
+    *_, last = decoding.steps(load(folder), prompt)
+    return task.show(last.tokens[0])
+
+
+RIGHT = Decoding(order="left_to_right", beside="next")
+NATURAL: dict[tuple[str, ...], tuple[Objective, Decoding, str]] = {
+    # 6 tokens given, 2 to say: passes and the entries they compute, beside a cache
+    ("objective:next-token",): (NextToken(), Decoding(by="next_token"), "2 passes, 7 entries"),
+    ("objective:registers",): (Registers(), Decoding(by="next_token"), "2 passes, 7 entries"),
+    (): (LatentBlocks(), RIGHT, "2 passes, 10 entries"),
+    ("--objective.window", "1"): (LatentBlocks(1), Decoding(**{**vars(RIGHT), "latents": 0}), "2 passes, 9 entries"),
+    ("objective:teacherless",): (Teacherless(), Decoding(**{**vars(RIGHT), "commit": 99}), "1 passes, 8 entries"),
+    ("objective:block-diffusion",): (BlockDiffusion(), Decoding(by="blocks"), "2 passes, 10 entries"),
+    ("objective:masked",): (Masked(), Decoding(), "2 passes, 10 entries"),
+}
+
+
+@pytest.mark.parametrize("words", NATURAL, ids=lambda words: " ".join(words) or "latent-blocks")
+def test_a_run_is_decoded_as_it_was_trained(call, stars, words):
+    objective, decoding, cost = NATURAL[words]
+    folder = stars(*words)
+    assert Run(folder).config(Train).objective == objective
+    solved = call("solve", folder, "--puzzle", WALKS.split("=")[0] + "=")
+    assert solved.code == 0 and solved.err == ""
+    assert answer_of(solved) == decoded(folder, decoding)
+    assert f"{cost} in all, of" in solved.out
+
+
+def test_a_graph_is_written_as_the_authors_do(call, stars):
+    """With nothing after `=`, or with dots; the test split's first graph where none is given."""
+    graph = WALKS.split("=")[0]
+    blank, dots = (call("solve", stars(), "--puzzle", f"{graph}={rest}") for rest in ("", "0,.,."))
+    assert blank.raw == dots.raw and f"puzzle {graph}=0,.,. answer {graph}=0," in blank.out
+    said = [path for path in ("0,3,4", "0,1,2") if answer_of(blank).endswith(path)]
+    assert ("solved: every rule is kept" in blank.out) == (said == ["0,3,4"])
+    assert ("NOT solved" in blank.out) == (said != ["0,3,4"])
+    task = PathStar(2, 3, 8, validation=10, test=10)
+    (prompt,) = task.sample("test", 1).prompt(task.mask_id)
+    assert f"puzzle {task.show(prompt)} answer" in call("solve", stars()).out
+    assert call("solve", stars()).raw == call("solve", stars(), "--puzzle", task.show(prompt)).raw
+    assert "nothing to say" in call("solve", stars(), "--puzzle", WALKS).out
+    given = call("solve", stars(), "--puzzle", f"{graph}=0,3,.")
+    assert answer_of(given).startswith(f"{graph}=0,3,") and "1 passes" in given.out
+
+
+def test_a_file_of_graphs_is_judged(call, stars, tmp_path):
+    task = PathStar(2, 3, 8, validation=10, test=10)
+    examples = task.sample("test", 10)
+    (tmp_path / "g.txt").write_text("".join(task.show(x0) + "\n" for x0 in examples.x0))
+    expected = [decoded(stars(), RIGHT, task.show(x0)) == task.show(x0) for x0 in examples.x0]
+    judged = call("solve", stars(), "--file", tmp_path / "g.txt")
+    assert judged.code == 0 and f"{sum(expected)} of 10 solved: " in judged.out
+    assert "2.0 passes of 5.0 entries" in judged.out
+    (tmp_path / "bad.txt").write_text(WALKS + "\n" + WALKS.replace("=0,3", "=0,1") + "\n")
+    refused = call("solve", stars(), "--file", tmp_path / "bad.txt")
+    assert refused.code == 2 and "bad.txt, line 2: path" in refused.err
+
+
+def test_what_is_asked_for_goes_before_how_it_was_trained(call, stars):
+    """Speculation says the same in no more passes; a cache changes no more than the work; the rest is as trained."""
+    graph = ["--puzzle", WALKS.split("=")[0] + "="]
+    folder = stars()
+    plain = call("solve", folder, *graph)
+    fast, anew = call("solve", folder, *graph, "--by", "speculation"), call("solve", folder, *graph, "--cache", "False")
+    assert answer_of(fast) == answer_of(anew) == answer_of(plain)
+    assert "2 passes, 16 entries in all, of 16 with everything in view" in anew.out
+    alone = call("solve", folder, *graph, "--latents", 0)
+    assert "2 passes, 9 entries" in alone.out  # still from the left, and with a cache
+    both = call("solve", folder, *graph, "--commit", 2)
+    assert "1 passes, 8 entries" in both.out
+    by_slots = call("solve", stars("objective:next-token"), *graph, "--by", "slots", "--order", "left_to_right")
+    assert answer_of(by_slots) == decoded(stars("objective:next-token"), Decoding(order="left_to_right"))
+
+
+@pytest.mark.parametrize("words", [("objective:next-token",), ()], ids=["next-token", "latent-blocks"])
+def test_a_page_of_a_path_holds_every_step(call, stars, tmp_path, words):
+    path = tmp_path / "page.html"
+    solved = call("solve", stars(*words), "--html", path)
+    assert solved.code == 0
+    found = re.search(r"^const steps = (.*);$", path.read_text(), re.MULTILINE)
+    assert found
+    steps = json.loads(found[1])
+    assert [[kind for _, kind, _, _ in step["cells"]][6:] for step in steps] == [
+        ["now", "out" if words else "latent"],
+        ["said", "now"],
+    ]
+    said = ",".join(symbol for symbol, _, _, _ in steps[-1]["cells"][6:])
+    assert answer_of(solved).endswith(f",{said}")
+
+
+def test_a_run_of_an_older_version_is_refused_and_not_fallen_over(call, run, tmp_path):
+    """Its objective was a word."""
+    shutil.copytree(run, tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config | {"objective": "masked"}))
+    for command in ("show", "solve"):
+        refused = call(command, tmp_path / "run")
+        assert refused.code == 2
+        assert "the record holds 'masked'; expected one of Masked," in refused.err
+
+
 # --- study and show
 
 STUDY = [
-    *["study", "latents", "quick", "--seeds", "0", "--counts", "0", "16", "--puzzles", "5", "--draws", "2"],
+    *["study", "latents", "quick", "--seeds", "0", "--draws", "2"],
     *["--train.task.box-cols", "2", "--train.task.givens", "6", "--train.task.train", "200"],
     *["--train.task.validation", "10", "--train.task.test", "10"],
     *[f"--train.{word.removeprefix('--')}" if word.startswith("--") else word for word in TINY_TRUNK + FOUR_STEPS],
     *["--train.batch", "8"],
 ]
+SIZE = ["--counts", "0", "16", "--puzzles", "5"]
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("s")
-    assert cli.main([*STUDY, "--runs", str(folder), "--out", str(folder / "out")]) == 0
+    assert cli.main([*STUDY, *SIZE, "--runs", str(folder), "--out", str(folder / "out")]) == 0
     return folder
 
 
@@ -391,7 +593,7 @@ def test_a_study_leaves_table_and_figure_and_show_reads_them(call, study):
 
 
 def test_a_study_of_another_budget_in_the_same_folder_is_refused(call, study):
-    refused = call(*STUDY, "--runs", study, "--out", study / "out", "--train.lr", "1")
+    refused = call(*STUDY, *SIZE, "--runs", study, "--out", study / "out", "--train.lr", "1")
     assert refused.code == 2
     assert "(it differs in lr)" in refused.err
 
@@ -402,7 +604,7 @@ def test_a_study_of_another_budget_in_the_same_folder_is_refused(call, study):
         (["--counts", "0", "4"], "end with 16 or more"),
         (["--counts", "1", "16"], "from 0 to all"),
         (["--counts", "0", "16", "8"], "counts that rise"),
-        (["--puzzles", "11"], "11 examples of test asked for, which holds 10"),
+        (["--counts", "0", "16", "--puzzles", "11"], "11 examples of test asked for, which holds 10"),
     ],
     ids=named,
 )
@@ -421,6 +623,22 @@ def test_show_a_run(call, run):
     for m in Run(run).metrics():
         assert ("validation" in m) == (f"{m['loss']:.4f} {m.get('validation', 0):.4f}" in shown.out)
     assert (run / "losses.png").read_bytes().startswith(b"\x89PNG\r\n")
+
+
+@pytest.mark.parametrize("kind", ["latents", "ar-latents"])
+def test_a_study_without_rows_is_shown_as_that(call, study, tmp_path, kind):
+    record = json.loads((study / "out" / "study.json").read_text())
+    (tmp_path / "study.json").write_text(json.dumps(record | {"study": kind, "rows": []}))
+    shown = call("show", tmp_path / "study.json")
+    assert shown.code == 0 and shown.err == ""
+    assert (tmp_path / f"{kind}.png").read_bytes().startswith(b"\x89PNG\r\n")
+
+
+def test_a_study_of_an_unknown_kind_is_refused(call, study, tmp_path):
+    record = json.loads((study / "out" / "study.json").read_text())
+    (tmp_path / "study.json").write_text(json.dumps(record | {"study": "letters"}))
+    refused = call("show", tmp_path / "study.json")
+    assert refused.code == 2 and "no study is called 'letters'; known are latents, ar-latents" in refused.err
 
 
 @pytest.mark.parametrize(

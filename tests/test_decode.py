@@ -6,9 +6,10 @@ import math
 import pytest
 import torch
 from torch import Tensor
-from toy import Exact, Ignorant, all_sequences, random_distribution, tiny
+from toy import Exact, Ignorant, all_sequences, chi_square_p, random_distribution, seeded, tiny
 
 from unspoken.attention import ANY_ORDER, ATTENTIONS, MDM, SCDM, SIDM
+from unspoken.cache import Cache
 from unspoken.decode import Step, decode, last
 from unspoken.layout import Layout, one_block
 from unspoken.policies import ORDERS
@@ -23,10 +24,6 @@ def ragged(rows: int = 5, length: int = 12, vocab: int = 6, seed: int = 0) -> tu
     share = torch.linspace(0, 1, rows)[:, None]
     given = torch.rand(rows, length, generator=generator) >= share
     return torch.where(given, tokens, vocab), given
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -64,7 +61,8 @@ def test_counting_laws(order: str, commit: int, latents: int | None, temperature
         assert not ((step.candidates | step.latents) & ~unsaid).any()
         assert not (step.committed & ~step.candidates).any()
         assert torch.equal(step.tokens != now, step.committed)
-        # The pass holds context, latents and candidates and nothing else.
+        # The pass holds context, latents and candidates and nothing else; the head runs on the candidates alone.
+        assert (step.cached, step.asked) == (0, int(held.max()))
         assert layout.shape[1] == step.entries == int((12 - left + held + beside).max())
         assert torch.equal(layout.said.sum(1), 12 - left)
         assert torch.equal(layout.unsaid.sum(1), held + beside)
@@ -97,10 +95,13 @@ class Recorder:
         self.model, self.passes = model, []
         self.attention, self.mask_id, self.vocab_size = model.attention, model.mask_id, model.vocab_size
 
-    def __call__(self, layout: Layout, at: Tensor | None = None) -> Tensor:
-        logits = self.model(layout, at)
+    def __call__(self, layout: Layout, at: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+        logits = self.model(layout, at, cache)
         self.passes.append((layout, at, logits))
         return logits
+
+    def new_cache(self) -> Cache | None:
+        return self.model.new_cache()
 
 
 @pytest.mark.parametrize("j", [0, 1, 3])
@@ -156,20 +157,52 @@ def test_a_ragged_batch_is_its_rows_alone(rule) -> None:
         assert torch.equal(last(decode(model, alone, order="left_to_right"), alone)[0], together[row])
 
 
+@pytest.mark.parametrize("commit", [1, 3])
+@pytest.mark.parametrize("cache", [True, False])
 @torch.no_grad()
-def test_a_causal_context_remembers_when_each_token_was_said() -> None:
-    """ANY_ORDER: every pass equals a layout made by hand from the order in which the tokens were committed (1e-9)."""
+def test_a_causal_context_remembers_when_each_token_was_said(commit: int, cache: bool) -> None:
+    """ANY_ORDER: every pass equals a layout made by hand from the order in which the tokens were committed (1e-9).
+
+    Those of one pass are dated one after the other, the surest first, as training dates them.
+    """
     tokens = torch.full((1, 8), 6)
     tokens[0, [2, 5]] = torch.tensor([1, 4])
     recorder = Recorder(tiny(ANY_ORDER))
-    now, dates = tokens, torch.zeros(1, 8, dtype=torch.int64)
-    for step in decode(recorder, tokens, latents=0, order="uniform", generator=seeded(3)):
-        _, _, logits = recorder.passes[-1]
-        position = int(step.committed[0].nonzero())
-        keep = torch.tensor([[i for i in range(8) if now[0, i] != 6] + [position]])
-        alone = one_block(now, now == 6, dates).select(keep)
-        assert torch.allclose(recorder.model(alone)[0, -1], logits[0, 0], rtol=0, atol=1e-9)
-        dates[0, position] = step.index + 1
+    now, dates, date = tokens, torch.zeros(1, 8, dtype=torch.int64), 0
+    for step in decode(recorder, tokens, latents=0, commit=commit, candidates=4, cache=cache, generator=seeded(3)):
+        layout, at, logits = recorder.passes[-1]
+        said, asked = (now[0] != 6).nonzero()[:, 0].tolist(), step.candidates[0].nonzero()[:, 0].tolist()
+        alone = one_block(now, now == 6, torch.where(now == 6, 8, dates)).select(torch.tensor([said + asked]))
+        by_hand = recorder.model(alone)[0, len(said) :, :6]
+        position = layout.position[0, at[0]].tolist()
+        assert sorted(position) == asked
+        assert torch.allclose(by_hand[[asked.index(p) for p in position]], logits[0, :, :6], rtol=0, atol=1e-9)
+        committed = step.committed[0].nonzero()[:, 0].tolist()
+        for position in sorted(committed, key=lambda i: -float(step.confidence[0, i])):
+            date += 1
+            dates[0, position] = date
+        now = step.tokens
+    assert sorted(dates[0].tolist()) == [0, 0, 1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("commit", [1, 2])
+@pytest.mark.parametrize("latents", [0, 3, None])
+def test_the_next_latents_are_those_said_next(commit: int, latents: int | None) -> None:
+    """Left to right beside the next: candidates, then latents, without a gap; the nearest latent has rank 0."""
+    tokens, _ = ragged()
+    model, now = Ignorant(6), tokens
+    steps = list(
+        decode(model, tokens, latents=latents, commit=commit, order="left_to_right", beside="next", generator=seeded())
+    )
+    for step, layout in zip(steps, model.seen, strict=True):
+        for row in range(len(tokens)):
+            unsaid = (now[row] == 6).nonzero()[:, 0].tolist()
+            beside = unsaid[commit:][: 12 if latents is None else latents]
+            assert step.candidates[row].nonzero()[:, 0].tolist() == unsaid[:commit]
+            assert step.latents[row].nonzero()[:, 0].tolist() == beside
+            there = layout.unsaid[row]
+            ranks = dict(zip(layout.position[row, there].tolist(), layout.order[row, there].tolist(), strict=True))
+            assert ranks == {p: 12 for p in unsaid[:commit]} | {p: j for j, p in enumerate(beside)}
         now = step.tokens
 
 
@@ -192,13 +225,6 @@ def test_a_tiny_temperature_is_the_likeliest_token() -> None:
     model = tiny(SCDM)
     greedy, cold = (last(decode(model, tokens, order="left_to_right", temperature=t), tokens) for t in (0.0, 1e-300))
     assert torch.equal(greedy, cold)
-
-
-def chi_square_p(counts: Tensor, p: Tensor) -> float:
-    """The p-value of Pearson's chi-square test of `counts` against the distribution `p`."""
-    expected = p * counts.sum()
-    statistic = ((counts - expected) ** 2 / expected).sum()
-    return float(torch.special.gammaincc(torch.tensor((len(p) - 1) / 2, dtype=torch.float64), statistic / 2))
 
 
 def sample_counts(p: Tensor, commit: int, order: str, n: int = 20_000) -> Tensor:
@@ -240,7 +266,10 @@ class Fixed:
         self.attention, self.vocab_size = SCDM, len(table[0]) + 1
         self.mask_id = self.vocab_size - 1
 
-    def __call__(self, layout: Layout, at: Tensor | None = None) -> Tensor:
+    def new_cache(self) -> None:
+        return None
+
+    def __call__(self, layout: Layout, at: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         position = layout.position if at is None else layout.position.gather(1, at)
         logits = self.table.log()[position]
         return torch.cat([logits, torch.full_like(logits[..., :1], -torch.inf)], dim=-1)
@@ -261,6 +290,29 @@ def test_orders_by_hand(order: str, expected: list[int]) -> None:
     tokens = torch.full((1, 4), 3)
     said = [int(s.committed[0].nonzero()) for s in decode(model, tokens, order=order, candidates=4)]
     assert said == expected
+
+
+@pytest.mark.parametrize(
+    ("order", "threshold", "expected"),
+    [
+        # the likeliest tokens have .80 .90 .60 .95
+        ("left_to_right", 0.0, [[0, 1, 2], [3]]),
+        ("left_to_right", 0.89, [[0, 1], [2, 3]]),
+        ("left_to_right", 0.7, [[0, 1], [2, 3]]),
+        ("left_to_right", 0.93, [[0], [1], [2, 3]]),
+        ("left_to_right", 1.0, [[0], [1], [2], [3]]),
+        ("confidence", 0.0, [[0, 1, 3], [2]]),
+        ("confidence", 0.79, [[0, 1, 3], [2]]),
+        ("confidence", 0.89, [[1, 3], [0], [2]]),
+        ("confidence", 0.99, [[3], [1], [0], [2]]),
+    ],
+)
+def test_the_threshold_says_the_best_and_then_while_it_is_sure(order: str, threshold: float, expected: list) -> None:
+    model = Fixed([[0.80, 0.20], [0.10, 0.90], [0.60, 0.40], [0.05, 0.95]])
+    tokens = torch.full((1, 4), 2)
+    steps = list(decode(model, tokens, order=order, commit=3, candidates=4, threshold=threshold))
+    assert [s.committed[0].nonzero()[:, 0].tolist() for s in steps] == expected
+    assert steps[-1].tokens.tolist() == [[0, 1, 0, 1]]
 
 
 def test_peeking_shows_what_the_latents_hold() -> None:
@@ -317,6 +369,10 @@ def test_more_latents_than_positions_are_clamped_and_said() -> None:
         ({"temperature": float("nan")}, "temperature"),
         ({"temperature": float("inf")}, "temperature"),
         ({"order": "sideways"}, "left_to_right"),
+        ({"beside": "sideways"}, "uniform, next"),
+        ({"threshold": -0.1}, "give a probability"),
+        ({"threshold": 1.1}, "give a probability"),
+        ({"threshold": float("nan")}, "give a probability"),
         ({"present": torch.ones(2, 4, dtype=torch.bool)}, "make them equal"),
     ],
     ids=itertools.count(),

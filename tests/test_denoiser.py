@@ -1,5 +1,6 @@
 """What a trunk computes follows from the layout's fields alone (float64, 1e-9)."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from unspoken.attention import ANY_ORDER, ATTENTIONS, MDM, SCDM, SIDM
 from unspoken.denoiser import Denoiser
 from unspoken.layout import Layout, random_order
+from unspoken.trunks import cache_argument
 
 EXACT: dict[str, Any] = {"rtol": 0.0, "atol": 1e-9}
 SMALL: dict[str, Any] = {
@@ -87,6 +89,17 @@ def test_every_trunk_family_obeys_the_layout(family: str) -> None:
     moved = (model(change(layout, layout.unsaid)) - logits)[..., :6].abs().amax(-1)
     assert moved[layout.said].max() < 1e-9
     assert moved[layout.unsaid].max() > 1e-4
+
+
+@pytest.mark.parametrize("rule", ATTENTIONS.values(), ids=ATTENTIONS)
+@torch.no_grad()
+def test_a_cache_where_a_said_tokens_states_never_change(rule) -> None:
+    """There is a cache just where neither a latent nor a token said later moves any context state."""
+    model, layout = tiny(rule), some_layout()
+    newest = layout.said & (layout.order == (layout.order * layout.said).amax(1, keepdim=True))
+    moved = (model(change(layout, layout.unsaid | newest)) - model(layout))[..., :6].abs().amax(-1)
+    still = bool(moved[layout.said & ~newest].max() < 1e-9)
+    assert (model.new_cache() is not None) == still == rule.cacheable
 
 
 @pytest.mark.parametrize("rule", ATTENTIONS.values(), ids=ATTENTIONS)
@@ -178,13 +191,35 @@ def test_a_foreign_model_gains_a_mask(tmp_path: Path) -> None:
         (transformers.GraniteConfig(**SMALL, logits_scaling=4.0), "after the output embedding"),
         (transformers.BloomConfig(vocab_size=7, hidden_size=16, n_layer=1, n_head=2), "does not take a mask"),
         (transformers.MptConfig(vocab_size=7, d_model=16, n_layers=1, n_heads=2), "does not"),
-        (transformers.GPTJConfig(**GPT2, rotary_dim=4), "does not obey explicit masks"),
     ],
-    ids=["scaled logits", "ALiBi", "ALiBi in MPT", "adds the mask to its scores"],
+    ids=["scaled logits", "ALiBi", "ALiBi in MPT"],
 )
 def test_trunks_that_can_not_obey_are_refused(config, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         Denoiser.from_config(config, attention=SCDM, mask_id=6)
+
+
+def test_a_trunk_that_ignores_its_mask_is_refused() -> None:
+    trunk = AutoModelForCausalLM.from_config(LlamaConfig(**SMALL))
+    trunk.base_model.register_forward_pre_hook(
+        lambda _, args, options: (args, options | {"attention_mask": None}), with_kwargs=True
+    )
+    with pytest.raises(ValueError, match="does not obey explicit masks"):
+        Denoiser(trunk, SCDM, mask_id=6)
+
+
+def test_a_cache_under_either_of_its_names() -> None:
+    """Transformers called it `past_key_values` until 5.23, `cache` since."""
+    trunk = AutoModelForCausalLM.from_config(LlamaConfig(**SMALL))
+    assert cache_argument(trunk) in inspect.signature(trunk.base_model.forward).parameters
+
+    class Old(torch.nn.Module):
+        def forward(self, past_key_values=None): ...
+
+    class Trunk(torch.nn.Module):
+        base_model = Old()
+
+    assert cache_argument(Trunk()) == "past_key_values"  # type: ignore[arg-type]
 
 
 @torch.no_grad()

@@ -6,19 +6,16 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from toy import Exact, Ignorant, all_sequences, random_distribution, tiny
+from toy import Exact, Ignorant, all_sequences, random_distribution, seeded, tiny
 
 from unspoken.attention import ATTENTIONS, MDM, SCDM, SIDM
 from unspoken.layout import one_block, random_order
-from unspoken.likelihood import nelbo, nll_by_latents, noised, token_losses
+from unspoken.likelihood import nelbo, nll_by_latents, noised, packed_losses, token_losses
+from unspoken.packing import ask_masks
 from unspoken.process import Absorbing, stratified_times
 from unspoken.schedule import Cosine, Linear, Polynomial, Schedule
 
 SCHEDULES = [Linear(), Polynomial(3.0), Polynomial(0.5), Cosine()]
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def exact_nelbo(model, process: Absorbing, p: Tensor, vocab: int, length: int, given: Tensor) -> float:
@@ -149,6 +146,25 @@ def test_token_losses_are_the_cross_entropy_in_place(rule) -> None:
     assert torch.allclose(token_losses(model, layout, x0), naive, rtol=0, atol=1e-9)
     order = torch.rand(5, 9, generator=seeded(3)).argsort(1)
     assert torch.allclose(token_losses(model, layout.select(order), x0), naive, rtol=0, atol=1e-9)
+
+
+@torch.no_grad()
+def test_packed_losses_are_of_what_is_asked_and_filling_costs_nothing() -> None:
+    """Rows with 0 to 9 unsaid tokens, every other one asked: each loss is its own token's, the rest is 0."""
+    x0 = torch.randint(6, (5, 9), generator=seeded())
+    unsaid = torch.rand(5, 9, generator=seeded(1)) < torch.linspace(0, 1, 5)[:, None]
+    layout = random_order(torch.where(unsaid, 6, x0), unsaid, torch.zeros_like(unsaid), seeded(2))
+    asked = unsaid & (torch.arange(9) % 2 == 0)
+    model, packed = tiny(SCDM), ask_masks(layout, x0, asked)
+    losses = packed_losses(model, packed)
+    naive = -model(layout).log_softmax(-1).gather(-1, x0[..., None])[..., 0]
+    for row in range(5):
+        real, mine = packed.real[row], asked[row]
+        assert packed.at[row, real].tolist() == mine.nonzero()[:, 0].tolist()
+        assert torch.allclose(losses[row, real], naive[row, mine], rtol=0, atol=1e-9)
+        assert (losses[row, ~real] == 0).all()
+    assert not packed.real[0].any() and packed.real.sum() == asked.sum()
+    assert float(packed.reduce(losses)) == pytest.approx(float(naive[asked].mean()), abs=1e-6)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=str)

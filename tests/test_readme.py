@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, Qwen3Config
 
 import unspoken as us
 from unspoken import cli
-from unspoken.show.report import table_cells
+from unspoken.show.report import table_cells, write_page
 from unspoken.study.report import read_result
 
 ROOT = Path(__file__).parents[1]
@@ -60,12 +60,34 @@ def test_the_commands_are_real() -> None:
 def test_the_numbers_are_the_committed_study() -> None:
     """Every row of the README's table stands in docs/results/latents/study.json, to the digits shown."""
     result = read_result(ROOT / "docs" / "results" / "latents" / "study.json")
-    measured = {(cells[0], cells[1]): cells for cells in map(table_cells, result.rows)}
+    measured = {(cells[0], cells[1]): cells for cells in table_cells(result)}
     shown = re.findall(r"^\| (\w+)[^|]*\| (\w+) \| (\..*?) \| (\..*?) \| ([\d.]+) \| (\d+) \|$", README, re.MULTILINE)
     assert len(shown) == 6
     for model, count, *values in shown:
         _, _, solved, nll, _, entries, flops, _ = measured[model, count]
         assert values == [solved, nll, entries, flops]
+
+
+def test_the_numbers_from_left_to_right_are_the_committed_study() -> None:
+    """Every method's share solved, by the decoding that its learning rate was chosen by; `-` where there is none."""
+    result = read_result(ROOT / "docs" / "results" / "ar-latents" / "study.json")
+    measured: dict[tuple[str, ...], str] = {}
+    for cells in table_cells(result):
+        measured.setdefault(tuple(cells[:3]), cells[4])
+    share = r"(-|\d?\.\d+ \[.*?\])"
+    shown = re.findall(rf"^\| ([\w +]+) \| (-|\d+|all) \| {share} \| {share} \|$", README, re.MULTILINE)
+    assert {(method, window) for method, window, *_ in shown} == {key[1:] for key in measured}
+    for method, window, *values in shown:
+        assert values == [measured.get((task, method, window), "-") for task in ("path-star", "sudoku")]
+
+
+@pytest.mark.parametrize("study", sorted((ROOT / "docs" / "results").glob("*/study.json")), ids=lambda p: p.parent.name)
+def test_every_committed_page_is_written_from_its_study(study: Path, tmp_path: Path) -> None:
+    """No number of a page was typed: it is what `unspoken show` writes from the study.json beside it."""
+    result = read_result(study)
+    page = write_page(result, f"{result.study}.png", tmp_path / "README.md")
+    assert page.read_text() == (study.parent / "README.md").read_text()
+    assert (study.parent / f"{result.study}.png").exists()
 
 
 def test_the_committed_study_names_its_claims() -> None:

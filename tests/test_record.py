@@ -12,14 +12,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unspoken.attention import ATTENTIONS, Attention
+from unspoken.attention import ATTENTIONS, CACHED_ALONE, Attention
 from unspoken.config import Train, Trunk
-from unspoken.objective import Masked
+from unspoken.objective import BlockDiffusion, LatentBlocks, Masked, NextToken, Registers, Teacherless
 from unspoken.process import Absorbing
 from unspoken.record import Run, environment, from_record, new_folder, to_record, write_json, write_text
 from unspoken.schedule import Cosine, Linear, Polynomial
+from unspoken.study.ar_latents import ArLatents, Setting
 from unspoken.study.latents import Latents
-from unspoken.tasks import Sudoku
+from unspoken.tasks import PathStar, Sudoku
 
 TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)
 CONFIG = Train(TASK, trunk=Trunk(layers=1, width=16, heads=2))
@@ -42,6 +43,16 @@ sudokus = st.builds(
     augment=st.sampled_from(["none", "digits", "all"]),
     path=st.text(),
 )
+
+
+@st.composite
+def path_stars(draw: st.DrawFn) -> PathStar:
+    degree, nodes = draw(st.integers(2, 4)), draw(st.integers(2, 5))
+    small = PathStar(degree, nodes, 1 + degree * (nodes - 1) + draw(st.integers(0, 3)), validation=0, test=0)
+    sizes = st.integers(0, small.graphs // 20)
+    return replace(small, validation=draw(sizes), test=draw(sizes), seed=draw(st.integers(0, 2**63 - 1)))
+
+
 trunks = st.builds(
     lambda heads, half, **rest: Trunk(heads=heads, width=2 * heads * half, **rest),
     st.integers(1, 16),
@@ -50,15 +61,42 @@ trunks = st.builds(
     learned_positions=st.booleans(),
     checkpoint=st.text(),
 )
+shares = st.floats(0, 1, exclude_max=True)
+masked, teacherless = st.builds(Masked, st.booleans()), st.builds(Teacherless)
+latent_blocks = st.builds(
+    lambda order, share, **rest: LatentBlocks(
+        order=order, next_token=share if order == "left_to_right" else 0.0, **rest
+    ),
+    st.sampled_from(["left_to_right", "random"]),
+    shares,
+    window=st.integers(0, 99),
+    prefixes=st.integers(0, 99),
+    weight=st.floats(0, 9),
+    decay=st.floats(1e-6, 1),
+)
+from_the_left = {  # those that need a causal context that sees no latents
+    NextToken: st.builds(NextToken),
+    LatentBlocks: latent_blocks,
+    Registers: st.builds(Registers, st.integers(1, 99), st.floats(1e-6, 1, exclude_max=True)),
+    BlockDiffusion: st.builds(BlockDiffusion, st.integers(1, 99), st.booleans()),
+}
+cacheable = st.builds(Attention, st.just("causal"), st.sampled_from(["joint", "ordered", "alone"]))
+one_threshold = latent_blocks.map(lambda blocks: replace(blocks, prefixes=1, next_token=0.0))
+pairs = st.one_of(
+    st.tuples(attentions, st.one_of(masked, one_threshold)),
+    st.tuples(attentions.filter(lambda rule: rule.latents != "ordered"), teacherless),
+    st.tuples(cacheable, st.one_of(*from_the_left.values())),
+)
 trains = st.builds(
-    lambda accumulate, parts, **rest: Train(accumulate=accumulate, batch=accumulate * parts, **rest),
+    lambda accumulate, parts, pair, **rest: Train(
+        accumulate=accumulate, batch=accumulate * parts, attention=pair[0], objective=pair[1], **rest
+    ),
     st.integers(1, 9),
     st.integers(1, 99),
-    task=sudokus,
-    attention=attentions,
+    pairs,
+    task=st.one_of(sudokus, path_stars()),
     trunk=trunks,
     process=st.builds(Absorbing, schedules),
-    objective=st.builds(Masked, st.booleans()),
     steps=st.integers(1, 10**9),
     lr=above_0,
     decay=st.sampled_from(["linear", "constant"]),
@@ -73,10 +111,11 @@ trains = st.builds(
     log=st.integers(1, 10**6),
     keep=st.integers(1, 10**6),
 )
+some_seeds = st.lists(st.integers(0, 99), min_size=1, max_size=4, unique=True).map(tuple)
 studies = st.builds(
     Latents,
     trains,
-    seeds=st.lists(st.integers(0, 99), min_size=1, max_size=4, unique=True).map(tuple),
+    seeds=some_seeds,
     counts=st.sets(st.integers(1, 255)).map(lambda some: (0, *sorted(some), 256)),
     unseen_counts=st.sampled_from([(), (0,), (0, 8)]),
     puzzles=st.integers(1, 10**6),
@@ -85,11 +124,34 @@ studies = st.builds(
     batch=st.integers(1, 999),
     draws=st.integers(1, 99),
 )
+settings_of_ar = st.builds(
+    Setting,
+    trains,
+    windows=st.sets(st.integers(1, 99), max_size=4).map(lambda some: (*sorted(some), 0)),
+    questions=st.integers(0, 99),
+    seeds=some_seeds,
+    choosing=st.integers(0, 10**6),
+    examples=st.integers(1, 10**6),
+)
+ar_studies = st.builds(
+    ArLatents,
+    st.builds(lambda its, task: replace(its, train=replace(its.train, task=task)), settings_of_ar, path_stars()),
+    settings_of_ar,
+    rates=st.lists(above_0, min_size=1, max_size=3, unique_by="{:g}".format).map(tuple),
+    workers=st.integers(1, 99),
+    batch=st.integers(1, 999),
+)
 CONFIGS = {
     Latents: studies,
+    ArLatents: ar_studies,
+    Setting: settings_of_ar,
     Train: trains,
     Trunk: trunks,
     Sudoku: sudokus,
+    PathStar: path_stars(),
+    Masked: masked,
+    Teacherless: teacherless,
+    **from_the_left,
     Attention: attentions,
     Absorbing: st.builds(Absorbing, schedules),
     Linear: st.builds(Linear),
@@ -113,7 +175,7 @@ def through_json(hint: typing.Any, value: typing.Any) -> typing.Any:
 
 
 def test_every_config_of_the_package_is_covered_here():
-    assert reachable(Latents) == set(CONFIGS)
+    assert reachable(Latents) | reachable(ArLatents) == set(CONFIGS)
 
 
 @pytest.mark.parametrize("kind", CONFIGS, ids=lambda kind: kind.__name__)
@@ -131,6 +193,29 @@ def test_each_schedule_and_attention_reads_back_in_a_study(schedule, attention):
     again = through_json(Latents, study)
     assert again == study
     assert type(again.train.process.schedule) is type(schedule)
+
+
+DIFFERENT = [  # no two of them alike: a field that the record lost would come back as its default
+    Masked(bound=True),
+    NextToken(),
+    LatentBlocks(3, 2, 0.5, 0.25, 0.125),
+    LatentBlocks(order="random"),
+    Teacherless(),
+    Registers(7, 0.5),
+    BlockDiffusion(9, bound=True),
+]
+
+
+@pytest.mark.parametrize("task", [TASK, PathStar(3, 4, 15, 300, 200, 7)], ids=lambda task: type(task).__name__)
+@pytest.mark.parametrize("objective", DIFFERENT, ids=str)
+def test_each_objective_and_task_reads_back_in_a_study(objective, task):
+    train = replace(CONFIG, task=task, attention=CACHED_ALONE, objective=objective)
+    setting = Setting(train, windows=(2, 0), questions=13, seeds=(4, 5), choosing=7, examples=20)
+    star = Setting(replace(CONFIG, task=PathStar()), windows=(0,))
+    study = ArLatents(star, setting, rates=(1e-3, 3e-3), workers=3, batch=99)
+    again = through_json(ArLatents, study)
+    assert again == study
+    assert (type(again.sudoku.train.objective), type(again.sudoku.train.task)) == (type(objective), type(task))
 
 
 @dataclass(frozen=True)
@@ -154,6 +239,19 @@ def test_an_unknown_type_is_named():
     untagged = {k: v for k, v in to_record(CONFIG).items() if k != "type"}
     with pytest.raises(ValueError, match="None"):
         from_record(Train, untagged)
+
+
+@pytest.mark.parametrize("old", ["masked", "nelbo", None, 3, ["Masked"]])
+def test_a_value_that_was_no_dataclass_yet_is_named(old):
+    """Records of versions whose objective was a word, say."""
+    with pytest.raises(ValueError, match=r"expected one of Masked, NextToken, .*BlockDiffusion"):
+        from_record(Train, to_record(CONFIG) | {"objective": old})
+
+
+@pytest.mark.parametrize("objective", DIFFERENT[1:], ids=str)
+def test_a_pair_that_can_not_be_is_refused_in_a_record_too(objective):
+    with pytest.raises(ValueError, match="attention scdm"):
+        from_record(Train, to_record(CONFIG) | {"objective": to_record(objective)})
 
 
 def test_an_unknown_field_is_named():
@@ -291,6 +389,11 @@ def test_a_started_run_reads_back_and_starts_again(tmp_path):
         (replace(CONFIG, steps=7, trunk=Trunk(2, 16, 2)), ["steps", "trunk.layers"]),
         (replace(CONFIG, attention=ATTENTIONS["sidm"]), ["attention.latents"]),
         (replace(CONFIG, process=Absorbing(Polynomial())), ["process.schedule.power", "process.schedule.type"]),
+        (replace(CONFIG, objective=Masked(bound=True)), ["objective.bound"]),
+        (
+            replace(CONFIG, attention=CACHED_ALONE, objective=BlockDiffusion()),
+            ["attention.context", "attention.latents", "objective.size", "objective.type"],
+        ),
     ],
     ids=lambda x: "+".join(x) if isinstance(x, list) else "",
 )

@@ -20,12 +20,14 @@ from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from transformers import GPT2Config
 
-from unspoken.attention import SIDM
+from unspoken.attention import ATTENTIONS, CACHED_ALONE, CACHED_JOINT, SIDM
 from unspoken.config import Train, Trunk
 from unspoken.denoiser import Denoiser
-from unspoken.objective import Masked
+from unspoken.layout import one_block
+from unspoken.likelihood import token_losses
+from unspoken.objective import BlockDiffusion, LatentBlocks, Masked, NextToken, Objective, Registers, Teacherless
 from unspoken.record import Run
-from unspoken.tasks import Sudoku
+from unspoken.tasks import PathStar, Sudoku
 from unspoken.train import (
     Update,
     batch_losses,
@@ -52,6 +54,8 @@ CONFIG = Train(
     log=1,
     validate=3,
 )
+PATHS = PathStar(2, 3, 8, validation=10, test=10)
+STAR = replace(CONFIG, task=PATHS, attention=CACHED_JOINT, objective=LatentBlocks())
 NEVER = 600.0  # seconds: a child that waits to be killed
 
 
@@ -263,6 +267,28 @@ def test_reports_between_saves_are_the_same_when_resumed(tmp_path):
     assert curve(tmp_path / "run") == curve(tmp_path / "whole")
 
 
+OBJECTIVES: list[Objective] = [
+    NextToken(),
+    LatentBlocks(window=2, prefixes=2, next_token=0.5),
+    LatentBlocks(order="random"),
+    Teacherless(),
+    Registers(),
+    BlockDiffusion(bound=True),
+]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=str)
+def test_every_objective_goes_on_as_if_nothing_had_been(tmp_path, objective):
+    """Whatever it draws comes from the step's own generator."""
+    config = replace(STAR, attention=CACHED_ALONE, objective=objective, steps=4, save=2, validate=4)
+    train(config, tmp_path / "whole")
+    stop_after(config, tmp_path / "run", 3)
+    model = train(config, tmp_path / "run")
+    assert curve(tmp_path / "run") == curve(tmp_path / "whole")
+    assert same_weights(model, load(tmp_path / "whole"))
+    assert len({m["loss"] for m in curve(tmp_path / "run")}) == 4
+
+
 def test_half_a_checkpoint_is_never_loaded_and_is_cleared_away(whole, tmp_path):
     folder = tmp_path / "run"
     stop_after(CONFIG, folder, 4)
@@ -338,6 +364,8 @@ def by_hand(config: Train) -> tuple[Denoiser, list[float]]:
         {},
         {"accumulate": 1, "clip": 0.05, "objective": Masked(bound=True)},
         {"weight_decay": 0.5, "ema": 0.2, "trunk": replace(CONFIG.trunk, learned_positions=False)},
+        {"task": STAR.task, "attention": CACHED_JOINT, "objective": LatentBlocks(prefixes=1)},
+        {"accumulate": 1, "attention": CACHED_ALONE, "objective": NextToken()},
     ],
 )
 def test_training_is_the_loop_written_by_hand(tmp_path, changes):
@@ -514,6 +542,30 @@ def test_validation_is_the_averaged_models_on_fixed_noise(whole):
     assert first[0] == Run(whole).metrics()[-1]["validation"]
 
 
+@pytest.mark.parametrize("objective", [LatentBlocks(), LatentBlocks(window=2), Teacherless()], ids=str)
+def test_slots_are_what_is_foreseen_when_only_the_prompt_is_said(objective):
+    """Of path-star's nodes, the j-th ahead: its loss in a pass of the prompt and the masks of the block."""
+    config = replace(STAR, objective=objective)
+    model, held_out = new_denoiser(config), PATHS.sample("validation", 10)
+    _, slots = validation_loss(config, model, held_out)
+    block = 2 if objective == Teacherless() or not objective.window else objective.window
+    unsaid = ~held_out.given & (torch.arange(PATHS.length) < PATHS.edges + 2 + block)
+    layout = one_block(held_out.prompt(PATHS.mask_id), unsaid, torch.zeros_like(held_out.x0))
+    seen = layout.select_where(held_out.given | unsaid)
+    assert slots == pytest.approx(
+        token_losses(model, seen, held_out.x0)[unsaid].view(10, -1).mean(0).tolist(), abs=1e-5
+    )
+
+
+def test_slots_are_logged_with_the_validation_where_there_are_any(tmp_path):
+    train(replace(STAR, steps=4, validate=2, save=4), tmp_path / "blocks")
+    logged = {m["step"]: m.get("slots") for m in Run(tmp_path / "blocks").metrics()}
+    assert [step for step, slots in logged.items() if slots] == [2, 4]
+    assert all(len(slots) == 2 for slots in logged.values() if slots) and logged[2] != logged[4]
+    train(replace(CONFIG, steps=2), tmp_path / "masked")  # no pass of it has the prompt alone for sure
+    assert not any("slots" in m for m in Run(tmp_path / "masked").metrics())
+
+
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     config = replace(CONFIG, lr=1e30, warmup=0)
     with pytest.raises(FloatingPointError, match=r"at step \d+: lower lr"):
@@ -552,6 +604,17 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
 def test_a_field_out_of_range_is_refused_and_named(field, value):
     with pytest.raises(ValueError, match=field):
         replace(CONFIG, **{field: value})
+
+
+@pytest.mark.parametrize("objective", [NextToken(), LatentBlocks(), Registers(), BlockDiffusion()], ids=str)
+@pytest.mark.parametrize("rule", ["mdm", "scdm", "sidm"])
+def test_an_objective_whose_context_would_tell_is_refused_and_the_way_out_named(objective, rule):
+    attention = ATTENTIONS[rule]
+    with pytest.raises(ValueError, match=rf"with attention {rule}: .*cached-joint, cached-alone or any-order"):
+        replace(CONFIG, attention=attention, objective=objective)
+    for fine in (Masked(), LatentBlocks(prefixes=1), Teacherless()):
+        if rule != "scdm" or fine != Teacherless():  # whose candidates, all said at once, would see each other in order
+            replace(CONFIG, attention=attention, objective=fine)
 
 
 @pytest.mark.parametrize("bad", [{"layers": 0}, {"heads": 0}, {"width": 0}, {"width": 18}, {"heads": 3}])

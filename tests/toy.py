@@ -1,8 +1,9 @@
-"""Networks whose answers are known: an exact table, and one that knows nothing."""
+"""Networks whose answers are known: an exact table, and one that knows nothing. And data to try them on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,8 +11,10 @@ from transformers import LlamaConfig
 
 from unspoken.attention import SCDM, Attention
 from unspoken.cache import Cache
-from unspoken.denoiser import Denoiser
-from unspoken.layout import Layout
+from unspoken.denoiser import Denoiser, Model
+from unspoken.layout import PADDING, Layout, one_block
+
+EXACT: dict[str, Any] = {"rtol": 0.0, "atol": 1e-9}  # for float64
 
 
 def all_sequences(vocab: int, length: int) -> Tensor:
@@ -21,7 +24,7 @@ def all_sequences(vocab: int, length: int) -> Tensor:
 
 @dataclass
 class Exact:
-    """The exact conditional marginals of a distribution over all sequences, given what is said.
+    """The exact conditional marginals of a distribution over all sequences, given the tokens that an entry may see.
 
     p: `[vocab ** length]` probabilities in the order of `all_sequences`. The mask is token `vocab`.
     """
@@ -41,18 +44,25 @@ class Exact:
 
     def __call__(self, layout: Layout, at: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         states = all_sequences(self.vocab, self.length)
-        match = torch.ones(layout.shape[0], len(states), dtype=torch.bool)
-        for e in range(layout.shape[1]):
-            agrees = layout.token[:, e, None] == states[:, layout.position[:, e]].T
-            match &= agrees | ~layout.said[:, e, None]
+        seen = layout if cache is None else cache.before(layout)
+        tells = (seen.token != self.mask_id) & (seen.document != PADDING)
+        sees = seen.mask(self.attention, seen.shape[1] - layout.shape[1])[:, 0] & tells[:, None]
+        position = layout.position
+        if at is not None:
+            sees = sees.gather(1, at[..., None].expand(-1, -1, sees.shape[2]))
+            position = position.gather(1, at)
+        match = torch.ones(*position.shape, len(states), dtype=torch.bool)
+        for e in range(seen.shape[1]):
+            agrees = seen.token[:, e, None] == states[:, seen.position[:, e]].T
+            match &= agrees[:, None] | ~sees[:, :, e, None]
         weight = self.p * match
-        position = layout.position if at is None else layout.position.gather(1, at)
         one_hot = torch.nn.functional.one_hot(states, self.vocab_size).to(self.p.dtype)  # [states, length, vocab]
-        marginal = torch.einsum("bs,slv->blv", weight, one_hot) / weight.sum(1)[:, None, None]
-        return marginal.gather(1, position[..., None].expand(-1, -1, self.vocab_size)).log()
+        marginal = torch.einsum("bms,slv->bmlv", weight, one_hot) / weight.sum(2)[..., None, None]
+        index = position[..., None, None].expand(-1, -1, 1, self.vocab_size)
+        return marginal.gather(2, index)[:, :, 0].log()
 
-    def new_cache(self) -> None:
-        return None
+    def new_cache(self) -> Cache | None:
+        return Cache() if self.attention.cacheable else None
 
 
 @dataclass
@@ -80,17 +90,20 @@ class Ignorant:
         logits[..., self.mask_id] = -torch.inf
         return logits
 
-    def new_cache(self) -> None:
-        return None
+    def new_cache(self) -> Cache | None:
+        return Cache() if self.attention.cacheable else None
 
 
-def tiny(attention: Attention, vocab: int = 6, seed: int = 0) -> Denoiser:
-    """A real two-layer Llama in float64, its weights large enough that everything visible matters."""
+def tiny(attention: Attention, vocab: int = 6, seed: int = 0, layers: int = 2, positions: int = 0) -> Denoiser:
+    """A real small Llama in float64, its weights large enough that everything visible matters.
+
+    positions: learned ones; without them masks that see nothing but masks are all alike.
+    """
     config = LlamaConfig(
         vocab_size=vocab + 1,
         hidden_size=16,
         intermediate_size=32,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         max_position_embeddings=32,
         initializer_range=0.3,
@@ -99,7 +112,7 @@ def tiny(attention: Attention, vocab: int = 6, seed: int = 0) -> Denoiser:
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return Denoiser.from_config(config, attention=attention, mask_id=vocab).double().eval()
+        return Denoiser.from_config(config, attention=attention, mask_id=vocab, positions=positions).double().eval()
 
 
 def random_distribution(vocab: int, length: int, seed: int = 0) -> Tensor:
@@ -107,3 +120,38 @@ def random_distribution(vocab: int, length: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     logits = 1.5 * torch.randn(vocab**length, generator=generator, dtype=torch.float64)
     return logits.softmax(0)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def ragged_clean(free: tuple[int, ...] = (6, 4, 1, 0), length: int = 7, vocab: int = 6) -> tuple[Tensor, Tensor]:
+    """Clean tokens `[rows, length]`, and which are given: `free` of a row are not, at arbitrary positions."""
+    shape = (len(free), length)
+    rank = torch.rand(shape, generator=seeded(1)).argsort(1)
+    return torch.randint(vocab, shape, generator=seeded()), rank >= torch.tensor(free)[:, None]
+
+
+def alone(model: Model, x0: Tensor, prompt: Tensor, said: dict[int, int], block: list[tuple[int, int]]) -> Tensor:
+    """Logits by position of the one pass that decoding makes: prompt, said tokens and a block, and nothing else.
+
+    x0, prompt: `[seq]`. said: position -> when the token was said; block: position and token of its slots.
+    """
+    tokens, order, unsaid = x0.clone(), torch.zeros_like(x0), torch.zeros_like(prompt)
+    for p, date in said.items():
+        order[p] = date
+    for slot, (p, token) in enumerate(block):
+        # The nearest latent ranks first, what is said next last.
+        tokens[p], order[p], unsaid[p] = token, slot or len(x0), True
+    entries = [p for p in range(len(x0)) if prompt[p] or p in said or unsaid[p]]
+    layout = one_block(tokens[None], unsaid[None], order[None]).select(torch.tensor([entries]))
+    logits = model(layout)[0]
+    return torch.zeros(len(x0), logits.shape[-1], dtype=logits.dtype).index_copy(0, torch.tensor(entries), logits)
+
+
+def chi_square_p(counts: Tensor, p: Tensor) -> float:
+    """The p-value of Pearson's chi-square test of `counts` against the distribution `p`."""
+    expected = p * counts.sum()
+    statistic = ((counts - expected) ** 2 / expected).sum()
+    return float(torch.special.gammaincc(torch.tensor((len(p) - 1) / 2, dtype=torch.float64), statistic / 2))

@@ -100,9 +100,10 @@ def natural(objective: Objective) -> Decoding:
     """How a model of that objective is decoded: as it was trained."""
     if isinstance(objective, (NextToken, Registers)):
         return Decoding(by="next_token")
-    if isinstance(objective, LatentBlocks) and objective.order == "left_to_right":
+    if isinstance(objective, LatentBlocks):
         latents = objective.window - 1 if objective.window else None
-        return Decoding(order="left_to_right", beside="next", latents=latents)
+        order = "left_to_right" if objective.order == "left_to_right" else "uniform"
+        return Decoding(order=order, beside="next", latents=latents)
     if isinstance(objective, BlockDiffusion):
         return Decoding(by="blocks", block=objective.size)
     if isinstance(objective, Teacherless):

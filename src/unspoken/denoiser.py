@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from unspoken.attention import Attention
 from unspoken.cache import Cache
 from unspoken.layout import Layout
-from unspoken.trunks import check_reach, check_trunk, output_head, vocabulary
+from unspoken.trunks import cache_argument, check_reach, check_trunk, output_head, vocabulary
 
 if TYPE_CHECKING:  # slow to import: loaded where a trunk is made
     from transformers import PretrainedConfig, PreTrainedModel
@@ -85,6 +85,7 @@ class Denoiser(nn.Module):
         if self.place is not None:
             nn.init.normal_(self.place.weight, std=getattr(trunk.config, "initializer_range", 0.02))
             self.place.to(trunk.device, trunk.dtype)
+        self.cache_argument = cache_argument(trunk)
         trunk.set_attn_implementation({"sdpa": "sdpa", "flex": "flex_attention"}[kernel])
         if kernel == "sdpa" and trunk.device.type != "meta":
             self.eval()
@@ -186,8 +187,8 @@ class Denoiser(nn.Module):
             inputs_embeds=self.embed(layout),
             position_ids=layout.position,
             attention_mask=mask(attention or self.attention, seen.shape[1] - layout.shape[1]),
-            past_key_values=None if cache is None else cache.keys,
             use_cache=cache is not None,
+            **({} if cache is None else {self.cache_argument: cache.keys}),
         ).last_hidden_state
 
     def looks(self, layout: Layout) -> Tensor:

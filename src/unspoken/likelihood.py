@@ -20,7 +20,7 @@ Forward = Callable[[Layout, Tensor], Tensor]  # a `Model`, or one that a launche
 def packed_losses(model: Forward, packed: Packed) -> Tensor:
     """Cross-entropy in nats of what a pass is asked, `[batch, m]`, 0 where a row has nothing to ask.
 
-    The head runs on the entries that are asked alone. `packed.mean` reduces it to a training loss.
+    The head runs on the entries that are asked alone. `Packed.reduce` reduces it to a training loss.
     """
     logits = model(packed.layout, packed.at)
     losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), packed.target.flatten(), reduction="none")

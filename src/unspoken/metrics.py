@@ -50,6 +50,18 @@ def interval(values: Tensor) -> tuple[float, float]:
     return mean - half, mean + half
 
 
+def share_interval(right: Tensor) -> tuple[float, float]:
+    """The 95% interval of the share of `right` `[seeds, examples]` (0 or 1), inside [0, 1].
+
+    `interval`, but Wilson's over the examples where there is one seed, and where every answer is the same: a variance
+    of nothing would leave an interval of nothing.
+    """
+    low, high = interval(right)
+    if right.shape[0] == 1 or low == high:
+        return wilson(round(float(right.double().mean()) * right.shape[1]), right.shape[1])
+    return max(low, 0.0), min(high, 1.0)
+
+
 def matmul_weights(model: Denoiser) -> int:
     """Weights of the trunk's body that multiply every entry: its matrices, embeddings and output head apart."""
     body = model.trunk.base_model

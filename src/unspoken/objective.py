@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Literal
 
 import torch
@@ -104,13 +105,18 @@ class LatentBlocks:
     def __post_init__(self) -> None:
         if self.window < 0 or self.prefixes < 0:
             raise ValueError(f"window={self.window}, prefixes={self.prefixes}: give 0 for all, or 1 or more")
-        if self.weight < 0 or not 0 < self.decay <= 1 or not 0 <= self.next_token < 1:
+        if not 0 <= self.weight < inf or not 0 < self.decay <= 1 or not 0 <= self.next_token < 1:
             raise ValueError(
                 f"weight={self.weight}, decay={self.decay}, next_token={self.next_token}: give weight 0 or more, "
                 "decay in (0, 1], next_token in [0, 1)"
             )
         if self.order not in ("left_to_right", "random"):
             raise ValueError(f"order is {self.order!r}; give 'left_to_right' or 'random'")
+        if self.order == "random" and self.next_token:
+            raise ValueError(
+                f"next_token={self.next_token} in random order: a clean entry is not told which position comes next; "
+                "give next_token=0, or order='left_to_right'"
+            )
 
     def check(self, attention: Attention) -> None:
         """Raises ValueError where a clean token would carry later ones into a block."""
@@ -123,7 +129,7 @@ class LatentBlocks:
         """See `Masked.pack`."""
         clean = left_to_right(x0, given) if self.order == "left_to_right" else any_order(x0, given, generator)
         start = some_starts(clean, self.prefixes, generator) if self.prefixes else every_start(clean)
-        most = int(clean.free.max())
+        most = max(int(clean.free.max()), 1)
         slots = torch.arange(min(self.window or most, most), device=x0.device)
         layout = blocks(clean, start, slots[None], mask_id, whole=self.next_token > 0)
         by_slot = torch.where(slots == 0, 1.0, self.weight * self.decay ** (slots - 1))
@@ -137,7 +143,12 @@ class Teacherless:
     """The whole answer from the prompt alone, in one pass (Bachmann & Nagarajan 2024, arXiv 2403.06963)."""
 
     def check(self, attention: Attention) -> None:
-        """Every rule will do: no clean token but the prompt's is in the pass."""
+        """No clean token but the prompt's is in the pass; but all are said at once, so latents must not be ordered."""
+        if attention.latents == "ordered":
+            raise ValueError(
+                f"{self} with attention {attention.name}: it says all tokens at once, and ordered latents would be "
+                "trained to see the ones before; take cached-joint, cached-alone, mdm or sidm"
+            )
 
     def pack(
         self, process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None

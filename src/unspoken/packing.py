@@ -100,7 +100,8 @@ def blocks(
         document=torch.where(real, 0, PADDING),
     )
     context = clean.context(stride)
-    seen = context.order < torch.where(real, latents.horizon, 0).amax(1, keepdim=True)
+    horizon = torch.cat([torch.zeros_like(clean.free), torch.where(real, latents.horizon, 0)], dim=1)
+    seen = context.order < horizon.amax(1, keepdim=True)
     both = (context if whole else context.without(~seen)).join(latents)
     return both.select_where(both.document != PADDING)
 
@@ -131,11 +132,15 @@ class Packed:
         return (losses * self.weight).sum()
 
     def by_slot(self, losses: Tensor, most: int = 8) -> list[float]:
-        """Mean loss of each slot where nothing is said but the prompt: what the model foresees, j tokens ahead."""
+        """Mean loss of slots 0, 1, ... where nothing is said but the prompt: what is foreseen, j tokens ahead.
+
+        Up to the first slot that nobody was asked for. Next-token entries count as slot 0 where there are no blocks.
+        """
         first = self.real & (self.layout.horizon.gather(1, self.at) == 1)
-        slots = self.slot.clamp_min(0)
-        means = [losses[first & (slots == j)].mean() for j in range(most)]
-        return [float(mean) for mean in means if not mean.isnan()]
+        blocks = bool((first & (self.slot >= 0)).any())
+        slots = self.slot if blocks else self.slot.clamp_min(0)  # clean entries where there is nothing else
+        means = [float(losses[first & (slots == j)].mean()) for j in range(most)]
+        return means[: next((j for j, mean in enumerate(means) if mean != mean), most)]
 
     def to(self, device: torch.device) -> Packed:
         """The same on another device."""
@@ -186,7 +191,7 @@ def weigh_slots(packed: Packed, by_slot: Tensor) -> Packed:
     """
     raw = by_slot[packed.slot] * packed.real
     block = packed.layout.block.gather(1, packed.at).clamp_min(0)
-    of_block = raw.new_zeros(len(raw), int(block.max()) + 1).scatter_add(1, block, raw)
+    of_block = raw.new_zeros(len(raw), int(block.max()) + 1 if block.numel() else 1).scatter_add(1, block, raw)
     weight = raw / of_block.gather(1, block).clamp_min(torch.finfo(raw.dtype).tiny)
     return replace(packed, weight=weight / (of_block > 0).sum().clamp_min(1))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from inspect import signature
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,6 +32,11 @@ def output_head(trunk: PreTrainedModel) -> nn.Module:
     if head is None:
         raise ValueError(f"{type(trunk).__name__} has no output embedding; take a causal language model")
     return head
+
+
+def cache_argument(trunk: PreTrainedModel) -> str:
+    """What the trunk calls its keys and values: transformers renamed `past_key_values` to `cache` in 5.24."""
+    return "cache" if "cache" in signature(trunk.base_model.forward).parameters else "past_key_values"
 
 
 def check_reach(config: PretrainedConfig, known: int | None, layout: Layout) -> None:

@@ -17,7 +17,7 @@ from unspoken.record import Run
 from unspoken.show import figure, html, report, terminal
 from unspoken.show.cells import UNKNOWN, cells
 from unspoken.study.report import Claim, Result, Stage
-from unspoken.tasks import Sudoku
+from unspoken.tasks import PathStar, Sudoku
 from unspoken.train import Update, new_denoiser
 
 TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)
@@ -41,6 +41,8 @@ STEP = Step(
     guess=row([M, M, 2, 0, 3, M], M),
     confidence=row([0.0, 0.0, 0.75, 0.5, 0.25, 0.0], 0.0, torch.float32),
     entries=15,
+    cached=0,
+    asked=6,
 )
 
 
@@ -112,6 +114,19 @@ def test_watching_prints_every_board_and_returns_the_last_step(decoded):
     assert first_line in text
 
 
+def test_a_path_is_watched_as_its_graph_and_answer():
+    """Three lines: the edges, start and goal, what is said of the path."""
+    task = PathStar(2, 3, 8, validation=10, test=10)
+    config = Train(task, trunk=Trunk(layers=1, width=16, heads=2))
+    prompt = task.sample("test", 1).prompt(task.mask_id)
+    steps = list(decode(new_denoiser(config).eval(), prompt, order="left_to_right", peek=True))
+    edges, ends, answer = terminal.board(steps[0], prompt, task).plain.split("\n")
+    assert edges.split() == [task.symbol(int(t)) for t in prompt[0, :4]]
+    assert ends.split() == [str(int(t)) for t in prompt[0, 4:6]]
+    assert answer.split() == [task.symbol(int(t)) for t in steps[0].guess[0, 6:]]
+    assert [kind for _, kind in cells(steps[0], prompt, task)] == ["given"] * 6 + ["now", "latent"]
+
+
 def test_watching_nothing_returns_nothing():
     assert terminal.watch(wide(), [], PROMPT, TASK) is None
 
@@ -169,6 +184,43 @@ ROWS = [
 ]
 
 
+def ar_row(task: str, method: str, window: str, decoding: str, accuracy: float) -> dict[str, Any]:
+    return {
+        "task": task,
+        "method": method,
+        "window": window,
+        "decoding": decoding,
+        "accuracy": accuracy,
+        "accuracy_interval": [accuracy - 0.1, accuracy + 0.05],
+        "first_token": 1 - accuracy,
+        "passes": 26.14,
+        "entries_per_pass": 123.44,
+        "flops_per_example": 123.44e6 * (1 + accuracy),
+        "seconds_per_example": 0.012345,
+        "lr": 2e-3,
+        "curriculum": {"step": [2, 4], "slots": [[2.0, 1.5, 1.0], [1.5, 1.0, 0.5]]},
+    }
+
+
+AR_ROWS = [
+    ar_row(task, method, window, decoding, accuracy + shift)
+    for task, shift in (("path-star", 0.1), ("sudoku", 0.0))
+    for method, window, decoding, accuracy in (
+        ("next token", "", "left to right", 0.4),
+        ("pause", "all", "left to right", 0.3),
+        ("AR + MTP", "2", "left to right", 0.5),
+        ("AR + MTP", "all", "left to right", 0.8),
+        ("AR + MTP", "all", "speculation", 0.8),
+        ("MDM", "all", "confidence", 0.7),
+    )
+]
+RESULTS = {"latents": ROWS, "ar-latents": AR_ROWS}
+
+
+def result_of(study: str, claims: tuple[Claim, ...] = (), notes: tuple[str, ...] = ()) -> Result:
+    return Result(study, None, RESULTS[study], list(claims), list(notes))
+
+
 def pixels(path) -> Any:
     assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     return matplotlib.image.imread(path)
@@ -185,6 +237,41 @@ def test_the_trade_off_is_drawn_from_the_rows(tmp_path):
     assert 0.02 < (a[..., :3] < 0.9).any(-1).mean() < 0.5  # neither blank nor black
 
 
+def test_the_lookahead_is_drawn_from_the_rows(tmp_path):
+    def draw(name: str, rows: list[dict[str, Any]]):
+        assert figure.lookahead(rows, tmp_path / name) == tmp_path / name
+        return pixels(tmp_path / name)
+
+    def changed(n: int, **values: Any) -> list[dict[str, Any]]:
+        return [*AR_ROWS[:n], AR_ROWS[n] | values, *AR_ROWS[n + 1 :]]
+
+    plain, again = draw("a.png", AR_ROWS), draw("b.png", AR_ROWS)
+    assert (plain == again).all() and plain.shape[1] > 2 * plain.shape[0]
+    assert 0.02 < (plain[..., :3] < 0.9).any(-1).mean() < 0.5  # neither blank nor black
+    third = plain.shape[1] // 3
+    star = draw("star.png", changed(1, accuracy=0.2, accuracy_interval=[0.1, 0.3]))
+    board = draw("board.png", changed(6, accuracy=0.2, accuracy_interval=[0.1, 0.3]))
+    learned = draw("learned.png", changed(3, curriculum={"step": [2, 4], "slots": [[2.0, 1.5, 1.0], [1.5, 1.2, 0.5]]}))
+    assert star.shape == board.shape == learned.shape == plain.shape
+    for other, part in ((star, 0), (board, 1), (learned, 2)):
+        moved = (other != plain).any(-1)
+        inside = moved[:, part * third : (part + 1) * third].sum()
+        assert inside > 0.9 * moved.sum() > 0
+    # Where no pass has the prompt alone nothing is foreseen: an empty picture, and no complaint.
+    assert draw("blind.png", changed(3, curriculum={"step": [2, 4], "slots": [[], []]})).shape == plain.shape
+    # A second way of decoding the same model has no bar of its own, and another model's latents no curve.
+    assert (draw("ways.png", changed(4, accuracy=0.1)) == plain).all()
+    assert (draw("other.png", changed(9, curriculum={"step": [], "slots": []})) == plain).all()
+
+
+@pytest.mark.parametrize("study", RESULTS)
+def test_a_study_is_drawn_by_its_kind(tmp_path, study):
+    draw = {"latents": figure.trade_off, "ar-latents": figure.lookahead}[study]
+    assert figure.draw(result_of(study), tmp_path / "a.png") == tmp_path / "a.png"
+    draw(RESULTS[study], tmp_path / "b.png")
+    assert (pixels(tmp_path / "a.png") == pixels(tmp_path / "b.png")).all()
+
+
 def test_losses_are_drawn_from_the_metrics(tmp_path):
     def draw(name: str, *losses: float):
         run = Run(tmp_path / name)
@@ -198,28 +285,71 @@ def test_losses_are_drawn_from_the_metrics(tmp_path):
     assert draw("young", 1.4).shape == a.shape  # no validation yet
 
 
-def test_a_result_is_shown_with_its_verdicts():
-    claims = [Claim("joint prediction", True, "accuracy [0.1, 0.2]"), Claim("dial", False, "NOT SHOWN: it rises")]
-    console = wide()
-    terminal.show_result(console, Result("latents", None, ROWS, claims, ["three [x] seeds"]))
+CLAIMS = (Claim("joint prediction", True, "accuracy [0.1, 0.2]"), Claim("dial", False, "NOT SHOWN: it rises"))
+LINES = {
+    "latents": [
+        "MDM all .800 [.700, .850] 1.200 [1.100, 1.250] 10.0 12.3 9 12.3",
+        "SCDM all .900 [.800, .950] saturated 1.100 [1.000, 1.150] 10.0 12.3 10 12.3",
+    ],
+    "ar-latents": [
+        "path-star next token - left to right .500 [.400, .550] .500 26.1 123.4 185.2 12.35 0.002",
+        "sudoku AR + MTP all speculation .800 [.700, .850] .200 26.1 123.4 222.2 12.35 0.002",
+    ],
+}
+
+
+@pytest.mark.parametrize("study", RESULTS)
+@pytest.mark.parametrize("width", [200, 80, 60])
+def test_a_result_is_shown_with_its_verdicts(study, width):
+    """On a narrow terminal and in a pipe too: a row is one line, and no cell is cut."""
+    console = Console(record=True, width=width, file=io.StringIO(), soft_wrap=True)
+    terminal.show_result(console, result_of(study, CLAIMS, ("three [x] seeds",)))
     text = console.export_text()
     assert "joint prediction: holds" in text and "dial: does not hold" in text
     assert "accuracy [0.1, 0.2]" in text and "note: three [x] seeds" in text
-    lines = [" ".join(re.sub("[│┃]", " ", line).split()) for line in text.split("\n")]
-    assert "MDM all .800 [.700, .850] 1.200 [1.100, 1.250] 10.0 12.3 9 12.3" in lines
-    assert "SCDM all .900 [.800, .950] saturated 1.100 [1.000, 1.150] 10.0 12.3 10 12.3" in lines
-    assert text.count("saturated") == 1
+    lines = [" ".join(line.split()) for line in text.split("\n")]
+    assert all(line in lines for line in LINES[study])
+    assert " ".join(report.TABLES[study].columns) in lines
+    assert report.TABLES[study].caption in " ".join(lines)
+    assert "…" not in text and text.count("saturated") == (study == "latents")
+    rows = [" ".join(cells) for cells in report.table_cells(result_of(study))]
+    first = lines.index(" ".join(rows[0].split()))
+    assert lines[first : first + len(rows)] == [" ".join(row.split()) for row in rows]
 
 
-def test_a_page_of_a_result_holds_its_table_and_verdicts(tmp_path):
-    claims = [Claim("dial", False, "a; NOT SHOWN: b")]
-    result = Result("latents", None, ROWS, claims, ["one seed"])
+def test_the_table_is_no_wider_than_its_cells():
+    console = wide()
+    terminal.show_result(console, result_of("ar-latents"))
+    table = console.export_text().split(report.TABLES["ar-latents"].caption[:20])[0]
+    assert 90 < max(len(line.rstrip()) for line in table.split("\n")) < 120
+
+
+@pytest.mark.parametrize("study", RESULTS)
+def test_a_page_of_a_result_holds_its_table_and_verdicts(tmp_path, study):
+    result = result_of(study, (Claim("dial", False, "a; NOT SHOWN: b"),), ("one seed",))
     text = report.write_page(result, "a.png", tmp_path / "README.md").read_text()
-    assert "- **dial: does not hold.** a; NOT SHOWN: b." in text
-    assert "![latents](a.png)" in text and "- one seed\n" in text and result.environment["machine"] in text
+    assert f"# study {study}\n" in text and "- **dial: does not hold.** a; NOT SHOWN: b." in text
+    assert f"![{study}](a.png)" in text and "- one seed\n" in text and result.environment["machine"] in text
+    assert f"\n{report.TABLES[study].caption}\n" in text
     table = [[c.strip() for c in line.strip("|").split("|")] for line in text.split("\n") if line.startswith("|")]
-    assert table == [list(report.COLUMNS), ["---"] * 8, *map(report.table_cells, ROWS)]
-    assert table[2] == ["MDM", "all", ".800 [.700, .850]", "1.200 [1.100, 1.250]", "10.0", "12.3", "9", "12.3"]
+    columns = list(report.TABLES[study].columns)
+    assert table == [columns, ["---"] * len(columns), *report.table_cells(result)]
+    assert " ".join(table[2]) == LINES[study][0]
+
+
+@pytest.mark.parametrize("study", RESULTS)
+def test_a_row_that_lacks_something_is_refused_and_it_is_named(study):
+    for name in report.TABLES[study].needed:
+        rows = [RESULTS[study][0], {k: v for k, v in RESULTS[study][1].items() if k != name}]
+        with pytest.raises(ValueError, match=rf"a row lacks {name}:"):
+            report.table_cells(Result(study, None, rows, []))
+    kept = [{k: v for k, v in r.items() if k in report.TABLES[study].needed} for r in RESULTS[study]]
+    assert report.table_cells(Result(study, None, kept, [])) == report.table_cells(result_of(study))
+
+
+def test_an_unknown_study_is_named():
+    with pytest.raises(ValueError, match=r"no study is called 'x'; known are latents, ar-latents"):
+        report.table_of(Result("x", None, [], []))
 
 
 def test_watching_a_training_prints_its_validations():

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from unspoken.attention import MDM, SCDM, SIDM
+from unspoken.attention import CACHED_JOINT, MDM, SCDM, SIDM
 from unspoken.config import Train, Trunk
+from unspoken.decoding import Decoding
 from unspoken.layout import one_block
-from unspoken.metrics import Solved, interval, matmul_weights, pass_flops, solve, wilson
+from unspoken.metrics import Solved, interval, matmul_weights, pass_flops, share_interval, solve, wilson
 from unspoken.record import from_record
 from unspoken.study.dial import Measured, Table, verdicts
 from unspoken.study.latents import Latents, run
@@ -82,6 +83,18 @@ def test_the_bootstrap_of_one_seed_is_the_textbooks():
     assert (mean - low, high - mean) == pytest.approx((1.96 * error, 1.96 * error), rel=0.1)
 
 
+def test_a_share_of_one_seed_or_without_variance_has_wilsons_interval():
+    some = torch.zeros(1, 40)
+    some[:, :7] = 1
+    assert share_interval(some) == wilson(7, 40)
+    assert share_interval(torch.ones(3, 40)) == wilson(40, 40)
+    assert share_interval(torch.zeros(3, 40)) == wilson(0, 40)
+    mixed = torch.rand(3, 40, generator=torch.Generator().manual_seed(0)).round()
+    assert share_interval(mixed) == interval(mixed)
+    low, high = share_interval(torch.eye(3, 40))
+    assert low == 0 < high < 1  # t's lower end would be below 0
+
+
 def test_more_examples_make_the_interval_narrower():
     widths = [high - low for low, high in (interval(noise(1, 2, n)) for n in (25, 100, 400))]
     assert widths[0] > 1.5 * widths[1] > 1.5 * 1.5 * widths[2]
@@ -124,7 +137,7 @@ def test_the_weights_counted_are_the_layers_matrices():
 def test_solving_counts_its_passes(batch):
     model = new_denoiser(TRAIN).eval()
     test = TASK.sample("test", 10)
-    *passes, solved = solve(model, TASK, test, latents=2, candidates=3, batch=batch)
+    *passes, solved = solve(model, TASK, test, Decoding(latents=2, candidates=3), batch=batch)
     assert isinstance(solved, Solved)
     widths = [16 - left + min(left, 5) for left in range(10, 0, -1)]  # 6 givens: 10 blanks
     heads = [min(left, 3) for left in range(10, 0, -1)]
@@ -133,6 +146,50 @@ def test_solving_counts_its_passes(batch):
     assert solved.flops == sum(pass_flops(model, w, h) for w, h in zip(widths, heads, strict=True))
     assert sum(e for e in passes if isinstance(e, int)) == 10 * sum(widths)
     assert solved.right.shape == (10,)
+    assert solved.tokens.shape == (10, 16) and torch.equal(solved.tokens[test.given], test.x0[test.given])
+    assert torch.equal(solved.right, TASK.score(test.prompt(TASK.mask_id), solved.tokens))
+
+
+@pytest.mark.parametrize("cached", [1, 5, 12])
+def test_flops_beside_a_cache_are_what_torch_counts(cached):
+    """Three entries computed that see the cached ones too."""
+    model = new_denoiser(replace(TRAIN, attention=CACHED_JOINT)).eval()
+    tokens = torch.zeros(2, cached + 3, dtype=torch.int64)
+    layout = one_block(tokens, torch.arange(cached + 3).expand(2, -1) >= cached, tokens)
+    first, second = layout.select_where(layout.said), layout.select_where(layout.unsaid)
+    cache = model.new_cache()
+    assert cache is not None
+    with sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        model(first, cache=cache)
+        cache.keep(first, cached)
+        with FlopCounterMode(display=False) as counter:
+            model(second, torch.tensor([[0, 2]] * 2), cache)
+    assert counter.get_total_flops() == 2 * pass_flops(model, 3, 2, cached)
+    assert pass_flops(model, 3, 2, cached) < pass_flops(model, 3 + cached, 2)
+
+
+def test_solving_with_a_cache_costs_less_and_answers_the_same():
+    """From the left, 6 of 16 given: what was said last, the candidate and its latents; without a cache all 16."""
+    model = new_denoiser(replace(TRAIN, attention=CACHED_JOINT)).eval()
+    test, decoding = TASK.sample("test", 10), Decoding(order="left_to_right", beside="next")
+    *_, kept = solve(model, TASK, test, decoding)
+    *_, anew = solve(model, TASK, test, replace(decoding, cache=False))
+    assert isinstance(kept, Solved) and isinstance(anew, Solved)
+    assert torch.equal(kept.tokens, anew.tokens) and kept.passes == anew.passes == 10
+    assert kept.entries == (16 + sum(1 + left for left in range(9, 0, -1))) / 10 and anew.entries == 16
+    widths = [(16, 0)] + [(1 + left, 15 - left) for left in range(9, 0, -1)]
+    assert kept.flops == sum(pass_flops(model, entries, 1, cached) for entries, cached in widths)
+    assert kept.flops < anew.flops == 10 * pass_flops(model, 16, 1)
+
+
+def test_a_decoding_is_what_solve_goes_by():
+    """Two tokens a pass; the same seed the same draws, another seed others."""
+    model, test = new_denoiser(TRAIN).eval(), TASK.sample("test", 10)
+    way = Decoding(commit=2, temperature=1.0)
+    ends = [list(solve(model, TASK, test, way, seed=seed))[-1] for seed in (0, 0, 1)]
+    tokens = [end.tokens for end in ends if isinstance(end, Solved)]
+    assert torch.equal(tokens[0], tokens[1]) and not torch.equal(tokens[0], tokens[2])
+    assert [end.passes for end in ends if isinstance(end, Solved)] == [5, 5, 5]
 
 
 # --- the study, end to end

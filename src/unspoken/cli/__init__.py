@@ -44,7 +44,7 @@ def _presets(make: Callable[[str, Any], Any], presets: Mapping[str, Callable[[],
 
 
 def _train_type() -> Any:
-    return _presets(lambda name, c: TrainRun(c, Path("runs") / name / "{attention}-seed{seed}"), PRESETS)
+    return _presets(lambda name, c: TrainRun(c, Path("runs") / name / "{model}-seed{seed}"), PRESETS)
 
 
 def _latents_type() -> Any:

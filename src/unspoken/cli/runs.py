@@ -13,6 +13,7 @@ from torch import Tensor
 from unspoken.config import Train
 from unspoken.decoding import Beside, By, Decoding, OrderName, natural
 from unspoken.metrics import solve, wilson
+from unspoken.objective import Masked
 from unspoken.record import Run
 from unspoken.show import html, terminal
 from unspoken.train import check_vocabulary, load, seeded, training
@@ -25,14 +26,17 @@ class TrainRun:
     """Train a model, or go on with a run that was stopped or killed (by the same command).
 
     Attributes:
-        folder: The run folder; by default runs/PRESET/ATTENTION-seedN.
+        folder: The run folder; by default runs/PRESET/ATTENTION-seedN, with the objective's name after the attention's
+            where it is not masked diffusion.
     """
 
     config: Annotated[Train, Flat]
     folder: Path
 
     def __call__(self, console: Console) -> None:
-        named = str(self.folder).replace("{attention}", self.config.attention.name)
+        objective = "" if isinstance(self.config.objective, Masked) else f"-{type(self.config.objective).__name__}"
+        model = self.config.attention.name + objective.lower()
+        named = str(self.folder).replace("{model}", model).replace("{attention}", self.config.attention.name)
         folder = Path(named.replace("{seed}", str(self.config.seed)))
         terminal.watch_training(console, self.config, training(self.config, folder))
         text = f"trained: {folder}\nlook at it: unspoken show {folder}\nuse it: unspoken solve {folder}"

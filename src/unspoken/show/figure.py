@@ -80,7 +80,8 @@ def lookahead(rows: list[dict[str, Any]], path: Path) -> Path:
         axis.set_yticks(range(len(shown)), [" ".join(_method(r)[1:]) for r in shown])
         axis.invert_yaxis()
         axis.set(xlim=(0, 1), xlabel="solved", title=task)
-    _curriculum(axes[2], next(r for r in main if _method(r)[:2] == ("path-star", "AR + MTP") and r["window"] == "all"))
+    for row in [r for r in main if (r["task"], r["method"], r["window"]) == ("path-star", "AR + MTP", "all")]:
+        _curriculum(axes[2], row)
     figure.savefig(path, dpi=150)
     return path
 
@@ -97,7 +98,8 @@ def _curriculum(axis: Axes, row: dict[str, Any]) -> None:
         label = "next token" if slot == 0 else f"latent {slot}"
         axis.plot(steps, [s[slot] for s in slots], "o-", ms=3, color=f"C{slot}", label=label)
     axis.set(xlabel="step", ylabel="nats, only the prompt said", title="path-star, AR + MTP (all)")
-    axis.legend(frameon=False, fontsize=8)
+    if axis.lines:
+        axis.legend(frameon=False, fontsize=8)
 
 
 def losses(run: Run, path: Path) -> Path:
@@ -110,7 +112,7 @@ def losses(run: Run, path: Path) -> Path:
     axis.plot(
         [m["step"] for m in held], [m["validation"] for m in held], "o-", color="#1b6ca8", ms=3, label="validation"
     )
-    axis.set(xlabel="step", ylabel="nats a masked token", yscale="log")
+    axis.set(xlabel="step", ylabel="loss, nats a token asked", yscale="log")
     axis.legend(frameon=False)
     figure.savefig(path, dpi=150)
     return path

@@ -62,7 +62,9 @@ TABLES: dict[str, Table] = {
     ),
     "ar-latents": Table(
         ("task", "method", "window", "decoded", "solved", "first", "passes", "entries", "MFLOPs", "ms", "LR"),
-        _COSTS | {"task", "method", "window", "decoding", "first_token", "flops_per_example", "lr"},
+        _COSTS
+        | {"task", "method", "window", "decoding", "first_token", "flops_per_example", "seconds_per_example", "lr"}
+        | {"curriculum"},  # of the figure
         _ar_latents,
         "With 95% intervals. First: share of examples whose first token said is right. Entries: computed a pass. "
         "Passes, MFLOPs and milliseconds: an example.",

@@ -114,19 +114,20 @@ def watch_solving(console: Console, stages: Iterator[int | Solved], n: int) -> S
 
 def watch_study(console: Console, stages: Iterator[Stage | Result]) -> Result:
     """Runs a study with one bar over all its estimated work, and returns its result."""
-    printed: set[str] = set()
-    clock = time.monotonic()
+    printed: set[tuple[str, int]] = set()
+    before, clock = None, time.monotonic()  # what was done before, by an earlier call
     with progress(console) as bar:
         task = bar.add_task("preparing", total=None)
         for event in stages:
             if isinstance(event, Result):
                 return event
             bar.update(task, description=event.text, completed=event.done, total=event.total)
-            what = event.text.split(":")[0]
-            if what not in printed:
-                printed.add(what)
-                share, spent = event.done / max(event.total, 1), time.monotonic() - clock
-                left = f", about {spent * (1 / share - 1) / 60:.0f} min left" if share > 0.02 else ""
+            what, share = event.text.split(":")[0], event.done / max(event.total, 1)
+            if (line := (what, int(10 * share))) not in printed:  # a line for every tenth: a pipe has no bar
+                printed.add(line)
+                before = share if before is None else before
+                speed = (share - before) / (time.monotonic() - clock)
+                left = f", about {(1 - share) / speed / 60:.0f} min left" if share - before > 0.02 else ""
                 console.print(f"[{share:4.0%}] {what}{left}", style="dim")
     raise AssertionError("a study ends in a Result")
 
@@ -140,7 +141,7 @@ def show_run(console: Console, run: Run, config: Train) -> None:
         f"{steps} of {config.steps} steps are saved; started {environment['date']} on {environment['machine']}"
     )
     console.print_json(data=to_record(config), indent=None)
-    table = Table("step", "loss", "validation", "s a step", title="nats a masked token", title_justify="left")
+    table = Table("step", "loss", "validation", "s a step", title="nats a token asked", title_justify="left")
     for m in (m for m in run.metrics() if "validation" in m):
         table.add_row(str(m["step"]), f"{m['loss']:.4f}", f"{m['validation']:.4f}", f"{m['seconds']:.3f}")
     console.print(table)
@@ -148,14 +149,15 @@ def show_run(console: Console, run: Run, config: Train) -> None:
 
 def show_result(console: Console, result: Result) -> None:
     """The table, the verdicts, the notes."""
-    # No box and no wrapping: the table fits into 80 columns, and survives being piped.
     table = Table(title=f"study {result.study}", title_justify="left", box=None, padding=(0, 1, 0, 0))
     for name in table_of(result).columns:
         words = name in ("model", "task", "method", "decoded")
         table.add_column(name, justify="left" if words else "right", no_wrap=True)
     for cells_of_row in table_cells(result):
         table.add_row(*cells_of_row)
-    console.print(table)
+    # As wide as its cells and without a box, however narrow the terminal: no cell is cut, and a pipe gets whole lines.
+    table.width = console.measure(table, options=console.options.update(max_width=1_000)).maximum
+    console.print(table, crop=False)
     console.print(Text(table_of(result).caption), style="dim")
     for claim in result.claims:
         style = "bold green" if claim.holds else "bold red"

@@ -16,12 +16,13 @@ from torch import Tensor
 from unspoken.attention import CACHED_ALONE, CACHED_JOINT, MDM, Attention
 from unspoken.config import Train
 from unspoken.decoding import Decoding, natural
-from unspoken.metrics import Solved, interval, solve
+from unspoken.metrics import Solved, share_interval, solve
 from unspoken.objective import LatentBlocks, Masked, NextToken, Objective, Registers, Teacherless
 from unspoken.record import Run, environment
 from unspoken.study.lookahead import lookahead
-from unspoken.study.pool import train_all
+from unspoken.study.pool import finished, train_all
 from unspoken.study.report import Result, Stage
+from unspoken.tasks import PathStar
 from unspoken.tasks.base import Examples
 from unspoken.train import load
 
@@ -43,17 +44,39 @@ class Setting:
 
     Attributes:
         train: Its objective, attention, learning rate and seed are varied.
-        windows: Of AR + MTP, the next token included; 0 is all that is left.
+        windows: Of AR + MTP, the next token included, rising; 0 at the end is all that is left.
         questions: How many tokens a row's blocks of latents are asked for together: a window of w gets questions / w
             thresholds at random, so that all windows cost about the same. 0 takes every threshold, as the mask slot
             without latents does in any case: it is what has to be beaten.
+        seeds: Training seeds.
+        choosing: Steps of the runs (of the first seed) that choose the learning rate; 0 is the whole budget.
         examples: Of the test split, and at most so many of validation.
     """
 
     train: Train
     windows: tuple[int, ...] = (2, 4, 0)
     questions: int = 0
+    seeds: tuple[int, ...] = (0, 1, 2)
+    choosing: int = 0
     examples: int = 1000
+
+    def __post_init__(self) -> None:
+        if list(self.windows) != [*sorted(set(self.windows) - {0}), 0] or min(self.windows) < 0:
+            raise ValueError(f"windows={self.windows}: give windows that rise, and 0 (all that is left) at the end")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds={self.seeds}: give seeds, each once")
+        if min(self.questions, self.choosing) < 0 or self.examples < 1:
+            raise ValueError(
+                f"questions={self.questions}, choosing={self.choosing}, examples={self.examples}: "
+                "give 0 or more, 0 or more, and 1 or more"
+            )
+        if self.choosing > self.train.steps:
+            raise ValueError(f"choosing={self.choosing} is more than the whole budget of {self.train.steps} steps")
+
+    @property
+    def first_steps(self) -> int:
+        """Steps of the runs that choose the learning rate."""
+        return self.choosing or self.train.steps
 
     def methods(self) -> list[Method]:
         """All methods, the baselines first."""
@@ -96,7 +119,6 @@ class ArLatents:
         path_star: The task that next-token prediction fails on.
         sudoku: Boards, from left to right.
         rates: Learning rates; each method takes the one that solves most of validation with the first seed.
-        seeds: Training seeds.
         workers: Runs trained at a time.
         batch: Examples decoded together.
     """
@@ -104,13 +126,16 @@ class ArLatents:
     path_star: Setting
     sudoku: Setting
     rates: tuple[float, ...] = (1e-3, 2e-3)
-    seeds: tuple[int, ...] = (0, 1, 2)
     workers: int = 2
     batch: int = 250
 
     def __post_init__(self) -> None:
-        if not self.seeds or not self.rates or len(set(self.seeds)) < len(self.seeds) or min(self.rates) <= 0:
-            raise ValueError(f"seeds={self.seeds}, rates={self.rates}: give each seed once, and rates above 0")
+        if not isinstance(self.path_star.train.task, PathStar):
+            raise ValueError(f"path_star is {self.path_star.train.task.title}; give a setting of PathStar")
+        if not self.rates or not all(rate > 0 for rate in self.rates):
+            raise ValueError(f"rates={self.rates}: give rates above 0")
+        if len({f"{r:g}" for r in self.rates}) < len(self.rates):
+            raise ValueError(f"rates={self.rates}: give each once; they must differ in six digits")
         if self.workers < 1 or self.batch < 1:
             raise ValueError(f"workers={self.workers}, batch={self.batch}: give 1 or more")
 
@@ -122,16 +147,23 @@ class ArLatents:
     def budget(self) -> str:
         """One line on what will be done."""
         parts = [
-            f"{len(s.methods())} methods x {s.train.steps} steps of {s.train.batch} on {s.train.task.title}"
+            f"{len(s.methods())} methods x {len(s.seeds)} seed(s) x {s.train.steps} steps of {s.train.batch} on "
+            f"{s.train.task.title}"
             for s in self.settings.values()
         ]
-        return f"{'; '.join(parts)}; {len(self.rates)} learning rates, {len(self.seeds)} seed(s)"
+        return f"{'; '.join(parts)}; {len(self.rates)} learning rate(s)"
 
-    def job(self, setting: str, method: Method, rate: float, seed: int, runs: Path) -> tuple[Train, Path]:
+    def job(self, setting: str, method: Method, rate: float, seed: int, steps: int, runs: Path) -> tuple[Train, Path]:
         """The training run of a method, and its folder."""
         varied = {"objective": method.objective, "attention": method.attention, "lr": rate, "seed": seed}
-        name = "-".join(filter(None, [method.name.replace(" ", ""), method.window, f"lr{rate:g}", f"seed{seed}"]))
-        return replace(self.settings[setting].train, **varied), runs / setting / name
+        parts = [method.name.replace(" ", ""), method.window, f"lr{rate:g}", f"{steps}steps", f"seed{seed}"]
+        train = replace(self.settings[setting].train, steps=steps, **varied)
+        return train, runs / setting / "-".join(filter(None, parts))
+
+    def finals(self, setting: str, method: Method, rate: float, runs: Path) -> list[tuple[Train, Path]]:
+        """A method's runs that are measured, one a seed."""
+        its = self.settings[setting]
+        return [self.job(setting, method, rate, seed, its.train.steps, runs) for seed in its.seeds]
 
 
 Key = tuple[str, str, str]  # setting, method, window
@@ -140,16 +172,23 @@ Key = tuple[str, str, str]  # setting, method, window
 def run(config: ArLatents, runs: Path) -> Iterator[Stage | Result]:
     """Trains what `runs` does not hold yet, measures, and ends in a `Result`; yields `Stage`s."""
     began = environment()
+    for setting in config.settings.values():
+        setting.train.task.sample("test", setting.examples)  # too few are said before any work
+        if setting.train.task.size("validation") == 0:
+            raise ValueError(f"{setting.train.task.title} has no validation examples to choose learning rates by")
     plan = [(name, method) for name, setting in config.settings.items() for method in setting.methods()]
-    first = [config.job(n, m, rate, config.seeds[0], runs) for n, m in plan for rate in config.rates]
-    yield from _training(first, config, "training every learning rate")
+    first = [
+        config.job(name, method, rate, config.settings[name].seeds[0], config.settings[name].first_steps, runs)
+        for name, method in plan
+        for rate in config.rates
+    ]
+    yield from _training(first, config, "training every learning rate", may_diverge=True)
     chosen: dict[Key, tuple[float, float]] = {}  # share of validation solved, and the rate that solves it
     for done, (name, method) in enumerate(plan):
         yield Stage(f"choosing learning rates: {name}, {method.name}", done, len(plan))
         chosen[name, method.name, method.window] = _best_rate(config, name, method, runs)
     rates = [(n, m, chosen[n, m.name, m.window][1]) for n, m in plan]
-    rest = [config.job(n, m, rate, seed, runs) for n, m, rate in rates for seed in config.seeds[1:]]
-    yield from _training(rest, config, "training the other seeds")
+    yield from _training([job for n, m, rate in rates for job in config.finals(n, m, rate, runs)], config, "training")
     rows: list[dict[str, Any]] = []
     right: dict[Key, Tensor] = {}
     for done, (name, method, rate) in enumerate(rates):
@@ -158,33 +197,41 @@ def run(config: ArLatents, runs: Path) -> Iterator[Stage | Result]:
             row, solved = _measure(config, name, method, way, decoding, rate, runs)
             rows.append(row)
             right.setdefault((name, method.name, method.window), solved)
-    chance = 1 / getattr(config.path_star.train.task, "degree", 2)
+    assert isinstance(config.path_star.train.task, PathStar)  # ArLatents checks it
+    chance = 1 / config.path_star.train.task.degree
     windows = [key for key in right if key[:2] == ("path-star", "AR + MTP")]
     window = max(windows, key=lambda key: chosen[key][0])[2]
     yield Result("ar-latents", config, rows, [lookahead(right, chance, window)], _notes(config), began)
 
 
-def _training(jobs: list[tuple[Train, Path]], config: ArLatents, text: str) -> Iterator[Stage]:
+def _training(
+    jobs: list[tuple[Train, Path]], config: ArLatents, text: str, may_diverge: bool = False
+) -> Iterator[Stage]:
     total = sum(train.steps for train, _ in jobs)
-    for done in train_all(jobs, config.workers):
+    for done in train_all(jobs, config.workers, may_diverge):
         yield Stage(text, done, total)
 
 
 def _best_rate(config: ArLatents, name: str, method: Method, runs: Path) -> tuple[float, float]:
     """What the first seed solves of validation, decoded as the method is, at the rate that solves most; and that rate.
 
-    Of equals, the one of lower loss.
+    Of equals, the one of lower loss; one that diverged is none. ValueError where all did.
     """
     setting, decoding = config.settings[name], next(iter(method.decodings.values()))
     task = setting.train.task
     held_out = task.sample("validation", min(setting.examples, task.size("validation"))).by_size()
 
     def merit(rate: float) -> tuple[float, float, float]:
-        folder = config.job(name, method, rate, config.seeds[0], runs)[1]
+        job = config.job(name, method, rate, setting.seeds[0], setting.first_steps, runs)
+        if not finished(job):
+            return -1.0, 0.0, rate
+        folder = job[1]
         solved = _solved(folder, setting, held_out, decoding, config.batch)
         return float(solved.right.double().mean()), -Run(folder).metrics()[-1].get("validation", 0.0), rate
 
     share, _, rate = max(map(merit, config.rates))
+    if share < 0:
+        raise ValueError(f"{method.name} diverged on {name} at every rate of {config.rates}: give lower rates")
     return share, rate
 
 
@@ -199,7 +246,7 @@ def _measure(
     """A row, and `[seeds, examples]` which were solved."""
     setting = config.settings[name]
     test = setting.train.task.sample("test", setting.examples).by_size()
-    folders = [config.job(name, method, rate, seed, runs)[1] for seed in config.seeds]
+    folders = [folder for _, folder in config.finals(name, method, rate, runs)]
     all_solved = [_solved(folder, setting, test, decoding, config.batch) for folder in folders]
     right = torch.stack([s.right for s in all_solved]).double()
     said_first = (~test.given).long().argmax(1, keepdim=True)
@@ -212,7 +259,7 @@ def _measure(
         "window": method.window,
         "decoding": way,
         "accuracy": float(right.mean()),
-        "accuracy_interval": [min(max(end, 0.0), 1.0) for end in interval(right)],
+        "accuracy_interval": list(share_interval(right)),
         "accuracy_by_seed": right.mean(1).tolist(),
         "first_token": float(torch.stack(first).mean()),
         "passes": sum(s.passes for s in all_solved) / len(all_solved),
@@ -221,7 +268,7 @@ def _measure(
         "seconds_per_example": sum(s.seconds for s in all_solved) / len(all_solved),
         "training_seconds_per_step": sum(sum(m["seconds"] for m in ms) / len(ms) for ms in metrics) / len(metrics),
         "lr": rate,
-        "seeds": list(config.seeds),
+        "seeds": list(setting.seeds),
         # What is foreseen when only the prompt is said, as training goes: seed by seed would say the same.
         "curriculum": {"step": [m["step"] for m in seen], "slots": [m["slots"] for m in seen]},
     }
@@ -231,14 +278,18 @@ def _measure(
 def _notes(config: ArLatents) -> list[str]:
     star, board = config.path_star, config.sudoku
     return [
-        f"{len(config.seeds)} seed(s); 95% t intervals over seeds and examples. {star.examples} held-out graphs after "
-        f"{star.train.steps} steps, {board.examples} held-out puzzles after {board.train.steps}.",
+        f"95% t intervals over seeds and examples. {star.examples} held-out graphs after {star.train.steps} steps, "
+        f"{len(star.seeds)} seed(s); {board.examples} held-out puzzles after {board.train.steps}, {len(board.seeds)}. "
+        "An interval of one seed holds the examples' share alone: what another seed would change is unknown.",
         f"Learning rates {', '.join(f'{r:g}' for r in config.rates)}: each method's own, by validation examples solved "
-        "with the first seed.",
+        f"with the first seed after {star.first_steps} and {board.first_steps} steps.",
         "Greedy, from left to right with a cache where the attention allows one (all but MDM), "
         f"{config.batch} examples together; MDM also by confidence. Teacherless says everything in one pass.",
         f"On boards a row's blocks are asked for about {board.questions} tokens at random thresholds, whatever the "
         "window (pause for one); next token, mask slot and MuToR for every token of the row. Next-token entries are "
-        "not told which cell comes next: the mask slot is the fair autoregressive baseline there.",
-        "Training seconds a step are of one thread, while other runs train beside.",
+        "not told which cell comes next: the mask slot is the fair autoregressive baseline there. So wider windows "
+        "have fewer thresholds, and pause, asked for so little, is no even contest on boards; it is on path-star.",
+        "Every block counts alike, whatever its window. The first weights and the constant rate of path-star were "
+        "found on AR + MTP (docs/results/LOG.md); the other methods take them over.",
+        "Training seconds a step are those of one worker, while others train beside.",
     ]

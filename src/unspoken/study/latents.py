@@ -19,7 +19,7 @@ from unspoken.config import Train
 from unspoken.decoding import Decoding, OrderName
 from unspoken.denoiser import Denoiser
 from unspoken.likelihood import nll_by_latents
-from unspoken.metrics import Solved, interval, solve
+from unspoken.metrics import Solved, interval, share_interval, solve
 from unspoken.policies import order_named
 from unspoken.record import Run, environment
 from unspoken.study.dial import Measured, Table, saturated, verdicts
@@ -202,7 +202,7 @@ def _row(name: str, n: int, cell: Measured, config: Latents) -> dict[str, Any]:
         "model": name,
         "latents": "all" if n == config.every else n,
         "accuracy": float(cell.right.mean()),
-        "accuracy_interval": [min(max(end, 0.0), 1.0) for end in interval(cell.right)],
+        "accuracy_interval": list(share_interval(cell.right)),
         "accuracy_by_seed": cell.right.mean(1).tolist(),
         "nll": float(cell.nll.mean()),
         "nll_interval": list(interval(cell.nll)),

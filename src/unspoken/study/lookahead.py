@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from unspoken.metrics import interval
+from unspoken.metrics import interval, share_interval
 from unspoken.study.report import Check, Claim, claim, ends
 
 Right = dict[tuple[str, str, str], Tensor]  # `[seeds, examples]` solved, by task, method and window
@@ -28,15 +28,15 @@ def _on_path_star(right: Right, chance: float, window: str) -> list[Check]:
     others = [f"{w}: {r.mean():.3f}" for (task, m, w), r in right.items() if (task, m) == ("path-star", "AR + MTP")]
     return [
         Check(
-            chance - NEAR < interval(next_token)[0] and interval(next_token)[1] < chance + NEAR,
+            chance - NEAR < share_interval(next_token)[0] and share_interval(next_token)[1] < chance + NEAR,
             f"path-star: next-token AR {_share(next_token)} is near 1/degree = {chance:.2f}",
         ),
         Check(
-            interval(best)[0] > HIGH,
+            share_interval(best)[0] > HIGH,
             f"AR + MTP with the window chosen on validation ({window}) {_share(best)} passes {HIGH} "
             f"(by window {', '.join(others)})",
         ),
-        Check(interval(pause)[1] < HIGH, f"unsupervised latents {_share(pause)} do not"),
+        Check(share_interval(pause)[1] < HIGH, f"unsupervised latents {_share(pause)} do not"),
     ]
 
 
@@ -60,4 +60,4 @@ def _on_sudoku(right: Right) -> list[Check]:
 
 
 def _share(right: Tensor) -> str:
-    return f"{right.mean():.3f} {ends(interval(right))}"
+    return f"{right.mean():.3f} {ends(share_interval(right))}"

@@ -53,7 +53,7 @@ def ends(interval: tuple[float, float], sign: str = "") -> str:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished study. `rows` are flat dictionaries of JSON values; `columns` says which of them the table shows."""
+    """A finished study. `rows` are flat dictionaries of JSON values; `show.report` says which are shown."""
 
     study: str
     config: Any

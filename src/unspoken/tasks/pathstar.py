@@ -36,15 +36,17 @@ class PathStar:
     A sequence is the edges in random order, the start, the goal, and the answer: the nodes after the start, in the
     order one walks them (the forward direction, the hard one). All but the answer is given.
 
-    degree: arms of the star, at least 2.
-    nodes: nodes of a path, its start and goal included, at least 2; an arm has nodes - 1 of them.
-    names: names that nodes can have, at least 1 + degree * (nodes - 1).
-    validation, test: distinct graphs in each split, each at most 1/20 of all there are.
-    seed: which graphs are stored for validation and test, and for `sample("train", n)`.
-
     All graphs of one shape are the same up to renaming, so no split is disjoint from another up to symmetry, as the
     splits of Sudoku are. They are disjoint as graphs with their names: a hash of the edges in any order and of the
     goal sends 1/16 of all graphs to validation, 1/16 to test and the rest to train, whatever the seed and sizes.
+
+    Attributes:
+        degree: Arms of the star, at least 2.
+        nodes: Nodes of a path, its start and goal included, at least 2; an arm has nodes - 1 of them.
+        names: Names that nodes can have, at least 1 + degree * (nodes - 1).
+        validation: Distinct graphs in the split, at most 1/20 of all there are.
+        test: Distinct graphs in the split, at most 1/20 of all there are.
+        seed: Which graphs are stored for validation and test, and for `sample("train", n)`.
     """
 
     degree: int = 2

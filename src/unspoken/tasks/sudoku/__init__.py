@@ -50,20 +50,24 @@ class Sudoku:
 
     Digit d is token d - 1, the mask is token n, and a sequence is the board row by row.
 
-    box_rows, box_cols: 2, 2 is 4x4; 2, 3 is 6x6; 3, 3 is 9x9.
-    givens: how many cells each puzzle shows; 0 for minimal puzzles, which no given can be taken from. Minimal
-        puzzles take about 30 us each for 6x6, 0.3 ms for 9x9 and 0.3 s for 16x16; about half of the cells is fast.
-    train, validation, test: puzzles in each split. A puzzle's split is a function of the puzzle up to
-        symmetry, so no test puzzle, in any disguise, is a training puzzle of any seed or size. Duplicates up
-        to symmetry are left out of validation and test, and only counted in train.
-    seed: of the generator.
-    augment: what `sample("train", n, generator)` does to each puzzle: nothing, relabel its digits, or move it
-        by any symmetry of the board.
-    path: a .txt, .csv or .npy file of puzzles (see `read_puzzles`) to use instead of generated ones. All of it
-        is used, split at random by the same function in proportion to train : validation : test, which then
-        are shares and not counts; givens and seed have no effect.
+    The puzzles are made at first use and kept in `$UNSPOKEN_CACHE` (by default `~/.cache/unspoken`). A puzzle's split
+    is a function of the puzzle up to symmetry, so no test puzzle, in any disguise, is a training puzzle of any seed or
+    size. Duplicates up to symmetry are left out of validation and test, and only counted in train.
 
-    The puzzles are made at first use and kept in `$UNSPOKEN_CACHE` (by default `~/.cache/unspoken`).
+    Attributes:
+        box_rows: Rows of a box: 2, 2 is 4x4; 2, 3 is 6x6; 3, 3 is 9x9.
+        box_cols: Columns of a box.
+        givens: How many cells each puzzle shows; 0 for minimal puzzles, which no given can be taken from. Minimal
+            puzzles take about 30 us each for 6x6, 0.3 ms for 9x9 and 0.3 s for 16x16; about half of the cells is fast.
+        train: Puzzles in the split.
+        validation: Puzzles in the split.
+        test: Puzzles in the split.
+        seed: Of the generator.
+        augment: What `sample("train", n, generator)` does to each puzzle: nothing, relabel its digits, or move it by
+            any symmetry of the board.
+        path: A .txt, .csv or .npy file of puzzles (see `read_puzzles`) to use instead of generated ones. All of it is
+            used, split at random by the same function in proportion to train : validation : test, which then are
+            shares and not counts; givens and seed have no effect.
     """
 
     box_rows: int = 2
