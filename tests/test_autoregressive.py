@@ -16,8 +16,9 @@ from toy import EXACT, Exact, Ignorant, all_sequences, alone, ragged_clean, seed
 
 from unspoken.attention import ANY_ORDER, ATTENTIONS, CACHED_JOINT, SCDM
 from unspoken.autoregressive import block_by_block, next_tokens, speculate
-from unspoken.decode import Step, decode, last
+from unspoken.decode import decode
 from unspoken.denoiser import Denoiser
+from unspoken.step import Step, last
 
 MASK = 6
 CACHEABLE = [name for name, rule in ATTENTIONS.items() if rule.cacheable]

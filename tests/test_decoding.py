@@ -17,12 +17,13 @@ from toy import Ignorant, ragged_clean, seeded, tiny
 from unspoken.attention import CACHED_JOINT, SCDM
 from unspoken.autoregressive import block_by_block, next_tokens, speculate
 from unspoken.cache import Cache
-from unspoken.decode import Step, decode, last
+from unspoken.decode import decode
 from unspoken.decoding import Decoding, natural
 from unspoken.denoiser import Model
 from unspoken.layout import Layout
 from unspoken.objective import Teacherless
 from unspoken.policies import ORDERS
+from unspoken.step import Step, last
 
 MASK = 6
 

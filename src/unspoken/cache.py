@@ -1,12 +1,16 @@
 """The context's keys and values, kept from pass to pass.
 
 Exact wherever `Attention.cacheable`: a said token's states never change, because it sees no latents and nothing that is
-said after it. The latents' keys are dropped after every pass.
+said after it. The latents' keys are dropped after every pass, or kept, as stale latents, where one asks for it: that is
+no longer exact.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
+from torch import Tensor
 
 from unspoken.layout import Layout
 
@@ -19,6 +23,7 @@ class Cache:
 
         self.keys = DynamicCache()
         self.layout: Layout | None = None
+        self.context = 0  # columns of it; behind them are the stale latents
 
     def __len__(self) -> int:
         """Entries held a row, padding included."""
@@ -28,22 +33,51 @@ class Cache:
         """What is held, then the entries of `layout`: the keys that a pass over `layout` sees."""
         return layout if self.layout is None else self.layout.join(layout)
 
-    def keep(self, layout: Layout, width: int) -> None:
+    def keep(self, layout: Layout, width: int, unsaid: Tensor | None = None) -> None:
         """After a pass over `layout`: its first `width` entries stay, the others' keys are dropped.
 
         Entries in no document are never seen, so rows may keep fewer.
+        unsaid: `[batch, seq]`; where given, the newest keys of the latents at these positions stay too (stale latents).
         """
+        if unsaid is not None:
+            self._keep_latents(layout, width, unsaid)
+            return
         columns = torch.arange(width, device=layout.token.device).expand(layout.shape[0], width)
         if width < layout.shape[1]:
             self.keys.crop(width - layout.shape[1])  # negative: how many to take off the end
         self.layout = self.before(layout.select(columns))
 
-    def take(self, rows: torch.Tensor) -> Cache:
+    def _keep_latents(self, layout: Layout, width: int, unsaid: Tensor) -> None:
+        """The context held so far, the pass's first `width` entries, and of each unsaid position the newest latent."""
+        whole = self.before(layout)
+        columns = torch.arange(whole.shape[1], device=unsaid.device).expand(whole.shape)
+        newest = torch.full_like(unsaid, -1, dtype=torch.int64).scatter_reduce(
+            1, whole.position, torch.where(whole.unsaid, columns, -1), "amax"
+        )
+        latents = torch.where(unsaid, newest, -1).topk(int(unsaid.sum(1).max()), dim=1).values
+        held = len(self)
+        index = torch.cat([columns[:, : self.context], columns[:, held : held + width], latents.clamp_min(0)], dim=1)
+        real = torch.cat([torch.ones_like(index[:, : self.context + width]), latents >= 0], dim=1).bool()
+        kept = whole.select(index).without(~real)
+        # Older than every latent of the next pass: all of them may see these, whatever the rule.
+        self.layout = replace(kept, order=torch.where(kept.block >= 0, -1, kept.order))
+        self.context += width
+        for layer in self.keys.layers:
+            its = index[:, None, :, None].expand(-1, layer.keys.shape[1], -1, layer.keys.shape[3])
+            layer.keys, layer.values = layer.keys.gather(2, its), layer.values.gather(2, its)
+
+    def forget(self, gone: Tensor) -> None:
+        """Stale latents at the positions `gone` `[batch, seq]` are seen no more."""
+        if self.layout is not None:
+            latent = self.layout.block >= 0
+            self.layout = self.layout.without(latent & gone.gather(1, self.layout.position))
+
+    def take(self, rows: Tensor) -> Cache:
         """A cache of some rows of the batch; this one stays as it is."""
         taken = Cache()
         if self.layout is not None:
             there = rows.to(self.layout.token.device)
-            taken.layout = self.layout.rows(there)
+            taken.layout, taken.context = self.layout.rows(there), self.context
             for number, layer in enumerate(self.keys.layers):
                 taken.keys.update(layer.keys[there], layer.values[there], number)
         return taken

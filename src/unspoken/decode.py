@@ -2,8 +2,8 @@
 
 A pass holds the context (all that is said, or with a cache what was said last), unsaid tokens that are predicted but
 not said (the latents), and the candidates, of which the best are said. Everything else is left out of it: fewer
-latents are a smaller pass, and rows that are done are in none. Counts are known ahead wherever no confidence decides, so
-that no step has to ask the device.
+latents are a smaller pass, and rows that are done are in none. Counts are known ahead wherever no confidence decides,
+so that no step has to ask the device.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from unspoken.cache import Cache
 from unspoken.denoiser import Model
-from unspoken.passes import Rules, begin, look_on, plan_of
+from unspoken.passes import Rules, look_on, plan_of
 from unspoken.policies import CONFIDENCE, UNIFORM_LATENTS, Commit, Latents, Order, latents_named, order_named
+from unspoken.rows import begin
 from unspoken.step import Step
 
 CANDIDATES = 8  # the paper's `topk_candidate_min`
@@ -36,6 +38,7 @@ def decode(
     order: Order | str = CONFIDENCE,
     beside: Latents | str = UNIFORM_LATENTS,
     widen: float = 0.0,
+    stale: bool = False,
     temperature: float = 0.0,
     present: Tensor | None = None,
     cache: bool = True,
@@ -63,6 +66,8 @@ def decode(
         order would say next; `nearest`, `uncertain`, `certain`; or a `Latents` policy such as `Attended`.
     widen: above 0, `latents` are only where a step begins: rows whose best candidate is less probable than this are
         predicted again with twice as many, until it is probable enough, the same twice in a row, or beside all.
+    stale: beside a cache, keep the latents' keys too: all are predicted in the first pass, and from then on those that
+        are in no pass are still seen as they were when last predicted. `latents` is how many are refreshed a pass.
     temperature: 0 says the likeliest token; above 0 the token is drawn from softmax(logits / temperature).
     present: `[batch, seq]` bool (or 0 and 1), False past the end of short rows; those are in no pass.
     cache: keep the keys and values of the context where the model can (`Attention.cacheable`): exact, and less work.
@@ -76,6 +81,11 @@ def decode(
     _check_counts(latents, candidates, commit, temperature)
     if not 0 <= widen <= 1:
         raise ValueError(f"widen={widen}; give a probability, 0 to keep to the number of latents")
+    if stale and not (cache and model.attention.cacheable):
+        raise ValueError(
+            f"stale latents of attention {model.attention.name}, cache={cache}: their keys are kept in the cache; take "
+            "cached-joint or any-order, with cache=True"
+        )
     if latents is not None and latents > tokens.shape[1]:
         warnings.warn(f"{latents} latents asked of {tokens.shape[1]} positions: all are taken", stacklevel=2)
     rules = Rules(
@@ -85,8 +95,9 @@ def decode(
         order=order,
         beside=beside,
         widen=widen,
+        stale=stale,
         temperature=temperature,
-        peek=peek or beside.needs_entropy,
+        peek=peek or beside.needs_entropy or order.needs_entropy,
         generator=torch.Generator().manual_seed(0) if generator is None else generator,
     )
     present = torch.ones_like(tokens, dtype=torch.bool) if present is None else present.bool()
@@ -104,8 +115,9 @@ def _steps(model: Model, tokens: Tensor, present: Tensor, rules: Rules, held: Ca
             rows, held = rows.take(at), held if held is None else held.take(at)
         if len(rows.left) == 0:
             return
-        plan = plan_of(rows, rules)
-        for part, its_plan, seen, now, after in look_on(model, rows, plan, held, rules):
+        its = replace(rules, latents=tokens.shape[1]) if rules.stale and passes == 0 else rules
+        plan = plan_of(rows, its)
+        for part, its_plan, seen, now, after in look_on(model, rows, plan, held, its):
             rows = after
             tokens = rows.tokens if len(rows.tokens) == len(tokens) else tokens.index_copy(0, rows.index, rows.tokens)
             yield Step(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, get_args, get_type_hints
 
 import torch
@@ -18,8 +18,18 @@ from unspoken.policies import latents_named, order_named
 from unspoken.step import Step
 
 By = Literal["slots", "next_token", "speculation", "blocks"]
-OrderName = Literal["uniform", "left_to_right", "confidence", "margin", "entropy"]
-Beside = Literal["uniform", "next", "nearest", "uncertain", "certain"]
+OrderName = Literal["uniform", "left_to_right", "confidence", "margin", "entropy", "promising"]
+Beside = Literal["uniform", "next", "nearest", "uncertain", "certain", "oldest"]
+
+USED: dict[By, tuple[str, ...]] = {  # the fields that a way of decoding goes by
+    "slots": (
+        *("by", "latents", "candidates", "commit", "threshold", "entropy", "order", "beside", "widen", "stale"),
+        *("temperature", "cache"),
+    ),
+    "next_token": ("by", "cache"),
+    "speculation": ("by", "latents", "drafts", "cache"),
+    "blocks": ("by", "block", "commit", "cache"),
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,7 @@ class Decoding:
         widen: Above 0, `latents` are doubled for rows whose best candidate is less probable than this.
         block: Tokens of a block, where it goes by blocks.
         drafts: Of speculation: drafts checked in a pass; by default as many as latents.
+        stale: Beside a cache: latents that are in no pass are still seen, as they were when last predicted.
         temperature: 0 says the likeliest token; more draws one.
         cache: Keep the context's keys and values where the attention allows it.
     """
@@ -55,6 +66,7 @@ class Decoding:
     widen: float = 0.0
     block: int = 4
     drafts: int | None = None
+    stale: bool = False
     temperature: float = 0.0
     cache: bool = True
 
@@ -65,8 +77,9 @@ class Decoding:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; give one of {', '.join(known)}")
         order_named(self.order)
         latents_named(self.beside)
-        if self.by != "slots" and self.temperature:
-            raise ValueError(f"temperature={self.temperature} with by={self.by!r}: it says the likeliest token; give 0")
+        idle = [f.name for f in fields(self) if f.name not in USED[self.by] and getattr(self, f.name) != f.default]
+        if idle:
+            raise ValueError(f"by={self.by!r} has no use for {', '.join(idle)}; it takes {', '.join(USED[self.by])}")
 
     def steps(
         self, model: Model, tokens: Tensor, *, peek: bool = False, generator: torch.Generator | None = None
@@ -89,6 +102,7 @@ class Decoding:
             order=self.order,
             beside=self.beside,
             widen=self.widen,
+            stale=self.stale,
             temperature=self.temperature,
             cache=self.cache,
             peek=peek,

@@ -192,7 +192,7 @@ class Denoiser(nn.Module):
         ).last_hidden_state
 
     def looks(self, layout: Layout) -> Tensor:
-        """`[batch, entries, entries]`: how much each entry (row) attends to each (column), mean over layers and heads."""
+        """`[batch, entries, entries]`: how much each (row) attends to each (column), mean over layers and heads."""
         check_reach(self.trunk.config, self.known_positions, layout)
         kernel = self.trunk.config._attn_implementation
         self.trunk.set_attn_implementation("eager")  # the others do not tell

@@ -16,6 +16,7 @@ from unspoken.cache import Cache
 from unspoken.denoiser import Model
 from unspoken.layout import FOREVER, PADDING, Layout
 from unspoken.policies import NEXT, UNIFORM_LATENTS, Around, Commit, Latents, Order, at_random, entropy_of
+from unspoken.rows import Rows
 from unspoken.step import put
 
 
@@ -29,57 +30,15 @@ class Rules:
     order: Order
     beside: Latents
     widen: float
+    stale: bool
     temperature: float
     peek: bool
     generator: torch.Generator
 
-
-_ON_CPU = ("left", "length")
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows that are still going.
-
-    index: `[r]` which of the batch they are. tokens: `[r, seq]`. unsaid, context: `[r, seq]` bool, what is to be said
-    and what was. said_at: `[r, seq]` the orders of the context. entropy: `[r, seq]` nats of what was last seen of an
-    unsaid token, infinite where nothing was. fresh, new: `[r, f]` context that the next pass computes beside a cache:
-    positions, and which of them are real. count: `[r, 1]` how many were said. left, length: `[r]` on the CPU, how many
-    are to be said, and how many there are in all.
-    """
-
-    index: Tensor
-    tokens: Tensor
-    unsaid: Tensor
-    context: Tensor
-    said_at: Tensor
-    entropy: Tensor
-    fresh: Tensor
-    new: Tensor
-    count: Tensor
-    left: Tensor
-    length: Tensor
-
-    def take(self, at: Tensor) -> Rows:
-        """The rows `at`, a tensor on the CPU."""
-        there = at.to(self.tokens.device)
-        return Rows(
-            **{f.name: getattr(self, f.name)[at if f.name in ("left", "length") else there] for f in fields(self)}
-        )
-
-    def replaced(self, at: Tensor, part: Rows) -> Rows:
-        """These rows, those `at` (on the CPU) as in `part`."""
-        there = at.to(self.tokens.device)
-        merged = {}
-        for f in fields(self):
-            mine, other = getattr(self, f.name), getattr(part, f.name)
-            merged[f.name] = mine.index_copy(0, at if f.name in _ON_CPU else there, other)
-        return Rows(**merged)
-
-    def said(self) -> tuple[Tensor, Tensor]:
-        """The whole context, as `fresh` and `new`."""
-        new, position = self.context.to(torch.uint8).topk(int((self.length - self.left).max()), dim=1)
-        return position, new.bool()
+    @property
+    def needs_entropy(self) -> bool:
+        """Whether a policy goes by what was seen of the latents."""
+        return self.order.needs_entropy or self.beside.needs_entropy
 
 
 @dataclass(frozen=True)
@@ -113,25 +72,6 @@ class Seen:
     cached: int
 
 
-def begin(tokens: Tensor, unsaid: Tensor, present: Tensor) -> Rows:
-    """All rows: the prompt is the context, and nothing was computed or seen."""
-    context = present & ~unsaid
-    new, fresh = context.to(torch.uint8).topk(int(context.sum(1).max()) if len(tokens) else 0, dim=1)
-    return Rows(
-        index=torch.arange(len(tokens), device=tokens.device),
-        tokens=tokens,
-        unsaid=unsaid,
-        context=context,
-        said_at=torch.zeros_like(tokens),
-        entropy=torch.full(tokens.shape, math.inf, device=tokens.device),
-        fresh=fresh,
-        new=new.bool(),
-        count=torch.zeros_like(tokens[:, :1]),
-        left=unsaid.sum(1).cpu(),
-        length=present.sum(1).cpu(),
-    )
-
-
 def look_on(
     model: Model, rows: Rows, plan: Plan, held: Cache | None, rules: Rules
 ) -> Iterator[tuple[Rows, Plan, Seen, Tensor, Rows]]:
@@ -140,11 +80,11 @@ def look_on(
     Yields the rows of a pass, their plan, what was seen, which of it is said, and all rows after it.
     """
     seen = _look(model, rows, plan, rules.latents, held, True, rules)
-    if held is not None:
-        held.keep(seen.layout, rows.fresh.shape[1])
     sure = _sure(seen, None, rules.latents, rules)
     now = seen.chosen if sure is None else seen.chosen & sure[:, None]
     after = _say(rows, seen, now, rules)
+    if held is not None:
+        held.keep(seen.layout, rows.fresh.shape[1], after.unsaid if rules.stale else None)
     yield rows, plan, seen, now, after
     latents, at = rules.latents, torch.arange(len(rows.left))
     while sure is not None and not bool(sure.all()):
@@ -179,14 +119,15 @@ def plan_of(rows: Rows, rules: Rules) -> Plan:
     c = min(rules.candidates, int(left.max()))
     most = rows.tokens.shape[1] if rules.widen else rules.latents
     m = int((left - left.clamp_max(c)).clamp_max(most).max())
-    before = rules.order.before(rows.unsaid, rules.generator).masked_fill(~rows.unsaid, math.inf)
+    ahead = rows.ahead(rules.generator)
+    before = rules.order.before(ahead).masked_fill(~rows.unsaid, math.inf)
     alike = rules.beside is NEXT or (rules.beside is UNIFORM_LATENTS and rules.order.before is at_random)
     value, position = before.topk(c + m if alike else c, dim=1, largest=False)
     real = value < math.inf
     if alike or m == 0:
         return Plan(position[:, :c], real[:, :c], position[:, c:], real[:, c:])
     rest = put(rows.unsaid, position, torch.zeros_like(real), real)
-    score = rules.beside.rank(Around(rest, position, real, before, rows.entropy, rules.generator))
+    score = rules.beside.rank(Around(rest, position, real, before, ahead))
     value, latents = score.masked_fill(~rest, math.inf).topk(m, dim=1, largest=False)
     return Plan(position, real, latents, value < math.inf)
 
@@ -198,6 +139,8 @@ def _look(model: Model, rows: Rows, plan: Plan, latents: int, held: Cache | None
     real = torch.cat([plan.chance, plan.there[:, :latents]], dim=1)
     asked = position.shape[1] if rules.peek else c
     cached = 0 if held is None else len(held)
+    if held is not None and rules.stale:
+        held.forget(put(~rows.unsaid, position, real, real))
     layout, at = _layout(rows, position, real, c, asked, held is not None, first)
     logp = model(layout, at, held).log_softmax(-1)
     top, likeliest = logp.max(-1)
@@ -213,7 +156,7 @@ def _look(model: Model, rows: Rows, plan: Plan, latents: int, held: Cache | None
         word=likeliest.gather(1, best) if rules.temperature == 0 else _draw(of_best, rules),
         likeliest=likeliest,
         probability=top.exp(),
-        entropy=entropy_of(logp) if rules.beside.needs_entropy else None,
+        entropy=entropy_of(logp) if rules.needs_entropy else None,
         more=plan.there.sum(1),
         cached=cached,
     )
@@ -264,6 +207,7 @@ def _best(logp: Tensor, real: Tensor, rules: Rules) -> Tensor:
 def _say(rows: Rows, seen: Seen, now: Tensor, rules: Rules) -> Rows:
     """The rows after saying `seen.word` at `seen.said` where `now`."""
     k = now.shape[1]
+    this = 1 + rows.looked.amax(1, keepdim=True).expand(seen.position.shape)
     turn = rows.count + 1 + torch.arange(k, device=now.device)
     said = now.sum(1, keepdim=True)
     fixed = rules.commit.fixed and rules.widen == 0
@@ -274,6 +218,7 @@ def _say(rows: Rows, seen: Seen, now: Tensor, rules: Rules) -> Rows:
         context=put(rows.context, seen.said, now, now),
         said_at=put(rows.said_at, seen.said, turn, now),
         entropy=rows.entropy if seen.entropy is None else put(rows.entropy, seen.position, seen.entropy, seen.real),
+        looked=put(rows.looked, seen.position, this, seen.real),
         fresh=seen.said,
         new=now,
         count=rows.count + said,

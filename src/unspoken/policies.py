@@ -14,31 +14,64 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-Before = Callable[[Tensor, torch.Generator], Tensor]
+
+@dataclass(frozen=True)
+class Ahead:
+    """What is known before a pass, each `[r, seq]`.
+
+    unsaid: bool. entropy: nats when last predicted, infinite where never. looked: in which pass that was, -1 for never.
+    """
+
+    unsaid: Tensor
+    entropy: Tensor
+    looked: Tensor
+    generator: torch.Generator
+
+
+Before = Callable[[Ahead], Tensor]
 After = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Order:
-    """before: (unsaid `[batch, seq]` bool, generator) -> score `[batch, seq]`, lowest first.
+    """before: what is known ahead -> score `[r, seq]`, lowest first.
 
-    after: log-probabilities `[batch, candidates, vocab]` -> score `[batch, candidates]`, highest first. A blind order
-    has none: it knows its positions beforehand, so its passes carry no other candidates.
+    after: log-probabilities `[r, candidates, vocab]` -> score `[r, candidates]`, highest first. A blind order has none:
+    it knows its positions beforehand, so its passes carry no other candidates.
+    needs_entropy: the head must run on the latents too.
     """
 
     name: str
     before: Before
     after: After | None = None
+    needs_entropy: bool = False
 
 
-def at_random(unsaid: Tensor, generator: torch.Generator) -> Tensor:
-    """Independent uniform scores `[batch, seq]`: a uniformly random ranking."""
-    return torch.rand(unsaid.shape, generator=generator, device=generator.device).to(unsaid.device)
+def at_random(ahead: Ahead) -> Tensor:
+    """Independent uniform scores `[r, seq]`: a uniformly random ranking."""
+    device = ahead.generator.device
+    return torch.rand(ahead.unsaid.shape, generator=ahead.generator, device=device).to(ahead.unsaid.device)
 
 
-def from_left(unsaid: Tensor, generator: torch.Generator) -> Tensor:
-    """The position itself `[batch, seq]`: leftmost first."""
+def from_left(ahead: Ahead) -> Tensor:
+    """The position itself `[r, seq]`: leftmost first."""
+    unsaid = ahead.unsaid
     return torch.arange(unsaid.shape[1], dtype=torch.float32, device=unsaid.device).expand(unsaid.shape)
+
+
+def most_certain(ahead: Ahead) -> Tensor:
+    """The entropy when last predicted; those that never were come last, in random order."""
+    return ahead.entropy.clamp_max(1e9) + 1e-6 * at_random(ahead)
+
+
+def least_certain(ahead: Ahead) -> Tensor:
+    """The least certain when last predicted first; before them all those that never were, in random order."""
+    return -ahead.entropy.clamp_max(1e9) + 1e-6 * at_random(ahead)
+
+
+def longest_ago(ahead: Ahead) -> Tensor:
+    """Those that were not predicted for the longest time first."""
+    return ahead.looked + at_random(ahead)
 
 
 def top_probability(logp: Tensor) -> Tensor:
@@ -67,8 +100,9 @@ LEFT_TO_RIGHT = Order("left_to_right", from_left)
 CONFIDENCE = Order("confidence", at_random, top_probability)
 MARGIN = Order("margin", at_random, top_margin)
 ENTROPY = Order("entropy", at_random, least_entropy)
+PROMISING = Order("promising", most_certain, top_probability, needs_entropy=True)
 
-ORDERS: dict[str, Order] = {o.name: o for o in (UNIFORM, LEFT_TO_RIGHT, CONFIDENCE, MARGIN, ENTROPY)}
+ORDERS: dict[str, Order] = {o.name: o for o in (UNIFORM, LEFT_TO_RIGHT, CONFIDENCE, MARGIN, ENTROPY, PROMISING)}
 
 
 def order_named(order: Order | str) -> Order:
@@ -86,15 +120,13 @@ class Around:
 
     rest: `[r, seq]` bool, the unsaid positions that are no candidates: those it ranks.
     candidates: `[r, c]` positions, and `real` `[r, c]`. before: `[r, seq]` the order's scores, lowest first.
-    entropy: `[r, seq]` nats when last predicted, infinite where never.
     """
 
     rest: Tensor
     candidates: Tensor
     real: Tensor
     before: Tensor
-    entropy: Tensor
-    generator: torch.Generator
+    ahead: Ahead
 
 
 @dataclass(frozen=True)
@@ -106,38 +138,21 @@ class Latents:
     needs_entropy: bool = False
 
 
-def _uniform(around: Around) -> Tensor:
-    return at_random(around.rest, around.generator)
-
-
-def _next(around: Around) -> Tensor:
-    return around.before
-
-
 def _nearest(around: Around) -> Tensor:
     """The distance to the nearest candidate; ties at random."""
     position = torch.arange(around.rest.shape[1], device=around.rest.device)
     far = (position - around.candidates[..., None]).abs().float()  # [r, c, seq]
-    return torch.where(around.real[..., None], far, math.inf).amin(1) + _uniform(around)
+    return torch.where(around.real[..., None], far, math.inf).amin(1) + at_random(around.ahead)
 
 
-def _uncertain(around: Around) -> Tensor:
-    """The least certain when last predicted; before them all, those that never were."""
-    return -around.entropy.clamp_max(1e9) + 1e-6 * _uniform(around)
-
-
-def _certain(around: Around) -> Tensor:
-    """The most certain when last predicted; those that never were come last."""
-    return around.entropy.clamp_max(1e9) + 1e-6 * _uniform(around)
-
-
-UNIFORM_LATENTS = Latents("uniform", _uniform)
-NEXT = Latents("next", _next)
+UNIFORM_LATENTS = Latents("uniform", lambda around: at_random(around.ahead))
+NEXT = Latents("next", lambda around: around.before)
 NEAREST = Latents("nearest", _nearest)
-UNCERTAIN = Latents("uncertain", _uncertain, needs_entropy=True)
-CERTAIN = Latents("certain", _certain, needs_entropy=True)
+UNCERTAIN = Latents("uncertain", lambda around: least_certain(around.ahead), needs_entropy=True)
+CERTAIN = Latents("certain", lambda around: most_certain(around.ahead), needs_entropy=True)
+OLDEST = Latents("oldest", lambda around: longest_ago(around.ahead))
 
-LATENTS: dict[str, Latents] = {p.name: p for p in (UNIFORM_LATENTS, NEXT, NEAREST, UNCERTAIN, CERTAIN)}
+LATENTS: dict[str, Latents] = {p.name: p for p in (UNIFORM_LATENTS, NEXT, NEAREST, UNCERTAIN, CERTAIN, OLDEST)}
 
 
 def attended(relation: Tensor) -> Latents:

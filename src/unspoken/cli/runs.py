@@ -61,8 +61,9 @@ class SolveRun:
         order: Which candidate is said first.
         entropy: Of those, the entropies of the ones said before must sum to at most this, in nats.
         beside: Which unsaid tokens are the latents: `uniform`, at random; `next`, the next in the order; `nearest`;
-            `uncertain` or `certain`, when last predicted.
+            `uncertain` or `certain`, when last predicted; `oldest`, predicted the longest time ago.
         widen: Above 0, latents are doubled for rows whose best candidate is less probable than this.
+        stale: Beside a cache: latents that are in no pass are still seen, as they were when last predicted.
         block: Tokens of a block, where it goes by blocks.
         drafts: Of speculation: drafts checked in a pass.
         temperature: 0 says the likeliest token; more draws one.
@@ -86,6 +87,7 @@ class SolveRun:
     entropy: float | None = None
     beside: Beside | None = None
     widen: float | None = None
+    stale: bool | None = None
     block: int | None = None
     drafts: int | None = None
     temperature: float | None = None
