@@ -9,34 +9,17 @@ set of weights, in turns, so that whatever else the machine does falls on all of
 
 from __future__ import annotations
 
-import statistics
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
+from timing import Shape, Timed, costs, measure, model_of, prompts
 
-from unspoken import CACHED_JOINT, Decoding, Denoiser, Trunk
-from unspoken.metrics import pass_flops
+from unspoken import CACHED_JOINT, Decoding
 from unspoken.record import environment, write_json
-
-VOCAB = 32
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A trunk and a sequence: width x layers, tokens, the share of them that is the prompt."""
-
-    layers: int
-    width: int
-    heads: int
-    length: int
-    given: float = 0.25
 
 
 @dataclass(frozen=True)
@@ -58,32 +41,6 @@ class Options:
     out: Path | None = None
 
 
-@dataclass
-class Timed:
-    """Seconds of each repeat, and what one decoding computed a row."""
-
-    seconds: list[float] = field(default_factory=list)
-    passes: int = 0
-    entries: int = 0
-    flops: int = 0
-    tokens: Tensor | None = None
-
-
-def model_of(shape: Shape) -> Denoiser:
-    """A random trunk in float32."""
-    torch.manual_seed(0)
-    trunk = Trunk(layers=shape.layers, width=shape.width, heads=shape.heads, init=0.05)
-    config = trunk.config(VOCAB + 1, shape.length)
-    return Denoiser.from_config(config, attention=CACHED_JOINT, mask_id=VOCAB, positions=shape.length)
-
-
-def prompts(shape: Shape, batch: int) -> Tensor:
-    """`[batch, length]`: a random prompt on the left, masks after it."""
-    tokens = torch.randint(VOCAB, (batch, shape.length), generator=torch.Generator().manual_seed(0))
-    tokens[:, round(shape.given * shape.length) :] = VOCAB
-    return tokens
-
-
 def ways(latents: int) -> dict[str, Decoding]:
     """The decodings compared: all say the same."""
     plain = partial(Decoding, order="left_to_right", beside="next", latents=latents)
@@ -93,40 +50,17 @@ def ways(latents: int) -> dict[str, Decoding]:
     return found
 
 
-def measure(model: Denoiser, tokens: Tensor, decodings: dict[str, Decoding], repeats: int) -> dict[str, Timed]:
-    """Times every way in turns, after one turn that does not count."""
-    timed = {name: Timed() for name in decodings}
-    for turn in range(repeats + 1):
-        for name, decoding in decodings.items():
-            clock = time.perf_counter()
-            steps = list(decoding.steps(model, tokens))
-            seconds = time.perf_counter() - clock
-            if turn:
-                timed[name].seconds.append(seconds)
-                continue
-            flops = sum(pass_flops(model, s.entries, s.asked, s.cached) for s in steps)
-            timed[name] = Timed([], len(steps), sum(s.entries for s in steps), flops, steps[-1].tokens)
-    return timed
-
-
 def row_of(shape: Shape, batch: int, latents: int, way: str, timed: dict[str, Timed]) -> dict[str, object]:
     """A line of the table: ratios are to the recomputed way of the same run."""
     mine, base = timed[way], timed["recomputed"]
     assert mine.tokens is not None and base.tokens is not None
-    ratios = [b / m for b, m in zip(base.seconds, mine.seconds, strict=True)]
     return {
-        "trunk": f"{shape.width} x {shape.layers}",
+        "trunk": shape.trunk,
         "length": shape.length,
         "batch": batch,
         "latents": latents,
         "way": way,
-        "passes": mine.passes,
-        "entries": mine.entries,
-        "mflops": mine.flops / 1e6,
-        "seconds": statistics.median(mine.seconds),
-        "faster": statistics.median(ratios),
-        "faster_range": [min(ratios), max(ratios)],
-        "fewer_flops": base.flops / mine.flops,
+        **costs(mine, base),
         "same_tokens": float((mine.tokens == base.tokens).double().mean()),
     }
 
@@ -137,10 +71,11 @@ def main(options: Options) -> None:
     columns = ("trunk", "length", "batch", "latents", "way", "passes", "entries", "seconds", "faster", "fewer_flops")
     table = Table(*columns, "same tokens", box=None)
     for shape in options.shapes:
-        model = model_of(shape)
+        model = model_of(shape, CACHED_JOINT)
         for batch in options.batches:
             for latents in options.latents:
-                timed = measure(model, prompts(shape, batch), ways(latents), options.repeats)
+                compared = {name: (model, decoding) for name, decoding in ways(latents).items()}
+                timed = measure(compared, prompts(shape, batch), options.repeats)
                 for way in timed:
                     row = row_of(shape, batch, latents, way, timed)
                     rows.append(row)

@@ -160,7 +160,7 @@ def test_a_ragged_batch_is_its_rows_alone(rule: str, latents: int | None) -> Non
 
 
 class Spy:
-    """A model that keeps its cache and the layouts that it was shown."""
+    """A model that keeps the layouts that it was shown, and its cache: a new one when rows leave the batch."""
 
     def __init__(self, inner: Denoiser | Ignorant) -> None:
         self.inner, self.held, self.seen = inner, Cache(), []
@@ -168,6 +168,7 @@ class Spy:
 
     def __call__(self, layout: Layout, at: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         self.seen.append(layout)
+        self.held = self.held if cache is None else cache
         return self.inner(layout, at, cache)
 
     def new_cache(self) -> Cache | None:
@@ -199,15 +200,15 @@ def test_a_cache_holds_what_was_said_and_never_a_latent(name: str) -> None:
         assert len(layers) == 2
         assert all(layer.keys.shape[2] == layer.values.shape[2] == len(spy.held) for layer in layers)
         assert not held.unsaid.any()
-        for row in range(len(tokens)):
-            there = held.said[row]
-            where = held.position[row, there].tolist()
+        for turn, row in enumerate(step.rows.tolist()):
+            there = held.said[turn]
+            where = held.position[turn, there].tolist()
             assert len(set(where)) == len(where)
             known = {i for i in range(7) if step.tokens[row, i] != MASK}
             before = {i for i in range(7) if now[row, i] != MASK}
-            assert set(where) <= known and torch.equal(held.token[row, there], step.tokens[row, where])
-            if name in ("confidence", "threshold", "all latents") and len(before) < 7:
-                assert set(where) == before
+            assert set(where) <= known and torch.equal(held.token[turn, there], step.tokens[row, where])
+            if name in ("confidence", "threshold", "all latents"):
+                assert len(before) < 7 and set(where) == before
         now = step.tokens
     assert passes > 1 and (now != MASK).all()
 
@@ -224,19 +225,20 @@ def test_entries_of_a_pass(latents: int | None, commit: int, cached: bool, peek:
         held = 0
         steps = decode(spy, tokens, latents=latents, commit=commit, candidates=3, cache=cached, peek=peek)
         for step in steps:
-            beside, layout = (step.candidates | step.latents).sum(1), spy.seen[-1]
-            going = (now == MASK).any(1)  # rows that are done need no entries
-            fresh = new.sum(1) * going if held else new.sum(1)
+            layout, going = spy.seen[-1], (now == MASK).any(1)  # rows that are done are in no pass
+            beside, fresh = (step.candidates | step.latents).sum(1)[going], new.sum(1)[going]
+            assert torch.equal(step.rows, going.nonzero()[:, 0])
             if cached:
                 assert step.entries == int(fresh.max()) + int(beside.max())
                 assert step.cached == held
                 held += int(fresh.max())
                 assert len(spy.held) == held
-                assert torch.equal(layout.said.sum(1)[going], fresh[going])
+                assert torch.equal(layout.said.sum(1), fresh)
             else:
-                assert step.entries == int(((now != MASK).sum(1) + beside).max())
+                context = (now != MASK).sum(1)[going]
+                assert step.entries == int((context + beside).max())
                 assert step.cached == 0
-                assert torch.equal(layout.said.sum(1), (now != MASK).sum(1))
+                assert torch.equal(layout.said.sum(1), context)
             assert torch.equal(layout.unsaid.sum(1), beside)
             assert layout.shape[1] == step.entries
             asked = step.candidates | step.latents if peek else step.candidates

@@ -67,7 +67,7 @@ class Cache:
             layer.keys, layer.values = layer.keys.gather(2, its), layer.values.gather(2, its)
 
     def forget(self, gone: Tensor) -> None:
-        """Stale latents at the positions `gone` `[batch, seq]` are seen no more."""
+        """Stale latents at the positions `gone` `[batch, seq or more]` are seen no more."""
         if self.layout is not None:
             latent = self.layout.block >= 0
             self.layout = self.layout.without(latent & gone.gather(1, self.layout.position))

@@ -109,24 +109,24 @@ def _steps(model: Model, tokens: Tensor, present: Tensor, rules: Rules, held: Ca
     """The loop of `decode`, whose arguments are checked and complete."""
     passes, rows = 0, begin(tokens, (tokens == model.mask_id) & present, present)
     while True:
-        going = rows.left > 0
-        if not bool(going.all()):
-            at = going.nonzero()[:, 0]
+        if int(rows.left.min() if len(rows.left) else 0) == 0:
+            at = (rows.left > 0).nonzero()[:, 0]
             rows, held = rows.take(at), held if held is None else held.take(at)
         if len(rows.left) == 0:
             return
         its = replace(rules, latents=tokens.shape[1]) if rules.stale and passes == 0 else rules
-        plan = plan_of(rows, its)
-        for part, its_plan, seen, now, after in look_on(model, rows, plan, held, its):
-            rows = after
-            tokens = rows.tokens if len(rows.tokens) == len(tokens) else tokens.index_copy(0, rows.index, rows.tokens)
+        for index, seen, now in look_on(model, rows, plan_of(rows, its), held, its):
+            if len(rows.index) == len(tokens):
+                tokens = rows.tokens[:, :-1].clone()
+            else:
+                tokens = tokens.index_copy(0, rows.index, rows.tokens[:, :-1])
             yield Step(
                 index=passes,
                 tokens=tokens,
-                rows=part.index,
-                position=seen.position,
-                real=seen.real,
-                held=its_plan.candidates.shape[1],
+                rows=index,
+                position=seen.plan.position,
+                real=seen.plan.real,
+                held=seen.plan.candidates,
                 said=seen.said,
                 chosen=now,
                 likeliest=seen.likeliest,

@@ -11,7 +11,7 @@ from torch import Tensor
 from unspoken.denoiser import Model
 from unspoken.layout import Layout, draw_ranks, one_block, random_order, rank_of
 from unspoken.packing import Packed, ask_masks
-from unspoken.policies import Around, Latents
+from unspoken.policies import Ahead, Around, Latents
 from unspoken.process import Process, stratified_times
 
 Forward = Callable[[Layout, Tensor], Tensor]  # a `Model`, or one that a launcher has wrapped
@@ -153,15 +153,17 @@ def nll_beside(
     free = (~given).sum(1)
     steps = stratified_times(draws * len(x0), generator, x0.device).view(draws, -1)
     total = torch.zeros(len(x0), len(counts), dtype=torch.float64, device=x0.device)
-    for step in steps:
+    # All drawn before a policy draws: with one seed, every policy is asked the same.
+    turns = [draw_ranks(~given, generator) for _ in steps]
+    never = torch.full(x0.shape, torch.inf, device=x0.device)
+    for step, turn in zip(steps, turns, strict=True):
         m = (step * free).ceil().clamp_min(1)
-        turn = draw_ranks(~given, generator)
         unsaid = (turn < m[:, None]) & ~given
         target = torch.where(unsaid, turn, x0.shape[1]).argmin(1, keepdim=True)  # a random one of them
         rest = unsaid.scatter(1, target, False)
         real = unsaid.gather(1, target)
-        never = torch.full(x0.shape, torch.inf, device=x0.device)
-        rank = rank_of(beside.rank(Around(rest, target, real, turn.float(), never, generator)), rest)
+        around = Around(rest, target, real, turn.float(), Ahead(unsaid, never, -never, generator))
+        rank = rank_of(beside.rank(around), rest)
         order = torch.where(rest, rank, x0.shape[1]) * unsaid
         layout = one_block(torch.where(unsaid, model.mask_id, x0), unsaid, order)
         for column, n in enumerate(counts):

@@ -89,8 +89,7 @@ class Solved:
     """What decoding a set of prompts gave and cost.
 
     right: `[n]` bool. tokens: `[n, length]`, the answers. The rest is what was computed per example, the padding of
-        short rows and the passes that a row waits for others included: passes, entries a pass, FLOPs, seconds of wall
-        clock.
+        short rows included (rows that are done are in no pass): passes, entries a pass, FLOPs, seconds of wall clock.
     """
 
     right: Tensor
@@ -112,10 +111,10 @@ def solve(
     for first in range(0, len(examples), batch):
         prompt = examples.prompt(task.mask_id)[first : first + batch].to(model.device)
         steps = decoding.steps(model, prompt, generator=generator)
-        tokens, rows = prompt, len(prompt)
+        tokens = prompt
         clock = time.perf_counter()
         for step in steps:
-            tokens = step.tokens
+            tokens, rows = step.tokens, len(step.rows)
             if tokens.is_cuda:
                 torch.cuda.synchronize()  # else the clock is read before the work is done
             seconds += time.perf_counter() - clock

@@ -1,13 +1,13 @@
 """One pass of a decoding: who is in it, and what it says. The loop around it is `decode`.
 
-Who is in a pass is a list of positions `[rows, few]`, not a mask over the sequence.
+Who is in a pass is a list of positions `[r, few]`, not a mask over the sequence.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,7 +17,6 @@ from unspoken.denoiser import Model
 from unspoken.layout import FOREVER, PADDING, Layout
 from unspoken.policies import NEXT, UNIFORM_LATENTS, Around, Commit, Latents, Order, at_random, entropy_of
 from unspoken.rows import Rows
-from unspoken.step import put
 
 
 @dataclass(frozen=True)
@@ -43,157 +42,172 @@ class Rules:
 
 @dataclass(frozen=True)
 class Plan:
-    """Positions `[r, c]` of the candidates and `[r, m]` of the latents, the first ones first; and which are real."""
+    """Positions `[r, m]` of unsaid tokens and which of them are real: `candidates` of them, then latents, in order."""
 
-    candidates: Tensor
-    chance: Tensor
-    latents: Tensor
-    there: Tensor
+    position: Tensor
+    real: Tensor
+    candidates: int
 
     def take(self, at: Tensor) -> Plan:
         """The rows `at`."""
-        return Plan(**{f.name: getattr(self, f.name)[at] for f in fields(self)})
+        return Plan(self.position[at], self.real[at], self.candidates)
+
+    def first(self, latents: int) -> Plan:
+        """With so many latents at most."""
+        width = self.candidates + latents
+        return (
+            self
+            if self.position.shape[1] <= width
+            else Plan(self.position[:, :width], self.real[:, :width], self.candidates)
+        )
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a pass told: see `Step`; `word` `[r, k]` is what is to be said, and `entropy` `[r, asked]` nats."""
+    """What a pass over `plan` told: see `Step`; `word` `[r, k]` is what is to be said, `entropy` `[r, asked]` nats."""
 
     layout: Layout
-    position: Tensor
-    real: Tensor
+    plan: Plan
     said: Tensor
     chosen: Tensor
     word: Tensor
     likeliest: Tensor
     probability: Tensor
     entropy: Tensor | None
-    more: Tensor
     cached: int
 
 
 def look_on(
     model: Model, rows: Rows, plan: Plan, held: Cache | None, rules: Rules
-) -> Iterator[tuple[Rows, Plan, Seen, Tensor, Rows]]:
+) -> Iterator[tuple[Tensor, Seen, Tensor]]:
     """The passes until every row has said something: one, or more of them where latents are added in doubt.
 
-    Yields the rows of a pass, their plan, what was seen, which of it is said, and all rows after it.
+    Yields which of the batch's rows were in a pass, what was seen, and which of it is said; `rows` say it before that.
     """
-    seen = _look(model, rows, plan, rules.latents, held, True, rules)
-    sure = _sure(seen, None, rules.latents, rules)
+    seen = _look(model, rows, plan.first(rules.latents), held, True, rules)
+    fresh = rows.fresh.shape[1]
+    sure = _sure(seen, None, plan, rules)
     now = seen.chosen if sure is None else seen.chosen & sure[:, None]
-    after = _say(rows, seen, now, rules)
+    _say(rows, seen, now, rules)
     if held is not None:
-        held.keep(seen.layout, rows.fresh.shape[1], after.unsaid if rules.stale else None)
-    yield rows, plan, seen, now, after
+        held.keep(seen.layout, fresh, rows.unsaid[:, :-1] if rules.stale else None)
+    yield rows.index, seen, now
     latents, at = rules.latents, torch.arange(len(rows.left))
     while sure is not None and not bool(sure.all()):
         doubt = (~sure).nonzero()[:, 0]
-        at, latents = at[doubt.cpu()], max(1, 2 * latents)
+        at, latents, plan = at[doubt.cpu()], max(1, 2 * latents), plan.take(doubt)
         before = (seen.said[doubt, 0], seen.word[doubt, 0])
-        part, its_plan = rows.take(at), plan.take(at)
-        seen = _look(model, part, its_plan, latents, None if held is None else held.take(at), False, rules)
-        sure = _sure(seen, before, latents, rules)
+        part = rows.take(at)
+        seen = _look(model, part, plan.first(latents), None if held is None else held.take(at), False, rules)
+        sure = _sure(seen, before, plan, rules)
         now = seen.chosen & sure[:, None]
-        after = after.replaced(at, _say(part, seen, now, rules))
-        yield part, its_plan, seen, now, after
+        _say(part, seen, now, rules)
+        rows.put_back(at, _padded(part, rows))
+        yield part.index, seen, now
 
 
-def _sure(seen: Seen, before: tuple[Tensor, Tensor] | None, latents: int, rules: Rules) -> Tensor | None:
+def _padded(part: Rows, rows: Rows) -> Rows:
+    """What a part said last, as wide as what the others did."""
+    missing = rows.fresh.shape[1] - part.fresh.shape[1]
+    if missing > 0:
+        part.fresh = torch.nn.functional.pad(part.fresh, (0, missing))
+        part.new = torch.nn.functional.pad(part.new, (0, missing))
+    return part
+
+
+def _sure(seen: Seen, before: tuple[Tensor, Tensor] | None, plan: Plan, rules: Rules) -> Tensor | None:
     """`[r]` bool: rows that need no more latents; None where their number is fixed.
 
     The best candidate is probable enough, or the same as with fewer latents, or all there are were in view.
     """
     if rules.widen == 0:
         return None
-    best = seen.position[:, : seen.probability.shape[1]] == seen.said[:, :1]
+    best = seen.plan.position[:, : seen.probability.shape[1]] == seen.said[:, :1]
     sure = torch.where(best, seen.probability, 0.0).amax(1) >= rules.widen
     if before is not None:
         sure = sure | ((seen.said[:, 0] == before[0]) & (seen.word[:, 0] == before[1]))
-    return sure | (seen.more <= latents)
+    return sure | (plan.real.sum(1) == seen.plan.real.sum(1))
 
 
 def plan_of(rows: Rows, rules: Rules) -> Plan:
     """A step's candidates, and its latents among the rest."""
-    left = rows.left
-    c = min(rules.candidates, int(left.max()))
-    most = rows.tokens.shape[1] if rules.widen else rules.latents
-    m = int((left - left.clamp_max(c)).clamp_max(most).max())
+    most = int(rows.left.max())
+    c = min(rules.candidates, most)
+    m = int((rows.left - c).clamp(0, rows.seq if rules.widen else rules.latents).max())
     ahead = rows.ahead(rules.generator)
-    before = rules.order.before(ahead).masked_fill(~rows.unsaid, math.inf)
+    before = torch.where(ahead.unsaid, rules.order.before(ahead), math.inf)
     alike = rules.beside is NEXT or (rules.beside is UNIFORM_LATENTS and rules.order.before is at_random)
     value, position = before.topk(c + m if alike else c, dim=1, largest=False)
     real = value < math.inf
     if alike or m == 0:
-        return Plan(position[:, :c], real[:, :c], position[:, c:], real[:, c:])
-    rest = put(rows.unsaid, position, torch.zeros_like(real), real)
+        return Plan(position, real, c)
+    rest = rows.unsaid.scatter(1, rows.where(position, real), False)[:, :-1]
     score = rules.beside.rank(Around(rest, position, real, before, ahead))
-    value, latents = score.masked_fill(~rest, math.inf).topk(m, dim=1, largest=False)
-    return Plan(position, real, latents, value < math.inf)
+    value, latents = torch.where(rest, score, math.inf).topk(m, dim=1, largest=False)
+    return Plan(torch.cat([position, latents], dim=1), torch.cat([real, value < math.inf], dim=1), c)
 
 
-def _look(model: Model, rows: Rows, plan: Plan, latents: int, held: Cache | None, first: bool, rules: Rules) -> Seen:
-    """One pass over the rows, with the first `latents` of the plan's. first: the fresh context is to be computed."""
-    c = plan.candidates.shape[1]
-    position = torch.cat([plan.candidates, plan.latents[:, :latents]], dim=1)
-    real = torch.cat([plan.chance, plan.there[:, :latents]], dim=1)
-    asked = position.shape[1] if rules.peek else c
+def _look(model: Model, rows: Rows, plan: Plan, held: Cache | None, first: bool, rules: Rules) -> Seen:
+    """One pass over the rows. first: the fresh context is to be computed."""
+    position, real, c = plan.position, plan.real, plan.candidates
     cached = 0 if held is None else len(held)
     if held is not None and rules.stale:
-        held.forget(put(~rows.unsaid, position, real, real))
-    layout, at = _layout(rows, position, real, c, asked, held is not None, first)
+        held.forget((~rows.unsaid).scatter(1, rows.where(position, real), True))
+    asked = position.shape[1] if rules.peek else c
+    layout, at = _layout(rows, plan, asked, held is not None, first)
     logp = model(layout, at, held).log_softmax(-1)
     top, likeliest = logp.max(-1)
-    best = _best(logp[:, :c], plan.chance, rules)
-    there = plan.chance.gather(1, best)
-    of_best = logp.gather(1, best[..., None].expand(-1, -1, logp.shape[-1]))
+    best = _best(logp[:, :c], real[:, :c], rules)
+    there = real.gather(1, best)
+    drawn = rules.temperature > 0
+    of_best = None if rules.commit.fixed and not drawn else _rows_of(logp, best)
     return Seen(
         layout=layout,
-        position=position,
-        real=real,
+        plan=plan,
         said=position.gather(1, best),
-        chosen=rules.commit.among(of_best, there),
-        word=likeliest.gather(1, best) if rules.temperature == 0 else _draw(of_best, rules),
+        chosen=there if of_best is None else rules.commit.among(of_best, there),
+        word=_draw(of_best, rules) if drawn and of_best is not None else likeliest.gather(1, best),
         likeliest=likeliest,
         probability=top.exp(),
         entropy=entropy_of(logp) if rules.needs_entropy else None,
-        more=plan.there.sum(1),
         cached=cached,
     )
 
 
-def _layout(
-    rows: Rows, position: Tensor, real: Tensor, c: int, asked: int, cached: bool, first: bool
-) -> tuple[Layout, Tensor]:
+def _layout(rows: Rows, plan: Plan, asked: int, cached: bool, first: bool) -> tuple[Layout, Tensor]:
     """The entries of a pass: context, candidates, latents; and where `[r, asked]` those are that the head is asked at.
 
-    position, real: `[r, c + m]` the candidates and the latents. Candidates share an order past every latent's: under
-    `ordered` attention each sees the latents and no other candidate.
+    Candidates share an order past every latent's: under `ordered` attention each sees the latents and no other
+    candidate.
     """
-    (r, seq), m = rows.tokens.shape, position.shape[1] - c
-    ranks = torch.cat([position.new_full((c,), seq), torch.arange(m, device=position.device)])
-    if not cached and int((rows.length - rows.left).max()) + c + m >= seq:
-        order = put(rows.said_at, position, ranks.expand(r, -1), real)
-        there = put(rows.context, position, real, real)
-        index, unsaid, at = torch.arange(seq, device=position.device).expand(r, seq), rows.unsaid, position[:, :asked]
+    position, real, seq = plan.position, plan.real, rows.seq
+    width, device = position.shape[1], position.device
+    ranks = torch.arange(-plan.candidates, width - plan.candidates, device=device)
+    ranks = torch.where(ranks < 0, seq, ranks)
+    if not cached and int((rows.length - rows.left).max()) + width >= seq:
+        at = rows.where(position, real)
+        order = rows.order.scatter(1, at, ranks.expand_as(at))[:, :-1]
+        document = rows.document
+        if width < int(rows.left.max()):  # some unsaid tokens are left out
+            document = torch.where(rows.context.scatter(1, at, True), 0, PADDING)
+        index, unsaid, document = (
+            torch.arange(seq, device=device).expand_as(order),
+            rows.unsaid[:, :-1],
+            document[:, :-1],
+        )
+        token, at = rows.tokens[:, :-1], position[:, :asked]
     else:
         context, new = (rows.fresh, rows.new) if cached else rows.said()
         if cached and not first:
             context, new = context[:, :0], new[:, :0]
         f = context.shape[1]
         index, there = torch.cat([context, position], dim=1), torch.cat([new, real], dim=1)
-        order = torch.cat([rows.said_at.gather(1, context), ranks.expand(r, -1)], dim=1)
-        unsaid = (torch.arange(f + c + m, device=position.device) >= f).expand(r, -1)
-        at = torch.arange(f, f + asked, device=position.device).expand(r, -1)
-    layout = Layout(
-        token=rows.tokens.gather(1, index),
-        position=index,
-        order=order,
-        horizon=torch.where(unsaid, FOREVER, order + 1),
-        block=torch.where(unsaid, 0, -1),
-        document=torch.where(there, 0, PADDING),
-    )
-    return layout, at
+        order = torch.cat([rows.order.gather(1, context), ranks.expand_as(position)], dim=1)
+        unsaid = (torch.arange(f + width, device=device) >= f).expand_as(order)
+        document, token = torch.where(there, 0, PADDING), rows.tokens.gather(1, index)
+        at = torch.arange(f, f + asked, device=device).expand(len(order), -1)
+    horizon, block = torch.where(unsaid, FOREVER, order + 1), torch.where(unsaid, 0, -1)
+    return Layout(token, index, order, horizon, block, document), at
 
 
 def _best(logp: Tensor, real: Tensor, rules: Rules) -> Tensor:
@@ -201,29 +215,36 @@ def _best(logp: Tensor, real: Tensor, rules: Rules) -> Tensor:
     k = min(rules.commit.most, logp.shape[1])
     if rules.order.after is None:  # in the order they came in
         return torch.arange(k, device=logp.device).expand(len(logp), k)
-    return rules.order.after(logp).masked_fill(~real, -math.inf).topk(k, dim=1).indices
+    return torch.where(real, rules.order.after(logp), -math.inf).topk(k, dim=1).indices
 
 
-def _say(rows: Rows, seen: Seen, now: Tensor, rules: Rules) -> Rows:
-    """The rows after saying `seen.word` at `seen.said` where `now`."""
-    k = now.shape[1]
-    this = 1 + rows.looked.amax(1, keepdim=True).expand(seen.position.shape)
-    turn = rows.count + 1 + torch.arange(k, device=now.device)
+def _rows_of(logp: Tensor, best: Tensor) -> Tensor:
+    return logp.gather(1, best[..., None].expand(-1, -1, logp.shape[-1]))
+
+
+def _say(rows: Rows, seen: Seen, now: Tensor, rules: Rules) -> None:
+    """The rows say `seen.word` at `seen.said` where `now`."""
+    at, k = rows.where(seen.said, now), now.shape[1]
+    rows.tokens.scatter_(1, at, seen.word)
+    rows.unsaid.scatter_(1, at, False)
+    rows.context.scatter_(1, at, True)
+    rows.order.scatter_(1, at, rows.count + torch.arange(1, k + 1, device=at.device))
+    if rules.needs_entropy or rules.beside.needs_age:
+        _remember(rows, seen)
+    rows.fresh, rows.new = seen.said, now
     said = now.sum(1, keepdim=True)
+    rows.count = rows.count + said
     fixed = rules.commit.fixed and rules.widen == 0
-    return replace(
-        rows,
-        tokens=put(rows.tokens, seen.said, seen.word, now),
-        unsaid=put(rows.unsaid, seen.said, ~now, now),
-        context=put(rows.context, seen.said, now, now),
-        said_at=put(rows.said_at, seen.said, turn, now),
-        entropy=rows.entropy if seen.entropy is None else put(rows.entropy, seen.position, seen.entropy, seen.real),
-        looked=put(rows.looked, seen.position, this, seen.real),
-        fresh=seen.said,
-        new=now,
-        count=rows.count + said,
-        left=rows.left - (rows.left.clamp_max(rules.commit.most) if fixed else said[:, 0].cpu()),
-    )
+    rows.left = rows.left - (rows.left.clamp_max(rules.commit.most) if fixed else said[:, 0].cpu())
+
+
+def _remember(rows: Rows, seen: Seen) -> None:
+    """What was seen of every unsaid token in the pass, and that it was now."""
+    at = rows.where(seen.plan.position, seen.plan.real)
+    if seen.entropy is not None:
+        rows.entropy.scatter_(1, at, seen.entropy.to(rows.entropy.dtype))
+    now = 1 + rows.looked[:, :-1].amax(1, keepdim=True)
+    rows.looked.scatter_(1, at, now.expand(at.shape))
 
 
 def _draw(logp: Tensor, rules: Rules) -> Tensor:

@@ -131,11 +131,15 @@ class Around:
 
 @dataclass(frozen=True)
 class Latents:
-    """rank: what is around -> score `[r, seq]`, lowest first. needs_entropy: the head must run on the latents too."""
+    """rank: what is around -> score `[r, seq]`, lowest first.
+
+    needs_entropy: the head must run on the latents too. needs_age: it is to be known when each was last predicted.
+    """
 
     name: str
     rank: Callable[[Around], Tensor]
     needs_entropy: bool = False
+    needs_age: bool = False
 
 
 def _nearest(around: Around) -> Tensor:
@@ -150,7 +154,7 @@ NEXT = Latents("next", lambda around: around.before)
 NEAREST = Latents("nearest", _nearest)
 UNCERTAIN = Latents("uncertain", lambda around: least_certain(around.ahead), needs_entropy=True)
 CERTAIN = Latents("certain", lambda around: most_certain(around.ahead), needs_entropy=True)
-OLDEST = Latents("oldest", lambda around: longest_ago(around.ahead))
+OLDEST = Latents("oldest", lambda around: longest_ago(around.ahead), needs_age=True)
 
 LATENTS: dict[str, Latents] = {p.name: p for p in (UNIFORM_LATENTS, NEXT, NEAREST, UNCERTAIN, CERTAIN, OLDEST)}
 

@@ -8,18 +8,21 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from unspoken.layout import PADDING
 from unspoken.policies import Ahead
 
 _ON_CPU = ("left", "length")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Rows:
-    """The rows that are still going.
+    """The rows that are still going, written into in place.
 
-    index: `[r]` which of the batch they are. tokens: `[r, seq]`.
-    unsaid, context: `[r, seq]` bool, what is to be said and what was. said_at: `[r, seq]` the orders of the context.
-    entropy, looked: `[r, seq]`, see `Ahead`.
+    Tensors `[r, seq + 1]` end in a column that means nothing, for what is not real to be written to (`bin`):
+    tokens; unsaid and context, bool, what is to be said and what was; order, of the context; document, of what is
+    there; entropy and looked, see `Ahead`.
+
+    index: `[r]` which of the batch they are.
     fresh, new: `[r, f]` context that the next pass computes beside a cache: positions, and which of them are real.
     count: `[r, 1]` how many were said.
     left, length: `[r]` on the CPU, how many are to be said, and how many there are in all.
@@ -29,7 +32,8 @@ class Rows:
     tokens: Tensor
     unsaid: Tensor
     context: Tensor
-    said_at: Tensor
+    order: Tensor
+    document: Tensor
     entropy: Tensor
     looked: Tensor
     fresh: Tensor
@@ -38,47 +42,57 @@ class Rows:
     left: Tensor
     length: Tensor
 
-    def take(self, at: Tensor) -> Rows:
-        """The rows `at`, a tensor on the CPU."""
-        there = at.to(self.tokens.device)
-        return Rows(
-            **{f.name: getattr(self, f.name)[at if f.name in ("left", "length") else there] for f in fields(self)}
-        )
+    @property
+    def seq(self) -> int:
+        """Tokens a row; and the column that means nothing."""
+        return self.tokens.shape[1] - 1
 
-    def replaced(self, at: Tensor, part: Rows) -> Rows:
-        """These rows, those `at` (on the CPU) as in `part`."""
+    def take(self, at: Tensor) -> Rows:
+        """A copy of the rows `at`, a tensor on the CPU."""
         there = at.to(self.tokens.device)
-        merged = {}
+        return Rows(**{f.name: getattr(self, f.name)[at if f.name in _ON_CPU else there] for f in fields(self)})
+
+    def put_back(self, at: Tensor, part: Rows) -> None:
+        """The rows `at` (on the CPU) become those of `part`."""
+        there = at.to(self.tokens.device)
         for f in fields(self):
-            mine, other = getattr(self, f.name), getattr(part, f.name)
-            merged[f.name] = mine.index_copy(0, at if f.name in _ON_CPU else there, other)
-        return Rows(**merged)
+            here = at if f.name in _ON_CPU else there
+            setattr(self, f.name, getattr(self, f.name).index_copy(0, here, getattr(part, f.name)))
+
+    def where(self, position: Tensor, real: Tensor) -> Tensor:
+        """`[r, m]` columns to write to."""
+        return torch.where(real, position, self.seq)
 
     def ahead(self, generator: torch.Generator) -> Ahead:
         """What is known before a pass."""
-        return Ahead(self.unsaid, self.entropy, self.looked, generator)
+        return Ahead(self.unsaid[:, :-1], self.entropy[:, :-1], self.looked[:, :-1], generator)
 
     def said(self) -> tuple[Tensor, Tensor]:
         """The whole context, as `fresh` and `new`."""
-        new, position = self.context.to(torch.uint8).topk(int((self.length - self.left).max()), dim=1)
+        new, position = self.context[:, :-1].to(torch.uint8).topk(int((self.length - self.left).max()), dim=1)
         return position, new.bool()
 
 
 def begin(tokens: Tensor, unsaid: Tensor, present: Tensor) -> Rows:
     """All rows: the prompt is the context, and nothing was computed or seen."""
-    context = present & ~unsaid
-    new, fresh = context.to(torch.uint8).topk(int(context.sum(1).max()) if len(tokens) else 0, dim=1)
-    return Rows(
+    bin_column = tokens.new_zeros(len(tokens), 1)
+    wide = torch.cat([tokens, bin_column], dim=1)
+    is_unsaid, context = (torch.cat([part, bin_column.bool()], dim=1) for part in (unsaid, present & ~unsaid))
+    rows = Rows(
         index=torch.arange(len(tokens), device=tokens.device),
-        tokens=tokens,
-        unsaid=unsaid,
+        tokens=wide,
+        unsaid=is_unsaid,
         context=context,
-        said_at=torch.zeros_like(tokens),
-        entropy=torch.full(tokens.shape, math.inf, device=tokens.device),
-        looked=torch.full(tokens.shape, -1.0, device=tokens.device),
-        fresh=fresh,
-        new=new.bool(),
-        count=torch.zeros_like(tokens[:, :1]),
+        order=torch.zeros_like(wide),
+        document=torch.where(context | is_unsaid, 0, PADDING),
+        entropy=torch.full(wide.shape, math.inf, device=wide.device),
+        looked=torch.full(wide.shape, -1.0, device=wide.device),
+        fresh=bin_column[:, :0],
+        new=bin_column[:, :0].bool(),
+        count=torch.zeros_like(bin_column),
         left=unsaid.sum(1).cpu(),
         length=present.sum(1).cpu(),
     )
+    if len(tokens):
+        rows.fresh, rows.new = rows.said()
+    return rows

@@ -36,14 +36,18 @@ PROMPT = row([0, M, M, M, M, M, M], 3)
 STEP = Step(
     index=4,
     tokens=row([0, 1, 2, M, M, M, M], 3),
-    committed=row([False, False, True], False, torch.bool),
-    candidates=row([False, False, True, True], False, torch.bool),
-    latents=row([False, False, False, False, True, True], False, torch.bool),
-    guess=row([M, M, 2, 0, 3, M], M),
-    confidence=row([0.0, 0.0, 0.75, 0.5, 0.25, 0.0], 0.0, torch.float32),
+    rows=torch.tensor([0]),
+    position=torch.tensor([[3, 2, 4, 5, 6]]),
+    real=torch.tensor([[True, True, True, True, False]]),
+    held=2,
+    said=torch.tensor([[2, 3]]),
+    chosen=torch.tensor([[True, False]]),
+    likeliest=torch.tensor([[0, 2, 3]]),
+    probability=torch.tensor([[0.5, 0.75, 0.25]]),
     entries=15,
     cached=0,
-    asked=6,
+    asked=3,
+    mask_id=M,
 )
 
 
@@ -61,11 +65,16 @@ def test_what_became_of_each_token():
 
 
 def test_cells_are_of_the_row_asked_for():
-    tensors = {name: value for name, value in vars(STEP).items() if isinstance(value, torch.Tensor)}
-    two = replace(STEP, **{name: torch.cat([value.flip(1), value]) for name, value in tensors.items()})
-    prompt = torch.cat([PROMPT.flip(1), PROMPT])
-    assert cells(two, prompt, TASK, row=1) == cells(STEP, PROMPT, TASK)
-    assert cells(two, prompt, TASK, row=0) == cells(STEP, PROMPT, TASK)[::-1]
+    """Of two rows in the pass, one the other's mirror image; and a third is done and in no pass."""
+    tensors = {name: torch.cat([value, value]) for name, value in vars(STEP).items() if isinstance(value, torch.Tensor)}
+    for name in ("position", "said"):
+        tensors[name] = torch.cat([15 - getattr(STEP, name), getattr(STEP, name)])
+    tokens = torch.cat([STEP.tokens.flip(1), PROMPT.clamp_max(2), STEP.tokens])
+    three = replace(STEP, **tensors | {"tokens": tokens, "rows": torch.tensor([0, 2])})
+    prompt = torch.cat([PROMPT.flip(1), PROMPT, PROMPT])
+    assert cells(three, prompt, TASK, row=2) == cells(STEP, PROMPT, TASK)
+    assert cells(three, prompt, TASK, row=0) == cells(STEP, PROMPT, TASK)[::-1]
+    assert {kind for _, kind in cells(three, prompt, TASK, row=1)} == {"given", "said"}
 
 
 def test_a_board_is_written_and_coloured_as_its_cells():
