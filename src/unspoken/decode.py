@@ -108,12 +108,15 @@ def decode(
 def _steps(model: Model, tokens: Tensor, present: Tensor, rules: Rules, held: Cache | None) -> Iterator[Step]:
     """The loop of `decode`, whose arguments are checked and complete."""
     passes, rows = 0, begin(tokens, (tokens == model.mask_id) & present, present)
+    new = rows.length - rows.left  # how much context the next pass computes, a row
     while True:
         if int(rows.left.min() if len(rows.left) else 0) == 0:
             at = (rows.left > 0).nonzero()[:, 0]
-            rows, held = rows.take(at), held if held is None else held.take(at)
+            rows, new, held = rows.take(at), new[at], held if held is None else held.take(at)
         if len(rows.left) == 0:
             return
+        rows.narrow(int(new.max()))
+        left = rows.left
         its = replace(rules, latents=tokens.shape[1]) if rules.stale and passes == 0 else rules
         for index, seen, now in look_on(model, rows, plan_of(rows, its), held, its):
             if len(rows.index) == len(tokens):
@@ -137,6 +140,7 @@ def _steps(model: Model, tokens: Tensor, present: Tensor, rules: Rules, held: Ca
                 mask_id=model.mask_id,
             )
             passes += 1
+        new = left - rows.left
 
 
 def check_tokens(model: Model, tokens: Tensor, present: Tensor | None = None) -> None:

@@ -59,6 +59,10 @@ class Rows:
             here = at if f.name in _ON_CPU else there
             setattr(self, f.name, getattr(self, f.name).index_copy(0, here, getattr(part, f.name)))
 
+    def narrow(self, width: int) -> None:
+        """Of the fresh context no more than the first `width` are real."""
+        self.fresh, self.new = self.fresh[:, :width], self.new[:, :width]
+
     def where(self, position: Tensor, real: Tensor) -> Tensor:
         """`[r, m]` columns to write to."""
         return torch.where(real, position, self.seq)

@@ -3,7 +3,7 @@
 import io
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import matplotlib.image
@@ -66,7 +66,8 @@ def test_what_became_of_each_token():
 
 def test_cells_are_of_the_row_asked_for():
     """Of two rows in the pass, one the other's mirror image; and a third is done and in no pass."""
-    tensors = {name: torch.cat([value, value]) for name, value in vars(STEP).items() if isinstance(value, torch.Tensor)}
+    values = {field.name: getattr(STEP, field.name) for field in fields(STEP)}
+    tensors = {name: torch.cat([value, value]) for name, value in values.items() if isinstance(value, torch.Tensor)}
     for name in ("position", "said"):
         tensors[name] = torch.cat([15 - getattr(STEP, name), getattr(STEP, name)])
     tokens = torch.cat([STEP.tokens.flip(1), PROMPT.clamp_max(2), STEP.tokens])
@@ -372,10 +373,11 @@ def test_watching_a_training_prints_its_validations():
     ]
 
 
-def test_watching_a_study_prints_each_stage_once_and_returns_the_result():
+def test_watching_a_study_prints_each_tenth_of_a_stage_once_and_returns_the_result():
     console, result = wide(), Result("latents", None, [], [])
-    stages = [Stage("training MDM: loss 1", 0, 8), Stage("training MDM: loss 0.9", 2, 8), Stage("decoding", 4, 8)]
-    assert terminal.watch_study(console, iter([*stages, result])) is result
-    first, second = console.export_text().strip().split("\n")
+    losses = [Stage(f"training MDM: loss {1 - done / 100}", done, 80) for done in (0, 4, 20, 22)]
+    assert terminal.watch_study(console, iter([*losses, Stage("decoding", 40, 80), result])) is result
+    first, second, third = console.export_text().strip().split("\n")
     assert first == "[  0%] training MDM"
-    assert re.fullmatch(r"\[ 50%\] decoding, about \d+ min left", second)
+    assert re.fullmatch(r"\[ 25%\] training MDM, about \d+ min left", second)
+    assert re.fullmatch(r"\[ 50%\] decoding, about \d+ min left", third)
