@@ -39,6 +39,7 @@ def decode(
     beside: Latents | str = UNIFORM_LATENTS,
     widen: float = 0.0,
     stale: bool = False,
+    wait: bool = False,
     temperature: float = 0.0,
     present: Tensor | None = None,
     cache: bool = True,
@@ -68,6 +69,7 @@ def decode(
         predicted again with twice as many, until it is probable enough, the same twice in a row, or beside all.
     stale: beside a cache, keep the latents' keys too: all are predicted in the first pass, and from then on those that
         are in no pass are still seen as they were when last predicted. `latents` is how many are refreshed a pass.
+    wait: rows that are done stay in the passes until all are, as in most codes. Nothing but cost changes.
     temperature: 0 says the likeliest token; above 0 the token is drawn from softmax(logits / temperature).
     present: `[batch, seq]` bool (or 0 and 1), False past the end of short rows; those are in no pass.
     cache: keep the keys and values of the context where the model can (`Attention.cacheable`): exact, and less work.
@@ -96,6 +98,7 @@ def decode(
         beside=beside,
         widen=widen,
         stale=stale,
+        wait=wait,
         temperature=temperature,
         peek=peek or beside.needs_entropy or order.needs_entropy,
         generator=torch.Generator().manual_seed(0) if generator is None else generator,
@@ -110,11 +113,12 @@ def _steps(model: Model, tokens: Tensor, present: Tensor, rules: Rules, held: Ca
     passes, rows = 0, begin(tokens, (tokens == model.mask_id) & present, present)
     new = rows.length - rows.left  # how much context the next pass computes, a row
     while True:
-        if int(rows.left.min() if len(rows.left) else 0) == 0:
-            at = (rows.left > 0).nonzero()[:, 0]
-            rows, new, held = rows.take(at), new[at], held if held is None else held.take(at)
-        if len(rows.left) == 0:
+        going = rows.left > 0
+        if not bool(going.any()):
             return
+        if not (rules.wait or bool(going.all())):
+            at = going.nonzero()[:, 0]
+            rows, new, held = rows.take(at), new[at], held if held is None else held.take(at)
         rows.narrow(int(new.max()))
         left = rows.left
         its = replace(rules, latents=tokens.shape[1]) if rules.stale and passes == 0 else rules

@@ -23,7 +23,7 @@ Beside = Literal["uniform", "next", "nearest", "uncertain", "certain", "oldest"]
 
 USED: dict[By, tuple[str, ...]] = {  # the fields that a way of decoding goes by
     "slots": (
-        *("by", "latents", "candidates", "commit", "threshold", "entropy", "order", "beside", "widen", "stale"),
+        *("by", "latents", "candidates", "commit", "threshold", "entropy", "order", "beside", "widen", "stale", "wait"),
         *("temperature", "cache"),
     ),
     "next_token": ("by", "cache"),
@@ -51,6 +51,7 @@ class Decoding:
         block: Tokens of a block, where it goes by blocks.
         drafts: Of speculation: drafts checked in a pass; by default as many as latents.
         stale: Beside a cache: latents that are in no pass are still seen, as they were when last predicted.
+        wait: Rows that are done stay in the passes until all are: to measure what it saves that they leave.
         temperature: 0 says the likeliest token; more draws one.
         cache: Keep the context's keys and values where the attention allows it.
     """
@@ -67,6 +68,7 @@ class Decoding:
     block: int = 4
     drafts: int | None = None
     stale: bool = False
+    wait: bool = False
     temperature: float = 0.0
     cache: bool = True
 
@@ -103,6 +105,7 @@ class Decoding:
             beside=self.beside,
             widen=self.widen,
             stale=self.stale,
+            wait=self.wait,
             temperature=self.temperature,
             cache=self.cache,
             peek=peek,

@@ -89,13 +89,15 @@ class Solved:
     """What decoding a set of prompts gave and cost.
 
     right: `[n]` bool. tokens: `[n, length]`, the answers. The rest is what was computed per example, the padding of
-        short rows included (rows that are done are in no pass): passes, entries a pass, FLOPs, seconds of wall clock.
+        short rows included (rows that are done are in no pass): passes, entries a pass, latents a pass, FLOPs, seconds
+        of wall clock.
     """
 
     right: Tensor
     tokens: Tensor
     passes: float
     entries: float
+    latents: float
     flops: float
     seconds: float
 
@@ -107,7 +109,7 @@ def solve(
     generator = torch.Generator().manual_seed(seed)
     right: list[Tensor] = []
     answers: list[Tensor] = []
-    passes, entries, flops, seconds = 0, 0, 0, 0.0
+    passes, entries, latents, flops, seconds = 0, 0, 0, 0, 0.0
     for first in range(0, len(examples), batch):
         prompt = examples.prompt(task.mask_id)[first : first + batch].to(model.device)
         steps = decoding.steps(model, prompt, generator=generator)
@@ -120,10 +122,19 @@ def solve(
             seconds += time.perf_counter() - clock
             passes += rows
             entries += rows * step.entries
+            latents += int(step.real[:, step.held :].sum())
             flops += rows * pass_flops(model, step.entries, step.asked, step.cached)
             yield rows * step.entries
             clock = time.perf_counter()
         right.append(task.score(prompt, tokens))
         answers.append(tokens)
     n = len(examples)
-    yield Solved(torch.cat(right), torch.cat(answers), passes / n, entries / max(passes, 1), flops / n, seconds / n)
+    yield Solved(
+        right=torch.cat(right),
+        tokens=torch.cat(answers),
+        passes=passes / n,
+        entries=entries / max(passes, 1),
+        latents=latents / max(passes, 1),
+        flops=flops / n,
+        seconds=seconds / n,
+    )

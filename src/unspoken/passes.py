@@ -30,6 +30,7 @@ class Rules:
     beside: Latents
     widen: float
     stale: bool
+    wait: bool
     temperature: float
     peek: bool
     generator: torch.Generator

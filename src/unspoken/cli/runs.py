@@ -64,6 +64,7 @@ class SolveRun:
             `uncertain` or `certain`, when last predicted; `oldest`, predicted the longest time ago.
         widen: Above 0, latents are doubled for rows whose best candidate is less probable than this.
         stale: Beside a cache: latents that are in no pass are still seen, as they were when last predicted.
+        wait: Rows that are done stay in the passes until all are.
         block: Tokens of a block, where it goes by blocks.
         drafts: Of speculation: drafts checked in a pass.
         temperature: 0 says the likeliest token; more draws one.
@@ -88,6 +89,7 @@ class SolveRun:
     beside: Beside | None = None
     widen: float | None = None
     stale: bool | None = None
+    wait: bool | None = None
     block: int | None = None
     drafts: int | None = None
     temperature: float | None = None
