@@ -379,6 +379,12 @@ def test_more_latents_than_positions_are_clamped_and_said() -> None:
         ({"threshold": -0.1}, "give a probability"),
         ({"threshold": 1.1}, "give a probability"),
         ({"threshold": float("nan")}, "give a probability"),
+        ({"entropy": -0.1}, "nats of 0 or more"),
+        ({"entropy": float("nan")}, "nats of 0 or more"),
+        ({"widen": -0.1}, "widen=-0.1; give a probability"),
+        ({"widen": 1.1}, "widen=1.1; give a probability"),
+        ({"widen": float("nan")}, "widen=nan; give a probability"),
+        ({"stale": True}, "their keys are kept in the cache"),  # SCDM has none
         ({"present": torch.ones(2, 4, dtype=torch.bool)}, "make them equal"),
     ],
     ids=itertools.count(),

@@ -1,13 +1,15 @@
 """A way to decode is data (float64, 1e-9).
 
-Laws: each field of `Decoding` reaches its decoder and matters; speculation says what slots say; a threshold says the
-longest sure prefix of the order and at least one; several tokens of a pass are dated one after the other; every way
-ends within the passes that it promises. Which way is natural to a model stands in `test_natural.py`.
+Laws: each field of `Decoding` reaches its decoder and matters, and one that would not is refused; speculation says
+what slots say; a threshold says the longest sure prefix of the order and at least one; several tokens of a pass are
+dated one after the other; every way ends within the passes that it promises. Which way is natural to a model stands in
+`test_natural.py`.
 """
 
 import math
+from dataclasses import fields
 from itertools import islice
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -18,7 +20,7 @@ from unspoken.attention import CACHED_JOINT, SCDM
 from unspoken.autoregressive import block_by_block, next_tokens, speculate
 from unspoken.cache import Cache
 from unspoken.decode import decode
-from unspoken.decoding import Decoding, natural
+from unspoken.decoding import USED, By, Decoding, natural
 from unspoken.denoiser import Model
 from unspoken.layout import Layout
 from unspoken.objective import Teacherless
@@ -79,6 +81,11 @@ def direct(model: Model, tokens: Tensor, way: dict[str, Any]) -> list[Step]:
         ({"commit": 3, "threshold": 0.9}, "threshold"),
         *[({"order": order}, "order") for order in ORDERS if order != "confidence"],
         ({"order": "left_to_right", "latents": 2, "beside": "next"}, "beside"),
+        ({"latents": 1, "candidates": 2, "beside": "oldest"}, "beside"),
+        ({"commit": 3, "entropy": 0.5}, "entropy"),
+        ({"latents": 1, "candidates": 2, "widen": 1.0}, "widen"),
+        ({"latents": 1, "candidates": 2, "stale": True}, "stale"),
+        ({"wait": True}, "wait"),
         ({"temperature": 2.0}, "temperature"),
         ({"cache": False}, "cache"),
         ({"by": "next_token"}, "by"),
@@ -134,6 +141,31 @@ def test_speculation_says_what_slots_say() -> None:
 def test_bad_ways(fields: dict[str, Any], remedy: str) -> None:
     with pytest.raises(ValueError, match=remedy):
         Decoding(**fields)
+
+
+OTHER: dict[str, Any] = {  # than the default, each a value that some way of decoding takes
+    **{"latents": 1, "candidates": 9, "commit": 2, "threshold": 0.5, "entropy": 1.0, "order": "uniform"},
+    **{"beside": "next", "widen": 0.5, "block": 3, "drafts": 1, "temperature": 1.0},
+    **{f.name: not f.default for f in fields(Decoding) if isinstance(f.default, bool)},
+}
+
+
+@pytest.mark.parametrize("by", get_args(By))
+@pytest.mark.parametrize("name", [f.name for f in fields(Decoding) if f.name != "by"])
+def test_an_option_that_does_not_apply_is_refused(by: By, name: str) -> None:
+    """One that does is taken, and so is the default of one that does not."""
+    default = next(f.default for f in fields(Decoding) if f.name == name)
+    assert Decoding(by=by, **{name: default}) == Decoding(by=by)
+    if name in USED[by]:
+        assert getattr(Decoding(by=by, **{name: OTHER[name]}), name) == OTHER[name] != default
+    else:
+        with pytest.raises(ValueError, match=f"by='{by}' has no use for {name}; it takes by, "):
+            Decoding(by=by, **{name: OTHER[name]})
+
+
+def test_every_option_that_does_not_apply_is_named() -> None:
+    with pytest.raises(ValueError, match="by='blocks' has no use for latents, order, temperature; it takes by, block"):
+        Decoding(by="blocks", latents=2, order="uniform", temperature=1.0, commit=2)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1e-9, 0.45, 0.55, 1.0])

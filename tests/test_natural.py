@@ -56,6 +56,8 @@ def forced(model: Model, x0: Tensor, given: Tensor, decoding: Decoding) -> tuple
     spy = Forced(model, target)
     steps = list(decoding.steps(spy, torch.where(given, x0, MASK), peek=decoding.by == "slots"))
     assert torch.equal(steps[-1].tokens, x0)
+    # Rows that are done leave, and those of `ragged_clean` are done from the last one on: the others keep their place.
+    assert all(torch.equal(step.rows, torch.arange(len(step.rows))) for step in steps)
     return spy, steps
 
 
