@@ -99,7 +99,8 @@ def look_on(
         at, latents, plan = at[doubt.cpu()], max(1, 2 * latents), plan.take(doubt)
         before = (seen.said[doubt, 0], seen.word[doubt, 0])
         part = rows.take(at)
-        seen = _look(model, part, plan.first(latents), None if held is None else held.take(at), False, rules)
+        its = plan.first(min(latents, int(part.left.max()) - plan.candidates))  # the rows no longer in doubt had more
+        seen = _look(model, part, its, None if held is None else held.take(at), False, rules)
         sure = _sure(seen, before, plan, rules)
         now = seen.chosen & sure[:, None]
         _say(part, seen, now, rules)

@@ -28,6 +28,7 @@ class Ahead:
     generator: torch.Generator
 
 
+NEVER = 100.0  # past the entropy of any vocabulary, and not so large that float32 loses a random order beside it
 Before = Callable[[Ahead], Tensor]
 After = Callable[[Tensor], Tensor]
 
@@ -61,12 +62,14 @@ def from_left(ahead: Ahead) -> Tensor:
 
 def most_certain(ahead: Ahead) -> Tensor:
     """The entropy when last predicted; those that never were come last, in random order."""
-    return ahead.entropy.clamp_max(1e9) + 1e-6 * at_random(ahead)
+    chance = at_random(ahead)
+    return torch.where(ahead.entropy.isinf(), NEVER + chance, ahead.entropy + 1e-6 * chance)
 
 
 def least_certain(ahead: Ahead) -> Tensor:
     """The least certain when last predicted first; before them all those that never were, in random order."""
-    return -ahead.entropy.clamp_max(1e9) + 1e-6 * at_random(ahead)
+    chance = at_random(ahead)
+    return torch.where(ahead.entropy.isinf(), chance - NEVER, 1e-6 * chance - ahead.entropy)
 
 
 def longest_ago(ahead: Ahead) -> Tensor:
