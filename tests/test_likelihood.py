@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from toy import Exact, Ignorant, all_sequences, random_distribution, seeded, tiny
+from toy import EXACT, Exact, Ignorant, all_sequences, alone, ragged_clean, random_distribution, seeded, tiny
 
 from unspoken.attention import ATTENTIONS, MDM, SCDM, SIDM
-from unspoken.layout import one_block, random_order
-from unspoken.likelihood import nelbo, nll_by_latents, noised, packed_losses, token_losses
+from unspoken.cache import Cache
+from unspoken.layout import Layout, one_block, random_order
+from unspoken.likelihood import nelbo, nll_beside, nll_by_latents, noised, packed_losses, token_losses
 from unspoken.packing import ask_masks
+from unspoken.policies import UNIFORM_LATENTS, attended
 from unspoken.process import Absorbing, stratified_times
 from unspoken.schedule import Cosine, Linear, Polynomial, Schedule
 
@@ -108,6 +110,57 @@ def test_nll_by_latents_is_the_brute_force_one(name: str) -> None:
     for n, column in zip(counts, found.unbind(1), strict=True):
         error = float(column.mean()) - brute_nll(model, x0, n)
         assert abs(error) < 4.5 * float(column.std()) / len(column) ** 0.5
+
+
+@pytest.mark.parametrize("name", ["mdm", "scdm", "sidm", "any-order", "cached-joint"])
+@torch.no_grad()
+def test_nll_beside_latents_drawn_at_random_is_the_brute_force_one(name: str) -> None:
+    """As above; under a causal context the tokens that are said have dates, as when they were decoded."""
+    model = tiny(ATTENTIONS[name], vocab=4)
+    x0 = torch.tensor([2, 0, 3])
+    counts = (0, 1, 2, 9)
+    rows = x0.expand(600, 3)
+    given = torch.zeros_like(rows, dtype=torch.bool)
+    found = nll_beside(model, rows, given, UNIFORM_LATENTS, counts, seeded(), draws=2)
+    for n, column in zip(counts, found.unbind(1), strict=True):
+        error = float(column.mean()) - brute_nll(model, x0, n)
+        assert abs(error) < 4.5 * float(column.std()) / len(column) ** 0.5
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+@torch.no_grad()
+def test_nll_beside_chosen_latents_is_a_loop_over_the_passes(name: str) -> None:
+    """What is unsaid, dated and to be predicted is read from the passes; the latents and the losses are a loop's."""
+    x0, given = ragged_clean((6, 4, 1, 0))
+    relation, counts = torch.rand(7, 7, generator=seeded(4)), (0, 2, 9)
+    model, passes = tiny(ATTENTIONS[name], positions=7), []
+
+    class Kept(Exact):
+        def __call__(self, layout: Layout, at: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+            passes.append((layout, at))
+            return model(layout, at)
+
+    spy = Kept(torch.ones(1), 6, 7, ATTENTIONS[name])
+    found = nll_beside(spy, x0, given, attended(relation), counts, seeded(), draws=3)
+    assert len(passes) == 3 * len(counts)
+    total, unsaid_counts = torch.zeros_like(found), set()
+    for number, (layout, at) in enumerate(passes):
+        column, n = number % 3, counts[number % 3]
+        for row in range(3):  # the last has nothing to predict
+            free = [i for i in range(7) if not given[row, i]]
+            dates = dict(zip(layout.position[row].tolist(), layout.order[row].tolist(), strict=True))
+            said = {i: dates[i] for i in layout.position[row, layout.said[row]].tolist() if i in free}
+            assert sorted(said.values()) == list(range(1, len(said) + 1))
+            assert all(dates[i] == 0 for i in range(7) if given[row, i])
+            target = int(layout.position[row, at[row, 0]])
+            rest = [i for i in free if i not in said and i != target]
+            chosen = sorted(rest, key=lambda i, looks=relation[target]: -float(looks[i]))[:n]
+            assert sorted([*chosen, target]) == sorted(layout.position[row, layout.unsaid[row]].tolist())
+            logits = alone(model, x0[row], given[row], said, [(i, 6) for i in (target, *chosen)])[target]
+            total[row, column] -= logits.log_softmax(-1)[x0[row, target]] * len(free) / 3
+            unsaid_counts.add((row, len(rest) + 1))
+    assert torch.allclose(found, total, **EXACT)
+    assert len(unsaid_counts) > 5  # of many lengths
 
 
 def test_nll_of_an_exact_network_is_the_entropy_at_every_count() -> None:

@@ -197,11 +197,12 @@ class Denoiser(nn.Module):
         kernel = self.trunk.config._attn_implementation
         self.trunk.set_attn_implementation("eager")  # the others do not tell
         try:
-            seen = torch.where(layout.mask(self.attention), 0.0, torch.finfo(self.trunk.dtype).min)
+            mask = layout.mask(self.attention)
+            seen = torch.zeros_like(mask, dtype=self.trunk.dtype)
             out = self.trunk.base_model(
                 inputs_embeds=self.embed(layout),
                 position_ids=layout.position,
-                attention_mask=seen.to(self.trunk.dtype),
+                attention_mask=seen.masked_fill(~mask, torch.finfo(seen.dtype).min),
                 use_cache=False,
                 output_attentions=True,
             )

@@ -162,9 +162,10 @@ def nll_beside(
         target = torch.where(unsaid, turn, x0.shape[1]).argmin(1, keepdim=True)  # a random one of them
         rest = unsaid.scatter(1, target, False)
         real = unsaid.gather(1, target)
-        around = Around(rest, target, real, turn.float(), Ahead(unsaid, never, -never, generator))
+        around = Around(rest, target, real, turn.float(), Ahead(unsaid, never, torch.full_like(never, -1), generator))
         rank = rank_of(beside.rank(around), rest)
-        order = torch.where(rest, rank, x0.shape[1]) * unsaid
+        said_at = (turn - m[:, None].long() + 1) * ~given  # as random as the order in which they would have been said
+        order = torch.where(unsaid, torch.where(rest, rank, x0.shape[1]), said_at)
         layout = one_block(torch.where(unsaid, model.mask_id, x0), unsaid, order)
         for column, n in enumerate(counts):
             passed = layout.select_where(layout.said | (rest & (rank < n)) | (unsaid & ~rest))
