@@ -33,38 +33,43 @@ class Cache:
         """What is held, then the entries of `layout`: the keys that a pass over `layout` sees."""
         return layout if self.layout is None else self.layout.join(layout)
 
-    def keep(self, layout: Layout, width: int, unsaid: Tensor | None = None) -> None:
+    def keep(self, layout: Layout, width: int) -> None:
         """After a pass over `layout`: its first `width` entries stay, the others' keys are dropped.
 
         Entries in no document are never seen, so rows may keep fewer.
-        unsaid: `[batch, seq]`; where given, the newest keys of the latents at these positions stay too (stale latents).
         """
-        if unsaid is not None:
-            self._keep_latents(layout, width, unsaid)
-            return
         columns = torch.arange(width, device=layout.token.device).expand(layout.shape[0], width)
         if width < layout.shape[1]:
             self.keys.crop(width - layout.shape[1])  # negative: how many to take off the end
-        self.layout = self.before(layout.select(columns))
+        self.layout, self.context = self.before(layout.select(columns)), self.context + width
 
-    def _keep_latents(self, layout: Layout, width: int, unsaid: Tensor) -> None:
-        """The context held so far, the pass's first `width` entries, and of each unsaid position the newest latent."""
-        whole = self.before(layout)
+    def keep_at(self, layout: Layout, at: Tensor, real: Tensor, unsaid: Tensor | None = None) -> None:
+        """After a pass over `layout`: its entries `at` `[batch, f]` stay where `real`, the others' keys are dropped.
+
+        unsaid: `[batch, seq]`; where given, the newest keys of the latents at these positions stay too (stale latents).
+        """
+        whole, held, b = self.before(layout), len(self), len(at)
+        index = [torch.arange(self.context, device=at.device).expand(b, -1), held + at]
+        there = [torch.ones_like(index[0], dtype=torch.bool), real]
+        if unsaid is not None:
+            newest = self._newest(whole, unsaid)
+            index, there = [*index, newest.clamp_min(0)], [*there, newest >= 0]
+        kept = torch.cat(index, dim=1)
+        self.layout = whole.select(kept).without(~torch.cat(there, dim=1))
+        # Older than every latent of the next pass: all of them may see these, whatever the rule.
+        self.layout = replace(self.layout, order=torch.where(self.layout.block >= 0, -1, self.layout.order))
+        self.context += at.shape[1]
+        for layer in self.keys.layers:
+            its = kept[:, None, :, None].expand(-1, layer.keys.shape[1], -1, layer.keys.shape[3])
+            layer.keys, layer.values = layer.keys.gather(2, its), layer.values.gather(2, its)
+
+    def _newest(self, whole: Layout, unsaid: Tensor) -> Tensor:
+        """`[batch, u]`: the column of the newest latent of each unsaid position, -1 where there is none."""
         columns = torch.arange(whole.shape[1], device=unsaid.device).expand(whole.shape)
         newest = torch.full_like(unsaid, -1, dtype=torch.int64).scatter_reduce(
             1, whole.position, torch.where(whole.unsaid, columns, -1), "amax"
         )
-        latents = torch.where(unsaid, newest, -1).topk(int(unsaid.sum(1).max()), dim=1).values
-        held = len(self)
-        index = torch.cat([columns[:, : self.context], columns[:, held : held + width], latents.clamp_min(0)], dim=1)
-        real = torch.cat([torch.ones_like(index[:, : self.context + width]), latents >= 0], dim=1).bool()
-        kept = whole.select(index).without(~real)
-        # Older than every latent of the next pass: all of them may see these, whatever the rule.
-        self.layout = replace(kept, order=torch.where(kept.block >= 0, -1, kept.order))
-        self.context += width
-        for layer in self.keys.layers:
-            its = index[:, None, :, None].expand(-1, layer.keys.shape[1], -1, layer.keys.shape[3])
-            layer.keys, layer.values = layer.keys.gather(2, its), layer.values.gather(2, its)
+        return torch.where(unsaid, newest, -1).topk(int(unsaid.sum(1).max()), dim=1).values
 
     def forget(self, gone: Tensor) -> None:
         """Stale latents at the positions `gone` `[batch, seq or more]` are seen no more."""

@@ -20,7 +20,7 @@ from unspoken.cache import Cache
 from unspoken.denoiser import Model
 from unspoken.passes import Rules, look_on, plan_of
 from unspoken.policies import CONFIDENCE, UNIFORM_LATENTS, Commit, Latents, Order, latents_named, order_named
-from unspoken.rows import begin
+from unspoken.rows import Rows, begin
 from unspoken.step import Step
 
 CANDIDATES = 8  # the paper's `topk_candidate_min`
@@ -40,6 +40,7 @@ def decode(
     widen: float = 0.0,
     stale: bool = False,
     wait: bool = False,
+    split: float = 0.0,
     temperature: float = 0.0,
     present: Tensor | None = None,
     cache: bool = True,
@@ -70,6 +71,8 @@ def decode(
     stale: beside a cache, keep the latents' keys too: all are predicted in the first pass, and from then on those that
         are in no pass are still seen as they were when last predicted. `latents` is how many are refreshed a pass.
     wait: rows that are done stay in the passes until all are, as in most codes. Nothing but cost changes.
+    split: above 0, rows that need fewer entries than others get passes of their own from then on, where that saves
+        this share of the entries. Fewer FLOPs, more calls; beside a cache, where the context costs nothing.
     temperature: 0 says the likeliest token; above 0 the token is drawn from softmax(logits / temperature).
     present: `[batch, seq]` bool (or 0 and 1), False past the end of short rows; those are in no pass.
     cache: keep the keys and values of the context where the model can (`Attention.cacheable`): exact, and less work.
@@ -83,6 +86,8 @@ def decode(
     _check_counts(latents, candidates, commit, temperature)
     if not 0 <= widen <= 1:
         raise ValueError(f"widen={widen}; give a probability, 0 to keep to the number of latents")
+    if not 0 <= split < 1 or (split and wait):
+        raise ValueError(f"split={split}, wait={wait}: give a share in [0, 1), and not both")
     if stale and not (cache and model.attention.cacheable):
         raise ValueError(
             f"stale latents of attention {model.attention.name}, cache={cache}: their keys are kept in the cache; take "
@@ -99,6 +104,7 @@ def decode(
         widen=widen,
         stale=stale,
         wait=wait,
+        split=split,
         temperature=temperature,
         peek=peek or beside.needs_entropy or order.needs_entropy,
         generator=torch.Generator().manual_seed(0) if generator is None else generator,
@@ -110,18 +116,19 @@ def decode(
 @torch.no_grad()
 def _steps(model: Model, tokens: Tensor, present: Tensor, rules: Rules, held: Cache | None) -> Iterator[Step]:
     """The loop of `decode`, whose arguments are checked and complete."""
-    passes, rows = 0, begin(tokens, (tokens == model.mask_id) & present, present)
-    new = rows.length - rows.left  # how much context the next pass computes, a row
-    while True:
+    passes, groups = 0, [(begin(tokens, (tokens == model.mask_id) & present, present), held)]
+    while groups:
+        rows, held = groups.pop()
         going = rows.left > 0
         if not bool(going.any()):
-            return
+            continue
         if not (rules.wait or bool(going.all())):
-            at = going.nonzero()[:, 0]
-            rows, new, held = rows.take(at), new[at], held if held is None else held.take(at)
-        rows.narrow(int(new.max()))
-        left = rows.left
-        its = replace(rules, latents=tokens.shape[1]) if rules.stale and passes == 0 else rules
+            rows, held = _part(rows, held, going)
+        if rules.split and (few := _apart(rows, rules, held is not None)) is not None:
+            groups += [_part(rows, held, ~few), _part(rows, held, few)]
+            continue
+        rows.narrow()
+        its = replace(rules, latents=tokens.shape[1]) if rules.stale and held is not None and not len(held) else rules
         for index, seen, now in look_on(model, rows, plan_of(rows, its), held, its):
             if len(rows.index) == len(tokens):
                 tokens = rows.tokens[:, :-1].clone()
@@ -144,7 +151,24 @@ def _steps(model: Model, tokens: Tensor, present: Tensor, rules: Rules, held: Ca
                 mask_id=model.mask_id,
             )
             passes += 1
-        new = left - rows.left
+        groups.append((rows, held))
+
+
+def _part(rows: Rows, held: Cache | None, which: Tensor) -> tuple[Rows, Cache | None]:
+    """The rows where `which` `[r]` (on the CPU), and what is held of them."""
+    at = which.nonzero()[:, 0]
+    return rows.take(at), None if held is None else held.take(at)
+
+
+def _apart(rows: Rows, rules: Rules, cached: bool) -> Tensor | None:
+    """`[r]` bool: the rows that need few entries, where passes of their own save at least a share of `rules.split`."""
+    context = rows.news if cached else rows.length - rows.left
+    needs = context + rows.left.clamp_max(rules.candidates + rules.latents)
+    width, n = needs.sort().values, len(needs)
+    together, apart = n * int(width[-1]), torch.arange(1, n) * width[:-1] + torch.arange(n - 1, 0, -1) * width[-1]
+    if n == 1 or together - int(apart.min()) < rules.split * together:
+        return None
+    return needs <= width[int(apart.argmin())]
 
 
 def check_tokens(model: Model, tokens: Tensor, present: Tensor | None = None) -> None:

@@ -23,7 +23,20 @@ Beside = Literal["uniform", "next", "nearest", "uncertain", "certain", "oldest"]
 
 USED: dict[By, tuple[str, ...]] = {  # the fields that a way of decoding goes by
     "slots": (
-        *("by", "latents", "candidates", "commit", "threshold", "entropy", "order", "beside", "widen", "stale", "wait"),
+        *(
+            "by",
+            "latents",
+            "candidates",
+            "commit",
+            "threshold",
+            "entropy",
+            "order",
+            "beside",
+            "widen",
+            "stale",
+            "wait",
+            "split",
+        ),
         *("temperature", "cache"),
     ),
     "next_token": ("by", "cache"),
@@ -52,6 +65,7 @@ class Decoding:
         drafts: Of speculation: drafts checked in a pass; by default as many as latents.
         stale: Beside a cache: latents that are in no pass are still seen, as they were when last predicted.
         wait: Rows that are done stay in the passes until all are: to measure what it saves that they leave.
+        split: Above 0, rows that need fewer entries get passes of their own, where that saves this share of them.
         temperature: 0 says the likeliest token; more draws one.
         cache: Keep the context's keys and values where the attention allows it.
     """
@@ -69,6 +83,7 @@ class Decoding:
     drafts: int | None = None
     stale: bool = False
     wait: bool = False
+    split: float = 0.0
     temperature: float = 0.0
     cache: bool = True
 
@@ -106,6 +121,7 @@ class Decoding:
             widen=self.widen,
             stale=self.stale,
             wait=self.wait,
+            split=self.split,
             temperature=self.temperature,
             cache=self.cache,
             peek=peek,

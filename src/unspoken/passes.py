@@ -31,6 +31,7 @@ class Rules:
     widen: float
     stale: bool
     wait: bool
+    split: float
     temperature: float
     peek: bool
     generator: torch.Generator
@@ -65,7 +66,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a pass over `plan` told: see `Step`; `word` `[r, k]` is what is to be said, `entropy` `[r, asked]` nats."""
+    """What a pass over `plan` told: see `Step`; `word` `[r, k]` is what is to be said, `entropy` `[r, asked]` nats.
+
+    fresh: `[r, f]` where among the entries the fresh context is, None where it is the first f of them.
+    """
 
     layout: Layout
     plan: Plan
@@ -75,6 +79,7 @@ class Seen:
     likeliest: Tensor
     probability: Tensor
     entropy: Tensor | None
+    fresh: Tensor | None
     cached: int
 
 
@@ -86,12 +91,15 @@ def look_on(
     Yields which of the batch's rows were in a pass, what was seen, and which of it is said; `rows` say it before that.
     """
     seen = _look(model, rows, plan.first(rules.latents), held, True, rules)
-    fresh = rows.fresh.shape[1]
+    fresh, new = rows.fresh, rows.new
     sure = _sure(seen, None, plan, rules)
     now = seen.chosen if sure is None else seen.chosen & sure[:, None]
     _say(rows, seen, now, rules)
     if held is not None:
-        held.keep(seen.layout, fresh, rows.unsaid[:, :-1] if rules.stale else None)
+        if seen.fresh is None:
+            held.keep(seen.layout, fresh.shape[1])
+        else:
+            held.keep_at(seen.layout, seen.fresh, new, rows.unsaid[:, :-1] if rules.stale else None)
     yield rows.index, seen, now
     latents, at = rules.latents, torch.arange(len(rows.left))
     while sure is not None and not bool(sure.all()):
@@ -156,7 +164,7 @@ def _look(model: Model, rows: Rows, plan: Plan, held: Cache | None, first: bool,
     if held is not None and rules.stale:
         held.forget((~rows.unsaid).scatter(1, rows.where(position, real), True))
     asked = position.shape[1] if rules.peek else c
-    layout, at = _layout(rows, plan, asked, held is not None, first)
+    layout, at, fresh = _layout(rows, plan, asked, held is not None, first, rules.stale)
     logp = model(layout, at, held).log_softmax(-1)
     top, likeliest = logp.max(-1)
     best = _best(logp[:, :c], real[:, :c], rules)
@@ -172,15 +180,18 @@ def _look(model: Model, rows: Rows, plan: Plan, held: Cache | None, first: bool,
         likeliest=likeliest,
         probability=top.exp(),
         entropy=entropy_of(logp) if rules.needs_entropy else None,
+        fresh=fresh,
         cached=cached,
     )
 
 
-def _layout(rows: Rows, plan: Plan, asked: int, cached: bool, first: bool) -> tuple[Layout, Tensor]:
+def _layout(
+    rows: Rows, plan: Plan, asked: int, cached: bool, first: bool, stale: bool
+) -> tuple[Layout, Tensor, Tensor | None]:
     """The entries of a pass: context, candidates, latents; and where `[r, asked]` those are that the head is asked at.
 
-    Candidates share an order past every latent's: under `ordered` attention each sees the latents and no other
-    candidate.
+    And where the fresh context is, see `Seen`. Candidates share an order past every latent's: under `ordered` attention
+    each sees the latents and no other candidate.
     """
     position, real, seq = plan.position, plan.real, rows.seq
     width, device = position.shape[1], position.device
@@ -197,7 +208,7 @@ def _layout(rows: Rows, plan: Plan, asked: int, cached: bool, first: bool) -> tu
             rows.unsaid[:, :-1],
             document[:, :-1],
         )
-        token, at = rows.tokens[:, :-1], position[:, :asked]
+        token, at, fresh = rows.tokens[:, :-1], position[:, :asked], None
     else:
         context, new = (rows.fresh, rows.new) if cached else rows.said()
         if cached and not first:
@@ -207,9 +218,24 @@ def _layout(rows: Rows, plan: Plan, asked: int, cached: bool, first: bool) -> tu
         order = torch.cat([rows.order.gather(1, context), ranks.expand_as(position)], dim=1)
         unsaid = (torch.arange(f + width, device=device) >= f).expand_as(order)
         document, token = torch.where(there, 0, PADDING), rows.tokens.gather(1, index)
-        at = torch.arange(f, f + asked, device=device).expand(len(order), -1)
+        at, fresh = torch.arange(f, f + asked, device=device).expand(len(order), -1), None
+        used = rows.left.clamp_max(width) + (rows.news * first if cached else rows.length - rows.left)
+        if int(used.max()) < f + width or stale:  # a row has much context, another much to say: close up their gaps
+            went, keep = _closed_up(there, int(used.max()))
+            index, order, unsaid, document, token = (
+                field.gather(1, keep) for field in (index, order, unsaid, document, token)
+            )
+            at, fresh = went[:, f : f + asked], went[:, :f]
     horizon, block = torch.where(unsaid, FOREVER, order + 1), torch.where(unsaid, 0, -1)
-    return Layout(token, index, order, horizon, block, document), at
+    return Layout(token, index, order, horizon, block, document), at, fresh
+
+
+def _closed_up(real: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Where `[r, m]` each entry goes when those that are not real leave, and which `[r, width]` are kept."""
+    place = (~real).to(torch.uint8).argsort(dim=1, stable=True)
+    columns = torch.arange(place.shape[1], device=place.device).expand_as(place)
+    went = torch.empty_like(place).scatter_(1, place, columns)
+    return went.clamp_max(max(width - 1, 0)), place[:, :width]
 
 
 def _best(logp: Tensor, real: Tensor, rules: Rules) -> Tensor:
@@ -237,7 +263,8 @@ def _say(rows: Rows, seen: Seen, now: Tensor, rules: Rules) -> None:
     said = now.sum(1, keepdim=True)
     rows.count = rows.count + said
     fixed = rules.commit.fixed and rules.widen == 0
-    rows.left = rows.left - (rows.left.clamp_max(rules.commit.most) if fixed else said[:, 0].cpu())
+    rows.news = rows.left.clamp_max(rules.commit.most) if fixed else said[:, 0].cpu()
+    rows.left = rows.left - rows.news
 
 
 def _remember(rows: Rows, seen: Seen) -> None:

@@ -9,6 +9,7 @@ from unspoken.attention import CACHED_JOINT
 from unspoken.config import Train, Trunk
 from unspoken.objective import LatentBlocks
 from unspoken.study.ar_latents import ArLatents, Setting
+from unspoken.study.decode import Decode
 from unspoken.study.latents import Latents
 from unspoken.tasks import PathStar, Sudoku
 
@@ -127,3 +128,20 @@ def ar_latents_quick() -> ArLatents:
 
 
 AR_LATENTS: dict[str, Callable[[], ArLatents]] = {"reference": ar_latents, "quick": ar_latents_quick}
+
+
+def decode_6x6() -> Decode:
+    """Three seeds of MDM, SCDM and the cached model on 6x6 minimal puzzles, read at 9x9: an hour on two cores."""
+    train = replace(sudoku_6x6(), trunk=Trunk(init=0.07), steps=1_200)
+    clock = replace(sudoku_9x9(), task=Sudoku(3, 3, train=1_000), trunk=Trunk(layers=6, width=256, heads=8))
+    return Decode(train, clock)
+
+
+def decode_quick() -> Decode:
+    """One seed on a shorter budget, fewer puzzles: some ten minutes on two cores."""
+    whole = decode_6x6()
+    short = replace(whole.train, steps=400)
+    return replace(whole, train=short, seeds=(0,), puzzles=200, batches=(16, 64), draws=2, counts=(0, 2, 8, 36))
+
+
+DECODE: dict[str, Callable[[], Decode]] = {"reference": decode_6x6, "quick": decode_quick}

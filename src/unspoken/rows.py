@@ -11,7 +11,7 @@ from torch import Tensor
 from unspoken.layout import PADDING
 from unspoken.policies import Ahead
 
-_ON_CPU = ("left", "length")
+_ON_CPU = ("left", "news", "length")
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Rows:
     index: `[r]` which of the batch they are.
     fresh, new: `[r, f]` context that the next pass computes beside a cache: positions, and which of them are real.
     count: `[r, 1]` how many were said.
-    left, length: `[r]` on the CPU, how many are to be said, and how many there are in all.
+    left, news, length: `[r]` on the CPU, how many are to be said, are fresh, and are there in all.
     """
 
     index: Tensor
@@ -40,6 +40,7 @@ class Rows:
     new: Tensor
     count: Tensor
     left: Tensor
+    news: Tensor
     length: Tensor
 
     @property
@@ -59,8 +60,9 @@ class Rows:
             here = at if f.name in _ON_CPU else there
             setattr(self, f.name, getattr(self, f.name).index_copy(0, here, getattr(part, f.name)))
 
-    def narrow(self, width: int) -> None:
-        """Of the fresh context no more than the first `width` are real."""
+    def narrow(self) -> None:
+        """Without the columns of the fresh context in which nothing is real."""
+        width = int(self.news.max())
         self.fresh, self.new = self.fresh[:, :width], self.new[:, :width]
 
     def where(self, position: Tensor, real: Tensor) -> Tensor:
@@ -95,6 +97,7 @@ def begin(tokens: Tensor, unsaid: Tensor, present: Tensor) -> Rows:
         new=bin_column[:, :0].bool(),
         count=torch.zeros_like(bin_column),
         left=unsaid.sum(1).cpu(),
+        news=(present & ~unsaid).sum(1).cpu(),
         length=present.sum(1).cpu(),
     )
     if len(tokens):

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from unspoken.attention import ATTENTIONS, Attention
 from unspoken.cli.runs import SolveRun, TrainRun
-from unspoken.cli.studies import README_PUZZLE, ArLatentsStudy, LatentsStudy, Show
-from unspoken.presets import AR_LATENTS, LATENTS, PRESETS
+from unspoken.cli.studies import README_PUZZLE, ArLatentsStudy, DecodeStudy, LatentsStudy, Show
+from unspoken.presets import AR_LATENTS, DECODE, LATENTS, PRESETS
 
 __all__ = ["COMMANDS", "README_PUZZLE", "SolveRun", "main", "parse"]
 
@@ -56,11 +56,17 @@ def _ar_latents_type() -> Any:
     return _presets(lambda name, c: ArLatentsStudy(c, runs / name, runs / name / "study"), AR_LATENTS)
 
 
+def _decode_type() -> Any:
+    runs = Path("runs") / "decode"
+    return _presets(lambda name, c: DecodeStudy(c, runs / name, runs / name / "study"), DECODE)
+
+
 COMMANDS: dict[str, tuple[Callable[[], Any], str]] = {
     "train": (_train_type, "train a model from a preset; the same command goes on with a stopped run"),
     "solve": (lambda: SolveRun, "solve a puzzle and watch the latent tokens think; or judge a file of puzzles"),
     "study latents": (_latents_type, "what latent tokens buy and cost: table, figure, verdicts"),
     "study ar-latents": (_ar_latents_type, "latent tokens from left to right: do they give AR models lookahead?"),
+    "study decode": (_decode_type, "how fast can latent tokens be made, and which of them matter?"),
     "show": (lambda: Show, "look at a run or a study's result"),
 }
 

@@ -65,6 +65,7 @@ class SolveRun:
         widen: Above 0, latents are doubled for rows whose best candidate is less probable than this.
         stale: Beside a cache: latents that are in no pass are still seen, as they were when last predicted.
         wait: Rows that are done stay in the passes until all are.
+        split: Above 0, rows that need fewer entries get passes of their own, where that saves this share of them.
         block: Tokens of a block, where it goes by blocks.
         drafts: Of speculation: drafts checked in a pass.
         temperature: 0 says the likeliest token; more draws one.
@@ -90,6 +91,7 @@ class SolveRun:
     widen: float | None = None
     stale: bool | None = None
     wait: bool | None = None
+    split: float | None = None
     block: int | None = None
     drafts: int | None = None
     temperature: float | None = None

@@ -13,7 +13,7 @@ from unspoken.cli.runs import Flat, SolveRun, watch_one
 from unspoken.config import Train
 from unspoken.record import Run
 from unspoken.show import figure, report, terminal
-from unspoken.study import ar_latents, latents
+from unspoken.study import ar_latents, decode, latents
 from unspoken.study.report import Result, read_result
 from unspoken.tasks import Sudoku
 
@@ -59,6 +59,24 @@ class ArLatentsStudy:
     def __call__(self, console: Console) -> None:
         console.print(self.config.budget())
         finish(console, terminal.watch_study(console, ar_latents.run(self.config, self.runs)), self.out)
+
+
+@dataclass(frozen=True)
+class DecodeStudy:
+    """How fast latent tokens can be made at the same accuracy, and which latents do the work of many.
+
+    Attributes:
+        runs: Where the trained models are, or will be: finished ones are reused, stopped ones gone on with.
+        out: Where study.json and the figure go.
+    """
+
+    config: Annotated[decode.Decode, Flat]
+    runs: Path
+    out: Path
+
+    def __call__(self, console: Console) -> None:
+        console.print(self.config.budget())
+        finish(console, terminal.watch_study(console, decode.run(self.config, self.runs)), self.out)
 
 
 def finish(console: Console, result: Result, out: Path) -> None:

@@ -16,7 +16,7 @@ COLOURS = {"mdm": "#1b6ca8", "scdm": "#d1603d", "sidm": "#6b6b6b"}
 
 def draw(result: Result, path: Path) -> Path:
     """A study's figure."""
-    return {"latents": trade_off, "ar-latents": lookahead}[result.study](result.rows, path)
+    return {"latents": trade_off, "ar-latents": lookahead, "decode": speed}[result.study](result.rows, path)
 
 
 def trade_off(rows: list[dict[str, Any]], path: Path) -> Path:
@@ -100,6 +100,32 @@ def _curriculum(axis: Axes, row: dict[str, Any]) -> None:
     axis.set(xlabel="step", ylabel="nats, only the prompt said", title="path-star, AR + MTP (all)")
     if axis.lines:
         axis.legend(frameon=False, fontsize=8)
+
+
+def speed(rows: list[dict[str, Any]], path: Path) -> Path:
+    """Accuracy against FLOPs of every way to decode, and what the policies' latents do for SCDM."""
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    ways, nll, solved = figure.subplots(1, 3)
+    shown = [r for r in rows if r["part"] == "ways"]
+    largest = max((r["batch"] for r in shown), default=0)
+    for row in (r for r in shown if r["batch"] == largest):
+        ours = row["way"] == "ours"
+        ways.plot(
+            row["flops_per_puzzle"] / 1e6, row["accuracy"], "*" if ours else "o", ms=12 if ours else 5, label=row["way"]
+        )
+    ways.set(xscale="log", xlabel=f"MFLOPs a puzzle, batch {largest}", ylabel="puzzles solved")
+    ways.legend(frameon=False, fontsize=6)
+    chosen = [r for r in rows if r["part"] == "latents"]
+    for policy in dict.fromkeys(r["policy"] for r in chosen):
+        for axis, key in ((nll, "nll"), (solved, "accuracy")):
+            line = [r for r in chosen if r["policy"] == policy and key in r]
+            axis.plot([r["latents"] for r in line], [r[key] for r in line], "o-", ms=3, label=policy)
+    for axis, label in ((nll, "NLL, nats a token"), (solved, "puzzles solved")):
+        axis.set(xlabel="latents beside the candidates (SCDM)", ylabel=label, xscale="symlog")
+        if axis.lines:
+            axis.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)
+    return path
 
 
 def losses(run: Run, path: Path) -> Path:

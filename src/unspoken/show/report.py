@@ -52,6 +52,29 @@ def _ar_latents(row: Row) -> list[str]:
     ]
 
 
+def _decode(row: Row) -> list[str]:
+    number = {"entries_per_pass": "{:.1f}", "passes": "{:.1f}", "fewer_flops": "{:.1f}x", "faster": "{:.1f}x"}
+    costs = [form.format(row[name]) if name in row else "" for name, form in number.items()]
+    return [
+        row["part"],
+        row.get("way", row.get("policy", "")),
+        str(row.get("batch", "")),
+        _some(row, "latents"),
+        _with_interval(row, "accuracy") if "accuracy" in row else "",
+        _with_interval(row, "nll") if "nll" in row else "",
+        *costs[:2],
+        f"{row['flops_per_puzzle'] / 1e6:.0f}" if "flops_per_puzzle" in row else "",
+        f"{row['seconds_per_puzzle'] * 1e3:.2f}" if "seconds_per_puzzle" in row else "",
+        *costs[2:],
+    ]
+
+
+def _some(row: Row, name: str) -> str:
+    if name not in row:
+        return ""
+    return "all" if row[name] is None else str(row[name])
+
+
 _COSTS = {"passes", "entries_per_pass", "accuracy", "accuracy_interval"}
 TABLES: dict[str, Table] = {
     "latents": Table(
@@ -59,6 +82,26 @@ TABLES: dict[str, Table] = {
         _COSTS | {"model", "latents", "nll", "nll_interval", "flops_per_puzzle", "seconds_per_puzzle", "saturated"},
         _latents,
         "With 95% intervals. NLL: nats a token. Entries: a pass. Passes, MFLOPs and milliseconds: a puzzle.",
+    ),
+    "decode": Table(
+        (
+            "part",
+            "way",
+            "batch",
+            "latents",
+            "solved",
+            "NLL",
+            "entries",
+            "passes",
+            "MFLOPs",
+            "ms",
+            "fewer FLOPs",
+            "faster",
+        ),
+        {"part"},
+        _decode,
+        "ways: to decode the trained models, beside the baseline at the same batch. clock: the larger shape, random "
+        "weights. latents: SCDM beside so many of a policy. With 95% intervals; NLL in nats a token.",
     ),
     "ar-latents": Table(
         ("task", "method", "window", "decoded", "solved", "first", "passes", "entries", "MFLOPs", "ms", "LR"),
