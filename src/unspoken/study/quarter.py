@@ -69,7 +69,7 @@ def measure_quarter(
 
 
 def _policies(train: Train, model: Denoiser) -> dict[str, Latents]:
-    examples = train.task.sample("train", TRAINING)
+    examples = train.task.sample("train", TRAINING, seeded("relation examples"))
     relation = relation_of(model, examples.x0, examples.given, generator=seeded("relation"))
     return {p.name: p for p in (UNIFORM_LATENTS, NEAREST, attended(relation), UNCERTAIN, CERTAIN)}
 

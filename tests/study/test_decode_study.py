@@ -1,0 +1,234 @@
+"""Laws of the study of speed: choices on validation, costs against one baseline, verdicts that can come out false."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from unspoken import presets
+from unspoken.config import Train, Trunk
+from unspoken.decoding import Decoding
+from unspoken.record import Run
+from unspoken.show.figure import speed
+from unspoken.show.report import table_cells
+from unspoken.study import decode
+from unspoken.study.decode import Decode, run
+from unspoken.study.faster import BASE, OURS, SAME_RULE, Cost, faster
+from unspoken.study.quarter import Curve, quarter
+from unspoken.study.report import Result, Stage
+from unspoken.tasks import Sudoku
+from unspoken.train import train
+
+TINY = Train(
+    Sudoku(2, 2, givens=8, train=100, validation=20, test=20),
+    trunk=Trunk(layers=1, width=16, heads=2),
+    steps=2,
+    batch=8,
+    warmup=1,
+    validate=2,
+    save=2,
+    log=1,
+)
+STUDY = Decode(
+    TINY,
+    TINY,
+    seeds=(0, 1),
+    puzzles=20,
+    batches=(1, 4),
+    thresholds=(0.5, 0.9),
+    entropies=(0.1,),
+    refreshed=(0, 2),
+    counts=(0, 2, 8, 16),
+    draws=1,
+    clock_batches=(3,),
+)
+
+
+def one_by_one(jobs: list[tuple[Train, Path]], workers: int) -> Iterator[int]:
+    """What `pool.train_all` does (tests/study/test_pool.py), in this process."""
+    for config, folder in jobs:
+        if not Run(folder).checkpoints():
+            train(config, folder)
+            yield config.steps
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory) -> tuple[list[Stage], Result]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decode, "train_all", one_by_one)
+        *stages, result = run(STUDY, tmp_path_factory.mktemp("runs"))
+    assert isinstance(result, Result)
+    return [s for s in stages if isinstance(s, Stage)], result
+
+
+def of_part(result: Result, part: str) -> list[dict[str, Any]]:
+    return [row for row in result.rows if row["part"] == part]
+
+
+def test_every_way_is_measured_at_every_batch(done) -> None:
+    ways = of_part(done[1], "ways")
+    assert {(r["way"], r["batch"]) for r in ways} == {(w, b) for w in (*STUDY.families(), OURS) for b in STUDY.batches}
+    assert len(ways) == len({(r["way"], r["batch"]) for r in ways})
+    for row in ways:
+        assert row["accuracy_interval"][0] <= row["accuracy"] <= row["accuracy_interval"][1]
+        assert len(row["accuracy_by_seed"]) == 2
+
+
+def test_ratios_are_to_the_baseline_of_the_batch(done) -> None:
+    ways = {(r["way"], r["batch"]): r for r in of_part(done[1], "ways")}
+    for (_, batch), row in ways.items():
+        assert row["fewer_flops"] == pytest.approx(ways[BASE, batch]["flops_per_puzzle"] / row["flops_per_puzzle"])
+        assert row["faster"] == pytest.approx(ways[BASE, batch]["seconds_per_puzzle"] / row["seconds_per_puzzle"])
+
+
+def test_each_ingredient_alone_changes_no_answer(done) -> None:
+    """Rows that leave, a cache and rows that part are exact: they change what it costs, not what is said."""
+    ways = {(r["way"], r["batch"]): r for r in of_part(done[1], "ways")}
+    for batch in STUDY.batches:
+        assert ways[BASE, batch]["accuracy_by_seed"] == ways["MDM, one a pass", batch]["accuracy_by_seed"]
+        assert ways["MDM, one a pass", batch]["flops_per_puzzle"] <= ways[BASE, batch]["flops_per_puzzle"]
+    many = ways["cached, several a pass", 4], ways["cached, several a pass, recomputed", 4]
+    if many[0]["threshold"] == many[1]["threshold"] and many[0]["entropy"] == many[1]["entropy"]:
+        assert many[0]["accuracy_by_seed"] == many[1]["accuracy_by_seed"]
+        assert many[0]["flops_per_puzzle"] < many[1]["flops_per_puzzle"]
+
+
+def test_the_clock_says_as_many_tokens_a_pass_as_the_trained_task(done) -> None:
+    clock = {r["way"]: r for r in of_part(done[1], "clock")}
+    assert list(clock) == [BASE, SAME_RULE, OURS]
+    ours = next(r for r in of_part(done[1], "ways") if r["way"] == OURS and r["batch"] == 4)
+    unsaid = 16 - STUDY.train.task.givens  # type: ignore[union-attr]
+    assert clock[OURS]["commit"] == max(1, int(unsaid / ours["passes"])) == clock[SAME_RULE]["commit"]
+    assert clock[BASE]["passes"] == unsaid
+    assert clock[OURS]["passes"] == -(-unsaid // clock[OURS]["commit"])
+
+
+def test_the_curves_hold_every_policy_and_count(done) -> None:
+    curves = {(r["policy"], r["latents"]): r for r in of_part(done[1], "latents")}
+    policies = ("uniform", "nearest", "attended", "uncertain", "certain")
+    assert set(curves) == {(p, n) for p in policies for n in STUDY.counts}
+    assert {p for p in policies if "nll" not in curves[p, 0]} == {"uncertain", "certain"}
+    for n in (0, 16):  # with none and with all there is nothing to choose
+        assert len({round(curves[p, n]["nll"], 5) for p in policies[:3]}) == 1
+
+
+def test_rows_have_a_table_and_a_figure(done, tmp_path) -> None:
+    cells = table_cells(done[1])
+    assert len({len(row) for row in cells}) == 1 and len(cells) == len(done[1].rows)
+    assert speed(done[1].rows, tmp_path / "speed.png").exists()
+
+
+def test_the_work_done_is_told(done) -> None:
+    assert done[0][0].text == "training"
+    assert all(0 <= s.done <= s.total for s in done[0])
+    assert [c.name for c in done[1].claims] == ["flops", "wall clock", "quarter of the latents"]
+
+
+# --- choices
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ({0.5: (0.9, 10.0), 0.9: (0.95, 20.0)}, 0.9),  # the cheaper one is not as accurate as the baseline
+        ({0.5: (0.96, 10.0), 0.9: (0.99, 20.0)}, 0.5),  # both are: the cheaper
+        ({0.5: (0.7, 10.0), 0.9: (0.8, 20.0)}, 0.9),  # none is: the most accurate
+    ],
+    ids=["accurate", "cheap", "nearest"],
+)
+def test_the_fewest_flops_at_the_baselines_accuracy_are_chosen(monkeypatch, found, expected) -> None:
+    def accuracy(task: Any, models: Any, examples: Any, decoding: Decoding) -> tuple[float, float]:
+        return found[decoding.threshold] if decoding.commit > 1 else (0.95, 100.0)
+
+    monkeypatch.setattr(decode, "_accuracy", accuracy)
+    families = {"some": ("mdm", [Decoding(commit=8, threshold=t) for t in found])}
+    monkeypatch.setattr(Decode, "families", lambda _: families)
+    test = TINY.task.sample("test", 4)
+    _, chosen = decode._choose(STUDY, "some", {"mdm": []}, test, ("mdm", Decoding()))
+    assert chosen.threshold == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("seeds", ()),
+        ("seeds", (0, 0)),
+        ("batches", (0,)),
+        ("counts", (0, 2)),
+        ("counts", (2, 0, 16)),
+        ("thresholds", (1.5,)),
+        ("slack", -0.1),
+        ("draws", 0),
+        ("puzzles", 5),
+    ],
+)
+def test_a_study_that_can_not_be_is_refused_when_it_is_made(field, value) -> None:
+    with pytest.raises(ValueError, match=field):
+        replace(STUDY, **{field: value})
+
+
+@pytest.mark.parametrize("preset", presets.DECODE)
+def test_presets_can_be(preset) -> None:
+    config = presets.DECODE[preset]()
+    assert config.clock.trunk.width >= 256 and config.clock.task.length == 81
+    assert config.train.task.length == 36
+
+
+# --- verdicts
+
+
+def solved(share: float, n: int = 400) -> torch.Tensor:
+    """Two seeds."""
+    return (torch.arange(n) < share * n).double().expand(2, -1)
+
+
+def cost(share: float, flops: float) -> Cost:
+    return Cost(solved(share), passes=4.0, entries=20.0, latents=0.0, flops=flops, seconds=1.0)
+
+
+def clock_rows(ours: float, same: float) -> list[dict[str, Any]]:
+    seconds = {BASE: 60.0, SAME_RULE: same, OURS: ours}
+    return [
+        {"way": w, "batch": 16, "commit": 4, "seconds_per_puzzle": s, "faster": 60.0 / s} for w, s in seconds.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ours", "same", "seconds", "holds"),
+    [
+        (cost(0.96, 90.0), 200.0, (9.0, 20.0), (True, True)),
+        (cost(0.96, 110.0), 300.0, (9.0, 20.0), (False, True)),  # too many FLOPs
+        (cost(0.80, 90.0), 200.0, (9.0, 20.0), (False, True)),  # not as accurate
+        (cost(0.96, 90.0), 150.0, (9.0, 20.0), (False, True)),  # MDM by the same rule is as good
+        (cost(0.96, 90.0), 200.0, (11.0, 30.0), (True, False)),  # too slow
+        (cost(0.96, 90.0), 200.0, (9.0, 15.0), (True, False)),
+    ],
+)
+def test_faster_fails_where_one_check_does(ours, same, seconds, holds) -> None:
+    table = {(BASE, 16): cost(0.96, 1000.0), (SAME_RULE, 16): cost(0.95, same), (OURS, 16): ours}
+    claims = faster(table, clock_rows(*seconds))
+    assert [c.name for c in claims] == ["flops", "wall clock"]
+    assert tuple(c.holds for c in claims) == holds
+    assert [("NOT SHOWN" in c.evidence) for c in claims] == [not h for h in holds]
+
+
+def curves(blind: dict[int, float], chosen: dict[int, float]) -> list[Curve]:
+    """NLLs; the share solved says nothing (always less than at random)."""
+    nll = {"uniform": blind, "attended": chosen}
+    return [
+        Curve(p, n, solved(0.5 if p == "uniform" else 0.4), torch.full((2, 400), v))
+        for p, its in nll.items()
+        for n, v in its.items()
+    ]
+
+
+def test_a_quarter_does_where_chosen_latents_reach_the_blind_ones_at_two_counts() -> None:
+    blind = {0: 0.3, 2: 0.28, 4: 0.26, 8: 0.22, 16: 0.2, 36: 0.15}
+    assert quarter(curves(blind, {0: 0.3, 2: 0.21, 4: 0.19, 8: 0.18, 16: 0.17, 36: 0.15})).holds
+    one = quarter(curves(blind, {0: 0.3, 2: 0.21, 4: 0.21, 8: 0.2, 16: 0.18, 36: 0.15}))
+    assert not one.holds and "NOT SHOWN" in one.evidence
+    assert not quarter(curves(blind, blind)).holds
+    assert not quarter(curves({0: 0.3, 36: 0.1}, {0: 0.3, 36: 0.1})).holds  # no count has a quarter
