@@ -19,9 +19,9 @@ class Cache:
     """What of the context a trunk need not compute again. Empty when made."""
 
     def __init__(self) -> None:
-        from transformers import DynamicCache  # slow to import
+        from unspoken.growing import growing_cache  # slow to import
 
-        self.keys = DynamicCache()
+        self.keys = growing_cache()
         self.layout: Layout | None = None
         self.context = 0  # columns of it; behind them are the stale latents
 
