@@ -17,6 +17,7 @@ test-all: $(VENV)/ready lint  ## the slow ones too
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/ready  ## ratios of speed, on an idle machine; written to docs/results/benchmarks
+	$(BIN)/python benchmarks/decode.py --out docs/results/benchmarks
 	$(BIN)/python benchmarks/left_to_right.py --out docs/results/benchmarks
 
 lint: $(VENV)/ready

@@ -6,16 +6,21 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
 def load_script(name: str):
+    sys.path.insert(0, str(FOLDER))  # they share `timing`
     spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(FOLDER))
     return module
 
 
@@ -34,3 +39,41 @@ def test_left_to_right(tmp_path: Path, batch: int) -> None:
     assert [r["entries"] for r in rows[:2]] == [sum(3 + said + 1 for said in range(9)), 3 + 1 + 8 * 2]
     assert rows[3]["entries"] == 3 + 8 + sum(1 + min(3, 8 - said) for said in range(9))
     assert rows[4]["passes"] <= 9
+
+
+def test_decode(tmp_path: Path) -> None:
+    bench = load_script("decode")
+    board, text = (bench.Shape(layers=1, width=16, heads=2, length=n, given=0.25) for n in (12, 16))
+    options = bench.Options(
+        shapes=(board,),
+        text=text,
+        batches=(1, 3),
+        commit=2,
+        latents=3,
+        repeats=1,
+        lengths=(40,),
+        sampler=(2, 8),
+        out=tmp_path,
+    )
+    bench.main(options)
+    record = json.loads((tmp_path / "decode.json").read_text())
+    rows = record["ways"]
+    assert [(r["length"], r["batch"]) for r in rows[::8]] == [(12, 1), (12, 3), (16, 1)]
+    base = rows[:8][0]
+    assert base["way"] == bench.BASE and base["faster"] == base["fewer_flops"] == 1
+    assert (base["passes"], base["entries"]) == (9, 9 * 12)  # 9 of 12 tokens are said, and all are in every pass
+    by_way = {r["way"]: r for r in rows[:8]}
+    assert by_way["MDM, 2 a pass"]["passes"] == 5
+    # With a cache a pass computes what was said last and what is left: the prompt first, then two and the rest.
+    assert by_way["cached, 2 a pass"]["entries"] == (3 + 9) + (2 + 7) + (2 + 5) + (2 + 3) + (2 + 1)
+    assert record["sampler"]["steps"] == 7 and record["sampler"]["ratio"] > 0
+    assert [r["length"] for r in record["by_length"]] == [40]
+
+
+def test_the_plain_sampler_is_the_decoder_with_every_candidate() -> None:
+    """What ours is timed against says the same tokens, where the network says the same at every place."""
+    bench = load_script("decode")
+    network, tokens = bench.Free(2, 8), torch.full((2, 8), bench.VOCAB)
+    tokens[:, 0] = 0
+    said = bench.plain(network, tokens)
+    assert torch.equal(said[:, 1:], network.logits.argmax(-1)[:, 1:])
