@@ -229,7 +229,7 @@ def test_entries_of_a_pass(latents: int | None, commit: int, cached: bool, peek:
             beside, fresh = (step.candidates | step.latents).sum(1)[going], new.sum(1)[going]
             assert torch.equal(step.rows, going.nonzero()[:, 0])
             if cached:
-                assert step.entries == int(fresh.max()) + int(beside.max())
+                assert step.entries == int((fresh + beside).max())
                 assert step.cached == held
                 held += int(fresh.max())
                 assert len(spy.held) == held

@@ -384,6 +384,9 @@ def test_more_latents_than_positions_are_clamped_and_said() -> None:
         ({"widen": -0.1}, "widen=-0.1; give a probability"),
         ({"widen": 1.1}, "widen=1.1; give a probability"),
         ({"widen": float("nan")}, "widen=nan; give a probability"),
+        ({"split": -0.1}, "give a share in"),
+        ({"split": 1.0}, "give a share in"),
+        ({"split": 0.1, "wait": True}, "and not both"),
         ({"stale": True}, "their keys are kept in the cache"),  # SCDM has none
         ({"present": torch.ones(2, 4, dtype=torch.bool)}, "make them equal"),
     ],

@@ -86,6 +86,7 @@ def direct(model: Model, tokens: Tensor, way: dict[str, Any]) -> list[Step]:
         ({"latents": 1, "candidates": 2, "widen": 1.0}, "widen"),
         ({"latents": 1, "candidates": 2, "stale": True}, "stale"),
         ({"wait": True}, "wait"),
+        ({"split": 0.1}, "split"),
         ({"temperature": 2.0}, "temperature"),
         ({"cache": False}, "cache"),
         ({"by": "next_token"}, "by"),
@@ -145,7 +146,7 @@ def test_bad_ways(fields: dict[str, Any], remedy: str) -> None:
 
 OTHER: dict[str, Any] = {  # than the default, each a value that some way of decoding takes
     **{"latents": 1, "candidates": 9, "commit": 2, "threshold": 0.5, "entropy": 1.0, "order": "uniform"},
-    **{"beside": "next", "widen": 0.5, "block": 3, "drafts": 1, "temperature": 1.0},
+    **{"beside": "next", "widen": 0.5, "split": 0.1, "block": 3, "drafts": 1, "temperature": 1.0},
     **{f.name: not f.default for f in fields(Decoding) if isinstance(f.default, bool)},
 }
 
@@ -184,7 +185,7 @@ def test_a_threshold_says_the_longest_sure_prefix_and_at_least_one(order: str, t
             scores = []
             for column, e in enumerate(at[turn].tolist()):
                 position = int(layout.position[turn, e])
-                if layout.unsaid[turn, e] and step.candidates[row, position]:
+                if step.real[turn, column] and step.candidates[row, position]:
                     p = sorted(logits[turn, column].softmax(-1).tolist(), reverse=True)
                     rule = {
                         "left_to_right": -position,

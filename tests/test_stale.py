@@ -141,14 +141,12 @@ def test_a_stale_key_is_the_last_and_seen_where_its_token_is_in_no_pass(
     for step in decode(spy, tokens, latents=latents, candidates=3, **options, stale=True, generator=seeded(1)):
         assert step.rows.tolist() == spy.rows
         unsaid, beside = ((part[step.rows]).sum(1) for part in (spy.now == MASK, step.candidates | step.latents))
+        said = torch.zeros_like(beside) if spy.again else fresh[step.rows].sum(1)
+        assert step.entries == int((said + beside).max()) and step.cached == cached
+        fresh, spy.now = (fresh & spy.again) | step.committed, step.tokens
         if not spy.again:
             assert torch.equal(beside, unsaid.clamp_max(3 + latents) if step.index else unsaid)
-            width = int(fresh[step.rows].sum(1).max())
-            context, fresh = context + width, torch.zeros_like(fresh)
-        assert step.entries == (0 if spy.again else width) + int(beside.max()) and step.cached == cached
-        fresh, spy.now = fresh | step.committed, step.tokens
-        if not spy.again:
-            left = int((spy.now == MASK)[step.rows].sum(1).max())
+            context, left = context + int(said.max()), int((spy.now == MASK)[step.rows].sum(1).max())
             assert len(spy.held) == spy.held.keys.layers[0].keys.shape[2] == context + left
             cached = context + left
         doubt = [row for row in spy.rows if not step.committed[row].any()]
