@@ -80,7 +80,7 @@ def test_training_is_natural_decoding(name: str, rule: str) -> None:
     x0, given = ragged_clean()
     objective.check(ATTENTIONS[rule])
     packed = objective.pack(Absorbing(), x0, given, MASK, seeded())
-    answers, (spy, _) = model(packed.layout, packed.at), forced(model, x0, given, natural(objective))
+    answers, (spy, steps) = model(packed.layout, packed.at), forced(model, x0, given, natural(objective))
     asked = 0
     for row in range(len(x0)):
         turns = [i for i in range(7) if not given[row, i]]
@@ -91,7 +91,7 @@ def test_training_is_natural_decoding(name: str, rule: str) -> None:
                 continue  # asked beside, and not decoded by: registers, and the share of next tokens
             start = before.index(position) if slot == NEXT else turns.index(position) - slot
             layout, at, logits = spy.thought[start]
-            there = layout.position[row, at[row]] == position
+            there = (layout.position[row, at[row]] == position) & steps[start].real[row, : at.shape[1]]
             there &= layout.said[row, at[row]] if slot == NEXT else layout.unsaid[row, at[row]]
             (where,) = there.nonzero()[:, 0].tolist()
             assert torch.allclose(answers[row, column], logits[row, where], **EXACT)
