@@ -15,7 +15,8 @@ from unspoken.record import Run
 from unspoken.show.figure import speed
 from unspoken.show.report import table_cells
 from unspoken.study import decode
-from unspoken.study.decode import Decode, run
+from unspoken.study.choice import Choice, cheapest
+from unspoken.study.decode import SEVERAL, Decode, run
 from unspoken.study.faster import BASE, OURS, SAME_RULE, Cost, faster
 from unspoken.study.quarter import Curve, quarter
 from unspoken.study.report import Result, Stage
@@ -37,10 +38,11 @@ STUDY = Decode(
     TINY,
     seeds=(0, 1),
     puzzles=20,
+    held_out=10,
     batches=(1, 4),
     thresholds=(0.5, 0.9),
     entropies=(0.1,),
-    refreshed=(0, 2),
+    refreshed=(2, 4),
     counts=(0, 2, 8, 16),
     draws=1,
     clock_batches=(3,),
@@ -70,7 +72,8 @@ def of_part(result: Result, part: str) -> list[dict[str, Any]]:
 
 def test_every_way_is_measured_at_every_batch(done) -> None:
     ways = of_part(done[1], "ways")
-    assert {(r["way"], r["batch"]) for r in ways} == {(w, b) for w in (*STUDY.families(), OURS) for b in STUDY.batches}
+    names = (*STUDY.families(), "+ rows part", "without the cache", OURS)
+    assert {(r["way"], r["batch"]) for r in ways} == {(w, b) for w in names for b in STUDY.batches}
     assert len(ways) == len({(r["way"], r["batch"]) for r in ways})
     for row in ways:
         assert row["accuracy_interval"][0] <= row["accuracy"] <= row["accuracy_interval"][1]
@@ -90,10 +93,9 @@ def test_each_ingredient_alone_changes_no_answer(done) -> None:
     for batch in STUDY.batches:
         assert ways[BASE, batch]["accuracy_by_seed"] == ways["MDM, one a pass", batch]["accuracy_by_seed"]
         assert ways["MDM, one a pass", batch]["flops_per_puzzle"] <= ways[BASE, batch]["flops_per_puzzle"]
-    many = ways["cached, several a pass", 4], ways["cached, several a pass, recomputed", 4]
-    if many[0]["threshold"] == many[1]["threshold"] and many[0]["entropy"] == many[1]["entropy"]:
-        assert many[0]["accuracy_by_seed"] == many[1]["accuracy_by_seed"]
-        assert many[0]["flops_per_puzzle"] < many[1]["flops_per_puzzle"]
+        several, parted, recomputed = (ways[w, batch] for w in (SEVERAL, "+ rows part", "without the cache"))
+        assert several["accuracy_by_seed"] == parted["accuracy_by_seed"] == recomputed["accuracy_by_seed"]
+        assert parted["flops_per_puzzle"] <= several["flops_per_puzzle"] < recomputed["flops_per_puzzle"]
 
 
 def test_the_clock_says_as_many_tokens_a_pass_as_the_trained_task(done) -> None:
@@ -108,11 +110,10 @@ def test_the_clock_says_as_many_tokens_a_pass_as_the_trained_task(done) -> None:
 
 def test_the_curves_hold_every_policy_and_count(done) -> None:
     curves = {(r["policy"], r["latents"]): r for r in of_part(done[1], "latents")}
-    policies = ("uniform", "nearest", "attended", "uncertain", "certain")
-    assert set(curves) == {(p, n) for p in policies for n in STUDY.counts}
-    assert {p for p in policies if "nll" not in curves[p, 0]} == {"uncertain", "certain"}
-    for n in (0, 16):  # with none and with all there is nothing to choose
-        assert len({round(curves[p, n]["nll"], 5) for p in policies[:3]}) == 1
+    policies, between = ("nearest", "attended", "uncertain", "certain"), STUDY.counts[1:-1]
+    blind = {("uniform", n) for n in STUDY.counts}
+    assert set(curves) == blind | {(p, n) for p in policies for n in between}
+    assert {p for p, n in curves if "nll" not in curves[p, n]} == {"uncertain", "certain"}
 
 
 def test_rows_have_a_table_and_a_figure(done, tmp_path) -> None:
@@ -133,22 +134,32 @@ def test_the_work_done_is_told(done) -> None:
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        ({0.5: (0.9, 10.0), 0.9: (0.95, 20.0)}, 0.9),  # the cheaper one is not as accurate as the baseline
-        ({0.5: (0.96, 10.0), 0.9: (0.99, 20.0)}, 0.5),  # both are: the cheaper
-        ({0.5: (0.7, 10.0), 0.9: (0.8, 20.0)}, 0.9),  # none is: the most accurate
+        ([(0.9, 10.0), (0.95, 20.0)], 1),  # the cheaper one is not as accurate as the baseline
+        ([(0.96, 10.0), (0.99, 20.0)], 0),  # both are: the cheaper
+        ([(0.7, 10.0), (0.8, 20.0)], 1),  # none is: the most accurate
+        ([(0.8, 20.0), (0.8, 10.0)], 1),  # and of those the cheapest
     ],
-    ids=["accurate", "cheap", "nearest"],
+    ids=["accurate", "cheap", "nearest", "nearest and cheap"],
 )
-def test_the_fewest_flops_at_the_baselines_accuracy_are_chosen(monkeypatch, found, expected) -> None:
-    def accuracy(task: Any, models: Any, examples: Any, decoding: Decoding) -> tuple[float, float]:
-        return found[decoding.threshold] if decoding.commit > 1 else (0.95, 100.0)
+def test_the_fewest_flops_at_the_baselines_accuracy_are_chosen(found, expected) -> None:
+    choices = [Choice("mdm", Decoding(), accuracy, flops) for accuracy, flops in found]
+    assert cheapest(choices, floor=0.95) is choices[expected]
 
-    monkeypatch.setattr(decode, "_accuracy", accuracy)
-    families = {"some": ("mdm", [Decoding(commit=8, threshold=t) for t in found])}
-    monkeypatch.setattr(Decode, "families", lambda _: families)
-    test = TINY.task.sample("test", 4)
-    _, chosen = decode._choose(STUDY, "some", {"mdm": []}, test, ("mdm", Decoding()))
-    assert chosen.threshold == expected
+
+def test_ours_is_chosen_on_validation_among_all_ways(monkeypatch) -> None:
+    """By what each gives there alone; the floor is the baseline's accuracy less the slack."""
+
+    def outcome(name: str, models: Any, task: Any, held_out: Any, decoding: Decoding) -> Choice:
+        if decoding.wait:
+            return Choice(name, decoding, 0.9, 100.0)
+        cheap = decoding.stale and decoding.latents == 4
+        return Choice(name, decoding, 0.9 - STUDY.slack if cheap else 0.95, 5.0 if cheap else 50.0)
+
+    monkeypatch.setattr(decode, "tried", outcome)
+    *stages, chosen = STUDY.choose({"mdm": [], "cached-joint": []}, TINY.task.sample("validation", 4))
+    assert isinstance(chosen, dict) and all(isinstance(s, Stage) for s in stages)
+    assert chosen[OURS] is chosen["+ stale latents"] and chosen[OURS].decoding.latents == 4
+    assert chosen["+ rows part"].decoding == replace(chosen[SEVERAL].decoding, split=STUDY.split)
 
 
 @pytest.mark.parametrize(

@@ -12,20 +12,21 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from unspoken.attention import ATTENTIONS, CACHED_JOINT, MDM, SCDM
 from unspoken.config import Train
 from unspoken.decoding import Decoding
 from unspoken.denoiser import Denoiser
-from unspoken.metrics import Solved, interval, share_interval, solve
+from unspoken.metrics import Solved, interval, share_interval
 from unspoken.record import environment
-from unspoken.study.faster import BASE, OURS, Cost, Key, faster
+from unspoken.study.choice import Choice, cheapest, solved, tried
+from unspoken.study.faster import BASE, OURS, SAME_RULE, Cost, Key, faster
 from unspoken.study.pool import train_all
 from unspoken.study.quarter import Curve, measure_quarter, quarter
 from unspoken.study.report import Result, Stage
 from unspoken.tasks.base import Examples, Task
 from unspoken.train import load, new_denoiser
+
+SEVERAL = "cached, several a pass"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Decode:
     Attributes:
         train: The budget of MDM, SCDM and the cached model; its attention and seed are varied.
         seeds: Training seeds.
-        puzzles: Of the test split, and half as many of validation.
+        puzzles: Of the test split; the curves of the latents take half of them.
+        held_out: Puzzles of validation.
         batches: Puzzles decoded together. At 1 only every tenth puzzle is decoded.
         thresholds: Probabilities that all but the first token of a pass must have; validation chooses.
         entropies: Nats that the tokens of a pass but the last may sum to (EB-sampler); validation chooses.
@@ -53,13 +55,14 @@ class Decode:
     clock: Train
     seeds: tuple[int, ...] = (0, 1, 2)
     puzzles: int = 1000
+    held_out: int = 300
     batches: tuple[int, ...] = (1, 16, 64)
     thresholds: tuple[float, ...] = (0.95, 0.98, 0.985, 0.99, 0.995, 0.998)
     entropies: tuple[float, ...] = (0.02, 0.05, 0.1)
     split: float = 0.02
-    refreshed: tuple[int, ...] = (0, 4, 8)
-    slack: float = 0.0
-    counts: tuple[int, ...] = (0, 1, 2, 4, 8, 16, 32, 36)
+    refreshed: tuple[int, ...] = (4, 8)
+    slack: float = 0.005
+    counts: tuple[int, ...] = (0, 2, 4, 8, 16, 32, 36)
     draws: int = 8
     clock_batches: tuple[int, ...] = (16, 64)
     workers: int = 2
@@ -71,7 +74,7 @@ class Decode:
                 raise ValueError(f"{name}={values}: give one or more, each once")
         if list(self.counts) != sorted(self.counts) or self.counts[-1] < self.train.task.length:
             raise ValueError(f"counts={self.counts} should rise to all; end with {self.train.task.length} or more")
-        if min(*self.batches, *self.clock_batches, self.puzzles // 10, self.draws, self.workers) < 1:
+        if min(*self.batches, *self.clock_batches, self.puzzles // 10, self.held_out, self.draws, self.workers) < 1:
             raise ValueError("batches, clock_batches, draws and workers must be 1 or more, puzzles 10 or more")
         if not all(0 < t <= 1 for t in self.thresholds) or not 0 <= self.slack < 1:
             raise ValueError(f"thresholds={self.thresholds}, slack={self.slack}: give probabilities")
@@ -91,51 +94,56 @@ class Decode:
 
     def families(self) -> dict[str, tuple[str, list[Decoding]]]:
         """Each way's model and the settings that validation chooses among, the baseline first."""
-        every, at = self.train.task.length, self.thresholds
+        every, at, cached = self.train.task.length, self.thresholds, CACHED_JOINT.name
         one, most = Decoding(candidates=every), Decoding(candidates=every, commit=every)
         several = [replace(most, threshold=t) for t in at] + [replace(most, entropy=e) for e in self.entropies]
-        stale = Decoding(commit=8, stale=True, order="promising", beside="oldest")
-        few = Decoding(commit=8, beside="uncertain")
-        cached = CACHED_JOINT.name
+        few = Decoding(commit=8, beside="uncertain", split=self.split)
+        stale = replace(few, stale=True, order="promising", beside="oldest")
         return {
             BASE: (MDM.name, [replace(one, wait=True)]),
             "MDM, one a pass": (MDM.name, [one]),
-            "MDM, several a pass": (MDM.name, several),
+            SAME_RULE: (MDM.name, several),
             "cached, one a pass": (cached, [one]),
-            "cached, several a pass, recomputed": (cached, [replace(d, cache=False) for d in several]),
-            "cached, several a pass": (cached, several),
-            "cached, several, rows part": (cached, [replace(d, split=self.split) for d in several]),
-            "cached, several, stale latents": (
-                cached,
-                [replace(stale, latents=n, threshold=t) for n in self.refreshed for t in at],
-            ),
-            "cached, several, chosen latents": (
-                cached,
-                [replace(few, latents=n, threshold=t) for n in self.refreshed if n for t in at],
-            ),
-            "cached, several, adaptive latents": (
-                cached,
-                [replace(few, latents=8, widen=t, threshold=t) for t in at],
-            ),
+            SEVERAL: (cached, several),
+            "+ stale latents": (cached, [replace(stale, latents=n, threshold=t) for n in self.refreshed for t in at]),
+            "+ chosen latents": (cached, [replace(few, latents=n, threshold=t) for n in self.refreshed for t in at]),
+            "+ adaptive latents": (cached, [replace(few, latents=8, widen=t, threshold=t) for t in at]),
         }
+
+    def choose(self, models: dict[str, list[Denoiser]], held_out: Examples) -> Iterator[Stage | dict[str, Choice]]:
+        """Of each family the cheapest setting that keeps the baseline's accuracy; and of all of them, ours."""
+        families, chosen, floor = self.families(), {}, 0.0
+        for done, (way, (name, settings)) in enumerate(families.items()):
+            yield Stage(f"choosing on validation: {way}", done, len(families))
+            found = [tried(name, models[name], self.train.task, held_out, d) for d in settings]
+            if way == BASE:
+                floor = found[0].accuracy - self.slack
+            chosen[way] = cheapest(found, floor)
+        several = chosen[SEVERAL]
+        # Exact, so nothing is to be chosen: they show what a cache, and passes of their own, are worth.
+        for way, its in {"+ rows part": {"split": self.split}, "without the cache": {"cache": False}}.items():
+            decoding = replace(several.decoding, **its)
+            chosen[way] = tried(several.model, models[several.model], self.train.task, held_out, decoding)
+        chosen[OURS] = cheapest(list(chosen.values()), floor)
+        yield chosen
 
 
 def run(config: Decode, runs: Path) -> Iterator[Stage | Result]:
     """Trains what `runs` does not hold yet, chooses on validation, measures on test, and ends in a `Result`."""
     began = environment()
     task = config.train.task
-    test, held_out = task.sample("test", config.puzzles), task.sample("validation", config.puzzles // 2)
+    test, held_out = task.sample("test", config.puzzles), task.sample("validation", config.held_out)
     names = (MDM.name, SCDM.name, CACHED_JOINT.name)
     jobs = [config.job(name, seed, runs) for seed in config.seeds for name in names]
     for done in train_all(jobs, config.workers):
         yield Stage("training", done, sum(train.steps for train, _ in jobs))
     models = {n: [load(config.job(n, s, runs)[1], "cpu") for s in config.seeds] for n in names}
-    chosen: dict[str, tuple[str, Decoding]] = {}
-    families = config.families()
-    for done, way in enumerate(families):
-        yield Stage(f"choosing on validation: {way}", done, len(families))
-        chosen[way] = _choose(config, way, models, held_out, chosen.get(BASE))
-    chosen[OURS] = _fastest(config, chosen, models, held_out)
+    chosen: dict[str, Choice] = {}
+    for event in config.choose(models, held_out):
+        if isinstance(event, Stage):
+            yield event
+        else:
+            chosen = event
     table: dict[Key, Cost] = {}
     for done, batch in enumerate(config.batches):
         yield Stage(f"decoding: {batch} together", done, len(config.batches))
@@ -144,7 +152,8 @@ def run(config: Decode, runs: Path) -> Iterator[Stage | Result]:
     yield Stage("the clock at a larger shape", 0, 1)
     clock = _clock(config, table)
     curves: list[Curve] = []
-    for event in measure_quarter(config.train, models[SCDM.name], test, config.counts, config.draws):
+    half = test.split(max(1, config.puzzles // 2))[0]
+    for event in measure_quarter(config.train, models[SCDM.name], half, config.counts, config.draws):
         if isinstance(event, Curve):
             curves.append(event)
         else:
@@ -154,59 +163,17 @@ def run(config: Decode, runs: Path) -> Iterator[Stage | Result]:
     yield Result("decode", config, rows, claims, _notes(config, chosen), began)
 
 
-def _accuracy(task: Task, models: list[Denoiser], examples: Examples, decoding: Decoding) -> tuple[float, float]:
-    """Mean share solved over the seeds, and FLOPs an example."""
-    solved = [_solved(model, task, examples, decoding, 64) for model in models]
-    return (
-        float(torch.stack([s.right for s in solved]).double().mean()),
-        sum(s.flops for s in solved) / len(solved),
-    )
-
-
-def _solved(model: Denoiser, task: Task, examples: Examples, decoding: Decoding, batch: int) -> Solved:
-    return next(e for e in solve(model, task, examples, decoding, batch=batch) if isinstance(e, Solved))
-
-
-def _choose(
-    config: Decode,
-    way: str,
-    models: dict[str, list[Denoiser]],
-    held_out: Examples,
-    base: tuple[str, Decoding] | None,
-) -> tuple[str, Decoding]:
-    """Of a family, the fewest FLOPs at the baseline's validation accuracy; where none has it, the most accurate."""
-    name, settings = config.families()[way]
-    if len(settings) == 1 or base is None:
-        return name, settings[0]
-    task = config.train.task
-    floor = _accuracy(task, models[base[0]], held_out, base[1])[0] - config.slack
-    found = [(*_accuracy(task, models[name], held_out, d), d) for d in settings]
-    good = [f for f in found if f[0] >= floor]
-    best = min(good, key=lambda f: f[1]) if good else max(found, key=lambda f: (f[0], -f[1]))
-    return name, best[2]
-
-
-def _fastest(
-    config: Decode, chosen: dict[str, tuple[str, Decoding]], models: dict[str, list[Denoiser]], held_out: Examples
-) -> tuple[str, Decoding]:
-    """The best of all ways, by the rule of `_choose`."""
-    task = config.train.task
-    found = [(*_accuracy(task, models[name], held_out, d), (name, d)) for name, d in chosen.values()]
-    floor = found[0][0] - config.slack
-    return min((f for f in found if f[0] >= floor), key=lambda f: f[1])[2]
-
-
 def _measure(
-    task: Task, chosen: dict[str, tuple[str, Decoding]], models: dict[str, list[Denoiser]], test: Examples, batch: int
+    task: Task, chosen: dict[str, Choice], models: dict[str, list[Denoiser]], test: Examples, batch: int
 ) -> dict[str, Cost]:
     """Every way on the same puzzles; batches outside, ways inside: what else the machine does falls on all alike."""
-    solved: dict[str, list[list[Solved]]] = {way: [] for way in chosen}
+    found: dict[str, list[list[Solved]]] = {way: [] for way in chosen}
     parts = test.split(batch)
     for part in parts:
-        for way, (name, decoding) in chosen.items():
-            solved[way].append([_solved(model, task, part, decoding, batch) for model in models[name]])
+        for way, its in chosen.items():
+            found[way].append([solved(model, task, part, its.decoding, batch) for model in models[its.model]])
     share = [len(part) / len(test) for part in parts]
-    return {way: Cost.of(of_parts, share) for way, of_parts in solved.items()}
+    return {way: Cost.of(of_parts, share) for way, of_parts in found.items()}
 
 
 def _clock(config: Decode, table: dict[Key, Cost]) -> list[dict[str, Any]]:
@@ -220,37 +187,37 @@ def _clock(config: Decode, table: dict[Key, Cost]) -> list[dict[str, Any]]:
         every = task.length
         ways = {
             BASE: (baseline, Decoding(candidates=every, wait=True)),
-            "MDM, several a pass": (baseline, Decoding(candidates=every, commit=commit)),
+            SAME_RULE: (baseline, Decoding(candidates=every, commit=commit)),
             OURS: (fast, Decoding(candidates=every, commit=commit)),
         }
-        runs = {way: [_solved(m, task, puzzles, d, batch) for _ in range(3)] for way, (m, d) in ways.items()}
-        seconds = {way: sorted(s.seconds for s in solved)[1] for way, solved in runs.items()}
-        for way, solved in runs.items():
+        runs = {way: [solved(m, task, puzzles, d, batch) for _ in range(3)] for way, (m, d) in ways.items()}
+        seconds = {way: sorted(s.seconds for s in its)[1] for way, its in runs.items()}
+        for way, its in runs.items():
             rows.append(
                 {
                     "part": "clock",
                     "way": way,
                     "batch": batch,
                     "commit": 1 if way == BASE else commit,
-                    "passes": solved[0].passes,
-                    "entries_per_pass": solved[0].entries,
-                    "flops_per_puzzle": solved[0].flops,
+                    "passes": its[0].passes,
+                    "entries_per_pass": its[0].entries,
+                    "flops_per_puzzle": its[0].flops,
                     "seconds_per_puzzle": seconds[way],
-                    "fewer_flops": runs[BASE][0].flops / solved[0].flops,
+                    "fewer_flops": runs[BASE][0].flops / its[0].flops,
                     "faster": seconds[BASE] / seconds[way],
                 }
             )
     return rows
 
 
-def _row(chosen: dict[str, tuple[str, Decoding]], key: Key, cost: Cost, table: dict[Key, Cost]) -> dict[str, Any]:
+def _row(chosen: dict[str, Choice], key: Key, cost: Cost, table: dict[Key, Cost]) -> dict[str, Any]:
     way, batch = key
     base = table[BASE, batch]
-    decoding = chosen[way][1]
+    decoding = chosen[way].decoding
     return {
         "part": "ways",
         "way": way,
-        "model": chosen[way][0],
+        "model": chosen[way].model,
         "batch": batch,
         "latents": decoding.latents,
         "threshold": decoding.threshold,
@@ -270,14 +237,14 @@ def _row(chosen: dict[str, tuple[str, Decoding]], key: Key, cost: Cost, table: d
     }
 
 
-def _notes(config: Decode, chosen: dict[str, tuple[str, Decoding]]) -> list[str]:
-    name, ours = chosen[OURS]
+def _notes(config: Decode, chosen: dict[str, Choice]) -> list[str]:
+    ours = chosen[OURS]
     return [
         f"{len(config.seeds)} seed(s) of {config.train.steps} steps for each model; {config.puzzles} held-out puzzles "
         f"(at batch 1 every tenth); 95% intervals over seeds and puzzles.",
         f"Every way takes, of its settings, the fewest FLOPs that keep the baseline's accuracy on "
-        f"{config.puzzles // 2} validation puzzles (less {config.slack:g}); where none does, the most accurate.",
-        f"Ours: {name}, {ours}.",
+        f"{config.held_out} validation puzzles (less {config.slack:g}); where none does, the most accurate.",
+        f"Ours: {ours.model}, {ours.decoding}.",
         f"The clock is read on {config.clock.task.title}, a trunk of {config.clock.trunk.width} x "
         f"{config.clock.trunk.layers} with random weights: there ours says as many tokens a pass, at any confidence, "
         "as it said on the trained task (rounded down). Accuracy there is not shown: two cores do not train it.",

@@ -53,13 +53,15 @@ def measure_quarter(
 ) -> Iterator[Stage | Curve]:
     """Accuracy and NLL of every policy at every count; each seed's model goes by its own relation."""
     policies = [_policies(train, model) for model in models]
-    every, total = max(counts), len(policies[0]) * len(counts)
+    every = max(counts)
+    # Beside none, and beside all, there is nothing to choose: the blind policy stands for all.
+    cells = [(name, n) for name in policies[0] for n in counts if name == BLIND or 0 < n < every]
     nll = {
         name: [_nll(m, p[name], test, counts, draws) for m, p in zip(models, policies, strict=True)]
         for name in policies[0]
     }
-    for done, (name, count) in enumerate((name, count) for name in policies[0] for count in counts):
-        yield Stage(f"which latents: {name}", done, total)
+    for done, (name, count) in enumerate(cells):
+        yield Stage(f"which latents: {name}", done, len(cells))
         right = [
             _right(train, model, its[name], test, None if count == every else count)
             for model, its in zip(models, policies, strict=True)

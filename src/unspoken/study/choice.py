@@ -1,0 +1,43 @@
+"""Choosing, on validation, the cheapest way to decode that keeps an accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from unspoken.decoding import Decoding
+from unspoken.denoiser import Denoiser
+from unspoken.metrics import Solved, solve
+from unspoken.tasks.base import Examples, Task
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A way to decode a model, and what it gave on validation: mean share solved over the seeds, FLOPs an example."""
+
+    model: str
+    decoding: Decoding
+    accuracy: float
+    flops: float
+
+
+def solved(model: Denoiser, task: Task, examples: Examples, decoding: Decoding, batch: int) -> Solved:
+    """`metrics.solve` to its end."""
+    return next(e for e in solve(model, task, examples, decoding, batch=batch) if isinstance(e, Solved))
+
+
+def tried(
+    name: str, models: Sequence[Denoiser], task: Task, held_out: Examples, decoding: Decoding, batch: int = 64
+) -> Choice:
+    """A setting on validation."""
+    of_seeds = [solved(model, task, held_out, decoding, batch) for model in models]
+    accuracy = float(torch.stack([s.right for s in of_seeds]).double().mean())
+    return Choice(name, decoding, accuracy, sum(s.flops for s in of_seeds) / len(of_seeds))
+
+
+def cheapest(choices: Sequence[Choice], floor: float) -> Choice:
+    """The fewest FLOPs of those that reach the accuracy `floor`; where none does, the most accurate."""
+    good = [c for c in choices if c.accuracy >= floor]
+    return min(good, key=lambda c: c.flops) if good else max(choices, key=lambda c: (c.accuracy, -c.flops))
