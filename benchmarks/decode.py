@@ -99,7 +99,7 @@ class Free:
         self.logits = torch.randn(batch, length, VOCAB + 1, generator=torch.Generator().manual_seed(0))
         self.logits[..., VOCAB] = -torch.inf
 
-    def __call__(self, layout: Layout, at: Tensor | None = None, cache: None = None) -> Tensor:
+    def __call__(self, layout: Layout, at: Tensor | None = None, cache: Any = None) -> Tensor:
         """See `Model`."""
         b, m = layout.shape if at is None else at.shape
         return self.logits[:b, :m]

@@ -8,6 +8,7 @@ no longer exact.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ class Cache:
     def __init__(self) -> None:
         from unspoken.growing import growing_cache  # slow to import
 
-        self.keys = growing_cache()
+        self.keys: Any = growing_cache()  # what its layers hold is typed as if it could be missing
         self.layout: Layout | None = None
         self.context = 0  # columns of it; behind them are the stale latents
 

@@ -194,7 +194,7 @@ class Denoiser(nn.Module):
     def looks(self, layout: Layout) -> Tensor:
         """`[batch, entries, entries]`: how much each (row) attends to each (column), mean over layers and heads."""
         check_reach(self.trunk.config, self.known_positions, layout)
-        kernel = self.trunk.config._attn_implementation
+        kernel = self.trunk.config._attn_implementation or "sdpa"
         self.trunk.set_attn_implementation("eager")  # the others do not tell
         try:
             mask = layout.mask(self.attention)

@@ -22,6 +22,7 @@ class GrowingLayer(DynamicLayer):
         """Appends, and returns all that is held."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
+        assert self.keys is not None and self.values is not None
         self.keys = self._appended(0, self.keys, key_states)
         self.values = self._appended(1, self.values, value_states)
         return self.keys, self.values

@@ -110,6 +110,7 @@ def look_on(
         its = plan.first(min(latents, int(part.left.max()) - plan.candidates))  # the rows no longer in doubt had more
         seen = _look(model, part, its, None if held is None else held.take(at), False, rules)
         sure = _sure(seen, before, plan, rules)
+        assert sure is not None
         now = seen.chosen & sure[:, None]
         _say(part, seen, now, rules)
         rows.put_back(at, _padded(part, rows))

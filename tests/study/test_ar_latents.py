@@ -425,7 +425,7 @@ def test_a_row_is_made_of_what_was_solved(monkeypatch, tmp_path):
         tokens[n:, 7] = -1  # the second token said
         tokens[n + 5 :, 6] = -1
         right = (tokens == examples.x0).all(1)
-        return Solved(right, tokens, passes=n, entries=2.0 * n, flops=3.0 * n, seconds=4.0 * n)
+        return Solved(right, tokens, passes=n, entries=2.0 * n, latents=0.0, flops=3.0 * n, seconds=4.0 * n)
 
     monkeypatch.setattr(ar_latents, "_solved", solved)
     folders = [folder for _, folder in STUDY.finals("path-star", method, 1e-3, tmp_path)]
