@@ -155,7 +155,7 @@ OTHER: dict[str, Any] = {  # than the default, each a value that some way of dec
 @pytest.mark.parametrize("name", [f.name for f in fields(Decoding) if f.name != "by"])
 def test_an_option_that_does_not_apply_is_refused(by: By, name: str) -> None:
     """One that does is taken, and so is the default of one that does not."""
-    default = next(f.default for f in fields(Decoding) if f.name == name)
+    default: Any = next(f.default for f in fields(Decoding) if f.name == name)
     assert Decoding(by=by, **{name: default}) == Decoding(by=by)
     if name in USED[by]:
         assert getattr(Decoding(by=by, **{name: OTHER[name]}), name) == OTHER[name] != default

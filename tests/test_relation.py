@@ -1,5 +1,7 @@
 """Who looks at whom in a trained model, against loops over what its trunk tells."""
 
+from typing import Any
+
 import pytest
 import torch
 from toy import ragged_clean, seeded, tiny
@@ -11,7 +13,7 @@ from unspoken.process import Absorbing
 from unspoken.relation import relation_of
 
 MASK = 6
-CLOSE = {"rtol": 0.0, "atol": 1e-6}  # the trunk takes its softmax in float32
+CLOSE: dict[str, Any] = {"rtol": 0.0, "atol": 1e-6}  # the trunk takes its softmax in float32
 
 
 @pytest.mark.parametrize("rule", ATTENTIONS)
