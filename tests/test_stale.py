@@ -97,7 +97,7 @@ class Tamper:
             assert absent.gather(1, cache.layout.position)[seen].all()
             for turn, column in seen.nonzero().tolist():
                 place = (self.rows[turn], int(cache.layout.position[turn, column]))
-                assert torch.equal(cache.keys.layers[0].keys[turn, :, column], self.newest[place])
+                assert torch.equal(first_layer(cache)[turn, :, column], self.newest[place])
             changed = [with_other_keys(cache, which) for which in (latent & ~seen, seen)]
             self.moved.append((0.0, 0.0, bool(seen.any())))
         logits = self.inner(layout, at, cache)
@@ -108,15 +108,22 @@ class Tamper:
         if not self.again:
             self.held = cache
             for turn, entry in layout.unsaid.nonzero().tolist():
-                key = cache.keys.layers[0].keys[turn, :, before + entry].clone()
+                key = first_layer(cache)[turn, :, before + entry].clone()
                 self.newest[self.rows[turn], int(layout.position[turn, entry])] = key
         return logits
+
+
+def first_layer(cache: Cache) -> Tensor:
+    """Its keys, `[rows, heads, columns, width]`."""
+    keys: Any = cache.keys
+    return keys.layers[0].keys
 
 
 def with_other_keys(cache: Cache, where: Tensor) -> Cache:
     """A copy whose keys and values differ at the columns `where` `[rows, columns]`."""
     copy = cache.take(torch.arange(len(where)))
-    for layer in copy.keys.layers:
+    keys: Any = copy.keys
+    for layer in keys.layers:
         noise = 5 * torch.randn(layer.keys.shape, generator=seeded(3), dtype=layer.keys.dtype) * where[:, None, :, None]
         layer.keys, layer.values = layer.keys + noise, layer.values + noise
     return copy
@@ -147,7 +154,7 @@ def test_a_stale_key_is_the_last_and_seen_where_its_token_is_in_no_pass(
         if not spy.again:
             assert torch.equal(beside, unsaid.clamp_max(3 + latents) if step.index else unsaid)
             context, left = context + int(said.max()), int((spy.now == MASK)[step.rows].sum(1).max())
-            assert len(spy.held) == spy.held.keys.layers[0].keys.shape[2] == context + left
+            assert len(spy.held) == first_layer(spy.held).shape[2] == context + left
             cached = context + left
         doubt = [row for row in spy.rows if not step.committed[row].any()]
         spy.rows, spy.again = doubt or (spy.now == MASK).any(1).nonzero()[:, 0].tolist(), bool(doubt)
