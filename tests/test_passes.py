@@ -142,7 +142,7 @@ def test_rows_that_are_done_leave(options: dict[str, Any], cached: bool) -> None
 
 
 @pytest.mark.parametrize("latents", [0, 1, 3])
-@pytest.mark.parametrize("widen", [0.5, 0.8, 1.0])
+@pytest.mark.parametrize("widen", [0.5, 0.8, 1.0, math.inf])
 @pytest.mark.parametrize("rule", ["mdm", "scdm", "cached-joint"])
 def test_latents_are_added_while_in_doubt(rule: str, widen: float, latents: int) -> None:
     """Twice as many, those before among them; until the best is sure, or the same twice, or all are there."""
@@ -156,7 +156,7 @@ def test_latents_are_added_while_in_doubt(rule: str, widen: float, latents: int)
             last, same, fewer, count = before.pop(row, (None, held, set(), latents))
             rest = int((now[row] == MASK).sum()) - len(held)
             assert held == same and beside >= fewer and len(beside) == min(count, rest)
-            sure = float(step.confidence[row, best]) >= widen or this == last or len(beside) == rest
+            sure = float(step.confidence[row, best]) >= widen or (widen <= 1 and this == last) or len(beside) == rest
             assert sure == bool(step.committed[row].any())
             if not sure:
                 before[row] = (this, held, beside, max(1, 2 * count))
@@ -165,6 +165,19 @@ def test_latents_are_added_while_in_doubt(rule: str, widen: float, latents: int)
         now = step.tokens
     assert (now != MASK).all() and not before
     assert latents < sum(spent) / len(spent) <= sum(room) / len(room)
+
+
+@pytest.mark.parametrize("rule", ["mdm", "scdm", "cached-joint"])
+def test_an_infinite_threshold_is_all_latents(rule: str) -> None:
+    """From left to right beside the next latents, where nothing is drawn; each token is said beside all there are."""
+    options: dict[str, Any] = {"order": "left_to_right", "beside": "next"}
+    widened = list(decode(model(rule), prompts(), latents=1, widen=math.inf, **options))
+    whole = list(decode(model(rule), prompts(), latents=None, **options))
+    for row in range(5):
+        told = [
+            (step.tokens[row].tolist(), int(step.latents[row].sum())) for step in widened if step.committed[row].any()
+        ]
+        assert told == [(step.tokens[row].tolist(), int(step.latents[row].sum())) for step in whole if row in step.rows]
 
 
 def test_limits_of_widening() -> None:

@@ -67,12 +67,15 @@ def decode(
     beside: which unsaid tokens the latents are: `uniform`, drawn at random anew each step; `next`, those which the
         order would say next; `nearest`, `uncertain`, `certain`; or a `Latents` policy such as `Attended`.
     widen: above 0, `latents` are only where a step begins: rows whose best candidate is less probable than this are
-        predicted again with twice as many, until it is probable enough, the same twice in a row, or beside all.
+        predicted again with twice as many, until it is probable enough, the same twice in a row, or beside all. inf
+        goes on to all.
     stale: beside a cache, keep the latents' keys too: all are predicted in the first pass, and from then on those that
-        are in no pass are still seen as they were when last predicted. `latents` is how many are refreshed a pass.
-    wait: rows that are done stay in the passes until all are, as in most codes. Nothing but cost changes.
+        are in no pass are still seen, as they were in the last step (its first pass, when it widens) that predicted
+        them. `latents` is how many are refreshed a pass.
+    wait: rows that are done stay in the passes until all are, as in most codes. Greedy and without random choices
+        nothing but cost changes.
     split: above 0, rows that need fewer entries than others get passes of their own from then on, where that saves
-        this share of the entries. Fewer FLOPs, more calls; beside a cache, where the context costs nothing.
+        this share of the entries: fewer FLOPs, more calls. Nothing else changes, as with `wait`.
     temperature: 0 says the likeliest token; above 0 the token is drawn from softmax(logits / temperature).
     present: `[batch, seq]` bool (or 0 and 1), False past the end of short rows; those are in no pass.
     cache: keep the keys and values of the context where the model can (`Attention.cacheable`): exact, and less work.
@@ -84,8 +87,10 @@ def decode(
     candidates = max(CANDIDATES, commit) if candidates is None else candidates
     check_tokens(model, tokens, present)
     _check_counts(latents, candidates, commit, temperature)
-    if not 0 <= widen <= 1:
-        raise ValueError(f"widen={widen}; give a probability, 0 to keep to the number of latents")
+    if not (0 <= widen <= 1 or widen == math.inf):
+        raise ValueError(
+            f"widen={widen}; give a probability, 0 to keep to the number of latents, inf to end beside all"
+        )
     if not 0 <= split < 1 or (split and wait):
         raise ValueError(f"split={split}, wait={wait}: give a share in [0, 1), and not both")
     if stale and not (cache and model.attention.cacheable):

@@ -135,7 +135,7 @@ def _sure(seen: Seen, before: tuple[Tensor, Tensor] | None, plan: Plan, rules: R
         return None
     best = seen.plan.position[:, : seen.probability.shape[1]] == seen.said[:, :1]
     sure = torch.where(best, seen.probability, 0.0).amax(1) >= rules.widen
-    if before is not None:
+    if before is not None and rules.widen <= 1:
         sure = sure | ((seen.said[:, 0] == before[0]) & (seen.word[:, 0] == before[1]))
     return sure | (plan.real.sum(1) == seen.plan.real.sum(1))
 
@@ -209,7 +209,7 @@ def _layout(
             rows.unsaid[:, :-1],
             document[:, :-1],
         )
-        token, at, fresh = rows.tokens[:, :-1], position[:, :asked], None
+        token, at, fresh = rows.tokens[:, :-1].clone(), position[:, :asked], None
     else:
         context, new = (rows.fresh, rows.new) if cached else rows.said()
         if cached and not first:
