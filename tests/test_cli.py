@@ -349,7 +349,7 @@ def test_too_many_latents_are_all_there_are_and_that_is_said(call, run):
         (["--candidates", "2", "--commit", "3"], "commit=3 of candidates=2"),
         (["--temperature", "-1"], "temperature=-1"),
         (["--threshold", "2"], "threshold=2"),
-        (["--by", "next_token", "--temperature", "1"], "it says the likeliest token"),
+        (["--by", "next_token", "--temperature", "1"], "has no use for temperature"),
         (["--by", "speculation"], "take cached-joint, cached-alone or any-order"),
         (["--by", "blocks", "--block", "0"], "size=0"),
     ],
@@ -638,7 +638,7 @@ def test_a_study_of_an_unknown_kind_is_refused(call, study, tmp_path):
     record = json.loads((study / "out" / "study.json").read_text())
     (tmp_path / "study.json").write_text(json.dumps(record | {"study": "letters"}))
     refused = call("show", tmp_path / "study.json")
-    assert refused.code == 2 and "no study is called 'letters'; known are latents, ar-latents" in refused.err
+    assert refused.code == 2 and "no study is called 'letters'; known are latents, decode, ar-latents" in refused.err
 
 
 @pytest.mark.parametrize(

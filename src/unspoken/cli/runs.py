@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import Tensor
 
 from unspoken.config import Train
-from unspoken.decoding import Beside, By, Decoding, OrderName, natural
+from unspoken.decoding import USED, Beside, By, Decoding, OrderName, natural
 from unspoken.metrics import solve, wilson
 from unspoken.objective import Masked
 from unspoken.record import Run
@@ -112,9 +112,11 @@ class SolveRun:
         watch_one(console, self, prompt)
 
     def decoding(self) -> Decoding:
-        """As the run was trained, but for what was asked."""
+        """As the run was trained, but for what was asked: another way goes by what it has a use for."""
         asked = {f.name: getattr(self, f.name) for f in fields(Decoding) if getattr(self, f.name) is not None}
-        return replace(natural(Run(self.run).config(Train).objective), **asked)
+        trained = natural(Run(self.run).config(Train).objective)
+        kept = {name: getattr(trained, name) for name in USED[asked.get("by", trained.by)] if name in USED[trained.by]}
+        return Decoding(**kept | asked)
 
     def _file(self, console: Console) -> None:
         """Solves and judges a whole file, and prints the share solved with its interval."""
