@@ -11,7 +11,7 @@ import torch
 from unspoken import presets
 from unspoken.config import Train, Trunk
 from unspoken.decoding import Decoding
-from unspoken.record import Run
+from unspoken.record import Run, from_record, to_record
 from unspoken.show.figure import speed
 from unspoken.show.report import table_cells
 from unspoken.study import decode
@@ -184,6 +184,7 @@ def test_a_study_that_can_not_be_is_refused_when_it_is_made(field, value) -> Non
 @pytest.mark.parametrize("preset", presets.DECODE)
 def test_presets_can_be(preset) -> None:
     config = presets.DECODE[preset]()
+    assert from_record(Decode, to_record(config)) == config
     assert config.clock.trunk.width >= 256 and config.clock.task.length == 81
     assert config.train.task.length == 36
 
