@@ -90,7 +90,10 @@ def test_every_committed_page_is_written_from_its_study(study: Path, tmp_path: P
     assert (study.parent / f"{result.study}.png").exists()
 
 
-def test_the_committed_study_names_its_claims() -> None:
-    result = read_result(ROOT / "docs" / "results" / "latents" / "study.json")
-    assert {c.name for c in result.claims} == {"joint prediction", "dial"}
-    assert len(result.rows[0]["seeds"]) == 3
+@pytest.mark.parametrize(
+    ("study", "claims"), [("latents", {"joint prediction", "dial"}), ("ar-latents", {"lookahead"})]
+)
+def test_a_committed_study_names_its_claims(study: str, claims: set[str]) -> None:
+    result = read_result(ROOT / "docs" / "results" / study / "study.json")
+    assert {c.name for c in result.claims} == claims
+    assert all(len(row["seeds"]) == 3 for row in result.rows)

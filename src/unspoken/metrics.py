@@ -89,8 +89,8 @@ class Solved:
     """What decoding a set of prompts gave and cost.
 
     right: `[n]` bool. tokens: `[n, length]`, the answers. The rest is what was computed per example, the padding of
-        short rows included (rows that are done are in no pass): passes, entries a pass, latents a pass, FLOPs, seconds
-        of wall clock.
+        short rows included (rows that are done are in no pass of `decode`; the other ways keep them): passes, entries
+        a pass, latents a pass, FLOPs, seconds of wall clock.
     """
 
     right: Tensor

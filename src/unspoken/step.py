@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Step:
-    """What one forward pass did, for its r rows of the batch: those that are done are in no pass.
+    """What one forward pass did, for its r rows of the batch: those that are done are in no pass of `decode`.
 
     tokens: `[batch, seq]` after the step, the mask id where still unsaid.
     rows: `[r]` the rows of the batch in the pass.

@@ -291,5 +291,7 @@ def _notes(config: ArLatents) -> list[str]:
         "have fewer thresholds, and pause, asked for so little, is no even contest on boards; it is on path-star.",
         "Every block counts alike, whatever its window. The first weights and the constant rate of path-star were "
         "found on AR + MTP (docs/results/LOG.md); the other methods take them over.",
+        "Next token, MuToR and speculation keep rows that are done in the pass; in the other ways they leave: what "
+        "those three cost is an upper bound.",
         "Training seconds a step are those of one worker, while others train beside.",
     ]
