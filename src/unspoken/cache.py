@@ -49,20 +49,31 @@ class Cache:
 
         unsaid: `[batch, seq]`; where given, the newest keys of the latents at these positions stay too (stale latents).
         """
-        whole, held, b = self.before(layout), len(self), len(at)
-        index = [torch.arange(self.context, device=at.device).expand(b, -1), held + at]
-        there = [torch.ones_like(index[0], dtype=torch.bool), real]
         if unsaid is not None:
-            newest = self._newest(whole, unsaid)
-            index, there = [*index, newest.clamp_min(0)], [*there, newest >= 0]
-        kept = torch.cat(index, dim=1)
-        self.layout = whole.select(kept).without(~torch.cat(there, dim=1))
+            self._keep_stale(layout, at, real, unsaid)
+            return
+        held = len(self)
+        picked = [
+            (_columns(layer.keys[:, :, held:], at), _columns(layer.values[:, :, held:], at))
+            for layer in self.keys.layers
+        ]
+        self.keys.crop(-layout.shape[1])
+        for number, (keys, values) in enumerate(picked):
+            self.keys.update(keys, values, number)
+        self.layout = self.before(layout.select(at).without(~real))
+        self.context += at.shape[1]
+
+    def _keep_stale(self, layout: Layout, at: Tensor, real: Tensor, unsaid: Tensor) -> None:
+        whole, held, newest = self.before(layout), len(self), self._newest(self.before(layout), unsaid)
+        old = torch.arange(self.context, device=at.device).expand(len(at), -1)
+        index = torch.cat([old, held + at, newest.clamp_min(0)], dim=1)
+        there = torch.cat([torch.ones_like(old, dtype=torch.bool), real, newest >= 0], dim=1)
+        kept = whole.select(index).without(~there)
         # Older than every latent of the next pass: all of them may see these, whatever the rule.
-        self.layout = replace(self.layout, order=torch.where(self.layout.block >= 0, -1, self.layout.order))
+        self.layout = replace(kept, order=torch.where(kept.block >= 0, -1, kept.order))
         self.context += at.shape[1]
         for layer in self.keys.layers:
-            its = kept[:, None, :, None].expand(-1, layer.keys.shape[1], -1, layer.keys.shape[3])
-            layer.keys, layer.values = layer.keys.gather(2, its), layer.values.gather(2, its)
+            layer.keys, layer.values = _columns(layer.keys, index), _columns(layer.values, index)
 
     def _newest(self, whole: Layout, unsaid: Tensor) -> Tensor:
         """`[batch, u]`: the column of the newest latent of each unsaid position, -1 where there is none."""
@@ -87,3 +98,8 @@ class Cache:
             for number, layer in enumerate(self.keys.layers):
                 taken.keys.update(layer.keys[there], layer.values[there], number)
         return taken
+
+
+def _columns(held: Tensor, at: Tensor) -> Tensor:
+    """`[batch, heads, m, width]`: of keys or values the entries `at` `[batch, m]`."""
+    return held.gather(2, at[:, None, :, None].expand(-1, held.shape[1], -1, held.shape[3]))

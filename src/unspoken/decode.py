@@ -63,9 +63,10 @@ def decode(
         at least this probability; 0 says them all. Under left_to_right this is the confident prefix.
     entropy: of those, the best is said in any case, and the following ones as long as the entropies of the ones before
         sum to at most this, in nats (EB-sampler, arXiv 2505.24857).
-    order: `uniform`, `left_to_right`, `confidence`, `margin`, `entropy`, or an `Order`.
+    order: `uniform`, `left_to_right`, `confidence`, `margin`, `entropy`, `promising` (candidates are those that were
+        surest when last predicted), or an `Order`.
     beside: which unsaid tokens the latents are: `uniform`, drawn at random anew each step; `next`, those which the
-        order would say next; `nearest`, `uncertain`, `certain`; or a `Latents` policy such as `Attended`.
+        order would say next; `nearest`, `uncertain`, `certain`; `oldest`; or a `Latents` policy such as `attended(relation)`.
     widen: above 0, `latents` are only where a step begins: rows whose best candidate is less probable than this are
         predicted again with twice as many, until it is probable enough, the same twice in a row, or beside all. inf
         goes on to all.

@@ -10,9 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -110,11 +113,13 @@ ORDERS: dict[str, Order] = {o.name: o for o in (UNIFORM, LEFT_TO_RIGHT, CONFIDEN
 
 def order_named(order: Order | str) -> Order:
     """An `Order`, or the one of that name."""
-    if isinstance(order, Order):
-        return order
-    if order not in ORDERS:
-        raise ValueError(f"no order is called {order!r}; write one of {', '.join(ORDERS)}, or pass an Order")
-    return ORDERS[order]
+    return _known(order, ORDERS, "order is", "an Order") if isinstance(order, str) else order
+
+
+def _known(name: str, table: dict[str, T], kind: str, other: str) -> T:
+    if name not in table:
+        raise ValueError(f"no {kind} called {name!r}; write one of {', '.join(table)}, or pass {other}")
+    return table[name]
 
 
 @dataclass(frozen=True)
@@ -178,11 +183,7 @@ def attended(relation: Tensor) -> Latents:
 
 def latents_named(latents: Latents | str) -> Latents:
     """A `Latents` policy, or the one of that name."""
-    if isinstance(latents, Latents):
-        return latents
-    if latents not in LATENTS:
-        raise ValueError(f"no latents are called {latents!r}; write one of {', '.join(LATENTS)}, or pass a policy")
-    return LATENTS[latents]
+    return _known(latents, LATENTS, "latents are", "a policy") if isinstance(latents, str) else latents
 
 
 @dataclass(frozen=True)

@@ -48,17 +48,17 @@ def _train_type() -> Any:
 
 
 def _latents_type() -> Any:
-    return _presets(lambda name, c: LatentsStudy(c, Path("runs") / name, Path("runs") / name / "latents"), LATENTS)
+    return _presets(lambda name, c: LatentsStudy(Path("runs") / name, Path("runs") / name / "latents", c), LATENTS)
 
 
 def _ar_latents_type() -> Any:
     runs = Path("runs") / "ar-latents"
-    return _presets(lambda name, c: ArLatentsStudy(c, runs / name, runs / name / "study"), AR_LATENTS)
+    return _presets(lambda name, c: ArLatentsStudy(runs / name, runs / name / "study", c), AR_LATENTS)
 
 
 def _decode_type() -> Any:
     runs = Path("runs") / "decode"
-    return _presets(lambda name, c: DecodeStudy(c, runs / name, runs / name / "study"), DECODE)
+    return _presets(lambda name, c: DecodeStudy(runs / name, runs / name / "study", c), DECODE)
 
 
 COMMANDS: dict[str, tuple[Callable[[], Any], str]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -14,28 +15,38 @@ from unspoken.config import Train
 from unspoken.record import Run
 from unspoken.show import figure, report, terminal
 from unspoken.study import ar_latents, decode, latents
-from unspoken.study.report import Result, read_result
+from unspoken.study.report import Result, Stage, read_result
 from unspoken.tasks import Sudoku
 
 README_PUZZLE = "16...4....6.4..2.12.......2....3.5.."  # of the 6x6 test split
 
 
 @dataclass(frozen=True)
-class LatentsStudy:
-    """What latent tokens buy and cost: MDM, SCDM and SIDM under one budget, the count of latents swept.
+class _Study:
+    """Where a study's files are.
 
     Attributes:
         runs: Where the trained models are, or will be: finished ones are reused, stopped ones gone on with.
         out: Where study.json and the figure go.
     """
 
-    config: Annotated[latents.Latents, Flat]
     runs: Path
     out: Path
 
+    def go(self, console: Console, budget: str, stages: Iterator[Stage | Result]) -> None:
+        """Says what will be done, does it, and leaves its result."""
+        console.print(budget)
+        finish(console, terminal.watch_study(console, stages), self.out)
+
+
+@dataclass(frozen=True)
+class LatentsStudy(_Study):
+    """What latent tokens buy and cost: MDM, SCDM and SIDM under one budget, the count of latents swept."""
+
+    config: Annotated[latents.Latents, Flat]
+
     def __call__(self, console: Console) -> None:
-        console.print(self.config.budget())
-        finish(console, terminal.watch_study(console, latents.run(self.config, self.runs)), self.out)
+        self.go(console, self.config.budget(), latents.run(self.config, self.runs))
         task = self.config.train.task
         if isinstance(task, Sudoku) and task.box == (2, 3):
             console.print("\n[bold]A held-out puzzle (the README's), decoded by SCDM beside 8 latents[/bold]")
@@ -44,39 +55,23 @@ class LatentsStudy:
 
 
 @dataclass(frozen=True)
-class ArLatentsStudy:
-    """Latent tokens from left to right: next-token AR, mask slots, pause, AR + MTP, teacherless, MuToR, and MDM.
-
-    Attributes:
-        runs: Where the trained models are, or will be: finished ones are reused, stopped ones gone on with.
-        out: Where study.json and the figure go.
-    """
+class ArLatentsStudy(_Study):
+    """Latent tokens from left to right: next-token AR, mask slots, pause, AR + MTP, teacherless, MuToR, and MDM."""
 
     config: Annotated[ar_latents.ArLatents, Flat]
-    runs: Path
-    out: Path
 
     def __call__(self, console: Console) -> None:
-        console.print(self.config.budget())
-        finish(console, terminal.watch_study(console, ar_latents.run(self.config, self.runs)), self.out)
+        self.go(console, self.config.budget(), ar_latents.run(self.config, self.runs))
 
 
 @dataclass(frozen=True)
-class DecodeStudy:
-    """How fast latent tokens can be made at the same accuracy, and which latents do the work of many.
-
-    Attributes:
-        runs: Where the trained models are, or will be: finished ones are reused, stopped ones gone on with.
-        out: Where study.json and the figure go.
-    """
+class DecodeStudy(_Study):
+    """How fast latent tokens can be made at the same accuracy, and which latents do the work of many."""
 
     config: Annotated[decode.Decode, Flat]
-    runs: Path
-    out: Path
 
     def __call__(self, console: Console) -> None:
-        console.print(self.config.budget())
-        finish(console, terminal.watch_study(console, decode.run(self.config, self.runs)), self.out)
+        self.go(console, self.config.budget(), decode.run(self.config, self.runs))
 
 
 def finish(console: Console, result: Result, out: Path) -> None:

@@ -180,16 +180,13 @@ def _clock(config: Decode, table: dict[Key, Cost]) -> list[dict[str, Any]]:
     """Seconds at the larger shape: the baseline, and ours saying as many tokens a pass as on the trained task."""
     task, rows = config.clock.task, []
     baseline, fast = (new_denoiser(replace(config.clock, attention=a)) for a in (MDM, CACHED_JOINT))
+    unsaid = float((~config.train.task.sample("test", config.puzzles).given).sum(1).double().mean())
+    commit = max(1, int(unsaid / table[OURS, max(config.batches)].passes))
+    one = Decoding(candidates=task.length)
+    several = replace(one, commit=commit)
+    ways = {BASE: (baseline, replace(one, wait=True)), SAME_RULE: (baseline, several), OURS: (fast, several)}
     for batch in config.clock_batches:
         puzzles = task.sample("test", batch)
-        unsaid = float((~config.train.task.sample("test", config.puzzles).given).sum(1).double().mean())
-        commit = max(1, int(unsaid / table[OURS, max(config.batches)].passes))
-        every = task.length
-        ways = {
-            BASE: (baseline, Decoding(candidates=every, wait=True)),
-            SAME_RULE: (baseline, Decoding(candidates=every, commit=commit)),
-            OURS: (fast, Decoding(candidates=every, commit=commit)),
-        }
         runs = {way: [solved(m, task, puzzles, d, batch) for _ in range(3)] for way, (m, d) in ways.items()}
         seconds = {way: sorted(s.seconds for s in its)[1] for way, its in runs.items()}
         for way, its in runs.items():
