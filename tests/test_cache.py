@@ -18,14 +18,14 @@ from torch import Tensor
 from toy import EXACT, Ignorant, ragged_clean, seeded, tiny
 
 from unspoken.attention import ANY_ORDER, ATTENTIONS
-from unspoken.autoregressive import block_by_block, next_tokens, speculate
 from unspoken.cache import Cache
-from unspoken.decode import decode
+from unspoken.decoders.autoregressive import block_by_block, next_tokens, speculate
+from unspoken.decoders.decode import decode
+from unspoken.decoders.policies import ORDERS
+from unspoken.decoders.step import Step, last
 from unspoken.denoiser import Denoiser
 from unspoken.layout import Layout, first_where
 from unspoken.packing import any_order, blocks, every_start
-from unspoken.policies import ORDERS
-from unspoken.step import Step, last
 
 MASK = 6
 CACHEABLE = [name for name, rule in ATTENTIONS.items() if rule.cacheable]

@@ -10,10 +10,10 @@ from toy import Exact, Ignorant, all_sequences, chi_square_p, random_distributio
 
 from unspoken.attention import ANY_ORDER, ATTENTIONS, MDM, SCDM, SIDM
 from unspoken.cache import Cache
-from unspoken.decode import decode
+from unspoken.decoders.decode import decode
+from unspoken.decoders.policies import ORDERS
+from unspoken.decoders.step import Step, last
 from unspoken.layout import Layout, one_block
-from unspoken.policies import ORDERS
-from unspoken.step import Step, last
 
 BLIND = ("uniform", "left_to_right")
 

@@ -17,15 +17,15 @@ from torch import Tensor
 from toy import Ignorant, ragged_clean, seeded, tiny
 
 from unspoken.attention import CACHED_JOINT, SCDM
-from unspoken.autoregressive import block_by_block, next_tokens, speculate
 from unspoken.cache import Cache
-from unspoken.decode import decode
+from unspoken.decoders.autoregressive import block_by_block, next_tokens, speculate
+from unspoken.decoders.decode import decode
+from unspoken.decoders.policies import ORDERS
+from unspoken.decoders.step import Step, last
 from unspoken.decoding import USED, By, Decoding, natural
 from unspoken.denoiser import Model
 from unspoken.layout import Layout
 from unspoken.objective import Teacherless
-from unspoken.policies import ORDERS
-from unspoken.step import Step, last
 
 MASK = 6
 

@@ -10,10 +10,10 @@ from toy import EXACT, Exact, Ignorant, all_sequences, alone, ragged_clean, rand
 
 from unspoken.attention import ATTENTIONS, MDM, SCDM, SIDM
 from unspoken.cache import Cache
+from unspoken.decoders.policies import UNIFORM_LATENTS, attended
 from unspoken.layout import Layout, one_block, random_order
 from unspoken.likelihood import nelbo, nll_beside, nll_by_latents, noised, packed_losses, token_losses
 from unspoken.packing import ask_masks
-from unspoken.policies import UNIFORM_LATENTS, attended
 from unspoken.process import Absorbing, stratified_times
 from unspoken.schedule import Cosine, Linear, Polynomial, Schedule
 

@@ -13,13 +13,13 @@ from toy import EXACT, ragged_clean, seeded, tiny
 
 from unspoken.attention import ATTENTIONS, CACHED_JOINT
 from unspoken.cache import Cache
+from unspoken.decoders.step import Step, last
 from unspoken.decoding import Decoding, natural
 from unspoken.denoiser import Model
 from unspoken.layout import Layout
 from unspoken.objective import BlockDiffusion, LatentBlocks, Masked, NextToken, Objective, Registers, Teacherless
 from unspoken.packing import NEXT, Clean, ask_masks, blocks, every_start, left_to_right
 from unspoken.process import Absorbing
-from unspoken.step import Step, last
 
 MASK = 6
 

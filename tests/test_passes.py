@@ -17,11 +17,11 @@ from toy import EXACT, Ignorant, chi_square_p, ragged_clean, seeded, tiny
 
 from unspoken.attention import ATTENTIONS
 from unspoken.cache import Cache
-from unspoken.decode import decode
+from unspoken.decoders.decode import decode
+from unspoken.decoders.policies import LATENTS, ORDERS, attended
+from unspoken.decoders.step import Step
 from unspoken.denoiser import Denoiser, Model
 from unspoken.layout import Layout
-from unspoken.policies import LATENTS, ORDERS, attended
-from unspoken.step import Step
 
 MASK, SEQ = 6, 9
 CACHEABLE = [name for name, rule in ATTENTIONS.items() if rule.cacheable]

@@ -81,6 +81,17 @@ def test_the_numbers_from_left_to_right_are_the_committed_study() -> None:
         assert values == [measured.get((task, method, window), "-") for task in ("path-star", "sudoku")]
 
 
+def test_the_numbers_of_speed_are_the_committed_study() -> None:
+    """Every row of the table at 64 puzzles together."""
+    result = read_result(ROOT / "docs" / "results" / "decode" / "study.json")
+    measured = {cells[1]: cells for cells in table_cells(result) if (cells[0], cells[2]) == ("ways", "64")}
+    shown = re.findall(r"^\| ([^|]+) \| (\..*?) \| ([\d.]+) \| (\d+) \| ([\d.]+x) \|$", README, re.MULTILINE)
+    assert len(shown) == 5
+    for way, *values in shown:
+        *_, solved, _, _, passes, flops, _, fewer, _ = measured[way]
+        assert values == [solved, passes, flops, fewer]
+
+
 @pytest.mark.parametrize("study", sorted((ROOT / "docs" / "results").glob("*/study.json")), ids=lambda p: p.parent.name)
 def test_every_committed_page_is_written_from_its_study(study: Path, tmp_path: Path) -> None:
     """No number of a page was typed: it is what `unspoken show` writes from the study.json beside it."""

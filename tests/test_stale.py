@@ -15,10 +15,10 @@ from toy import ragged_clean, seeded, tiny
 
 from unspoken.attention import ATTENTIONS
 from unspoken.cache import Cache
-from unspoken.decode import decode
+from unspoken.decoders.decode import decode
+from unspoken.decoders.step import Step
 from unspoken.denoiser import Denoiser
 from unspoken.layout import Layout
-from unspoken.step import Step
 
 MASK, SEQ = 6, 9
 CACHEABLE = [name for name, rule in ATTENTIONS.items() if rule.cacheable]

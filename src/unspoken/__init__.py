@@ -9,19 +9,19 @@ for step in us.decode(model, tokens, latents=16):
 
 from unspoken import presets, study, tasks
 from unspoken.attention import ANY_ORDER, CACHED_ALONE, CACHED_JOINT, MDM, SCDM, SIDM, Attention
-from unspoken.autoregressive import block_by_block, next_tokens, speculate
 from unspoken.config import Train, Trunk
-from unspoken.decode import decode
+from unspoken.decoders.autoregressive import block_by_block, next_tokens, speculate
+from unspoken.decoders.decode import decode
+from unspoken.decoders.policies import CONFIDENCE, ENTROPY, LEFT_TO_RIGHT, MARGIN, UNIFORM, Order
+from unspoken.decoders.step import Step, last
 from unspoken.decoding import Decoding
 from unspoken.denoiser import Denoiser, Model
 from unspoken.layout import Layout, one_block, random_order
 from unspoken.likelihood import nelbo, nll_by_latents, noised, packed_losses, token_losses
 from unspoken.objective import BlockDiffusion, LatentBlocks, Masked, NextToken, Registers, Teacherless
 from unspoken.packing import Packed
-from unspoken.policies import CONFIDENCE, ENTROPY, LEFT_TO_RIGHT, MARGIN, UNIFORM, Order
 from unspoken.process import Absorbing
 from unspoken.schedule import Cosine, Linear, Polynomial
-from unspoken.step import Step, last
 from unspoken.train import load, train, training
 
 __all__ = [

@@ -10,12 +10,12 @@ from typing import Literal, get_args, get_type_hints
 import torch
 from torch import Tensor
 
-from unspoken.autoregressive import block_by_block, next_tokens, speculate
-from unspoken.decode import decode
+from unspoken.decoders.autoregressive import block_by_block, next_tokens, speculate
+from unspoken.decoders.decode import decode
+from unspoken.decoders.policies import latents_named, order_named
+from unspoken.decoders.step import Step
 from unspoken.denoiser import Model
 from unspoken.objective import BlockDiffusion, LatentBlocks, NextToken, Objective, Registers, Teacherless
-from unspoken.policies import latents_named, order_named
-from unspoken.step import Step
 
 By = Literal["slots", "next_token", "speculation", "blocks"]
 OrderName = Literal["uniform", "left_to_right", "confidence", "margin", "entropy", "promising"]

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unspoken.decoders.policies import Ahead, Around, Latents
 from unspoken.denoiser import Model
 from unspoken.layout import Layout, draw_ranks, one_block, random_order, rank_of
 from unspoken.packing import Packed, ask_masks
-from unspoken.policies import Ahead, Around, Latents
 from unspoken.process import Process, stratified_times
 
 Forward = Callable[[Layout, Tensor], Tensor]  # a `Model`, or one that a launcher has wrapped

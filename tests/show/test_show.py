@@ -12,11 +12,11 @@ import torch
 from rich.console import Console
 
 from unspoken.config import Train, Trunk
-from unspoken.decode import decode
+from unspoken.decoders.decode import decode
+from unspoken.decoders.step import Step
 from unspoken.record import Run
 from unspoken.show import figure, html, report, terminal
 from unspoken.show.cells import UNKNOWN, cells
-from unspoken.step import Step
 from unspoken.study.report import Claim, Result, Stage
 from unspoken.tasks import PathStar, Sudoku
 from unspoken.train import Update, new_denoiser

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from unspoken.step import Step
+from unspoken.decoders.step import Step
 from unspoken.tasks import Task
 
 Kind = Literal["given", "said", "now", "latent", "candidate", "out"]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from unspoken.decoders.step import Step
 from unspoken.show.cells import cells
-from unspoken.step import Step
 from unspoken.tasks import Task
 
 PAGE = """<!doctype html>

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from unspoken.attention import MDM, SCDM, SIDM, Attention
 from unspoken.config import Train
+from unspoken.decoders.policies import order_named
 from unspoken.decoding import Decoding, OrderName
 from unspoken.denoiser import Denoiser
 from unspoken.likelihood import nll_by_latents
 from unspoken.metrics import Solved, interval, share_interval, solve
-from unspoken.policies import order_named
 from unspoken.record import Run, environment
 from unspoken.study.dial import Measured, Table, saturated, verdicts
 from unspoken.study.report import Result, Stage

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from unspoken.config import Train
-from unspoken.decode import decode
+from unspoken.decoders.decode import decode
+from unspoken.decoders.policies import CERTAIN, NEAREST, UNCERTAIN, UNIFORM_LATENTS, Latents, attended
+from unspoken.decoders.step import last
 from unspoken.denoiser import Denoiser
 from unspoken.likelihood import nll_beside
 from unspoken.metrics import interval, share_interval
-from unspoken.policies import CERTAIN, NEAREST, UNCERTAIN, UNIFORM_LATENTS, Latents, attended
 from unspoken.relation import relation_of
-from unspoken.step import last
 from unspoken.study.report import Check, Claim, Stage, claim, ends
 from unspoken.tasks.base import Examples
 from unspoken.train import seeded

@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from unspoken.decoders.policies import Ahead
 from unspoken.layout import PADDING
-from unspoken.policies import Ahead
 
 _ON_CPU = ("left", "news", "length")
 

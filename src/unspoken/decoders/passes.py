@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from unspoken.cache import Cache
+from unspoken.decoders.policies import NEXT, UNIFORM_LATENTS, Around, Commit, Latents, Order, at_random, entropy_of
+from unspoken.decoders.rows import Rows
 from unspoken.denoiser import Model
 from unspoken.layout import FOREVER, PADDING, Layout
-from unspoken.policies import NEXT, UNIFORM_LATENTS, Around, Commit, Latents, Order, at_random, entropy_of
-from unspoken.rows import Rows
 
 
 @dataclass(frozen=True)

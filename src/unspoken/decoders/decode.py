@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from unspoken.cache import Cache
+from unspoken.decoders.passes import Rules, look_on, plan_of
+from unspoken.decoders.policies import CONFIDENCE, UNIFORM_LATENTS, Commit, Latents, Order, latents_named, order_named
+from unspoken.decoders.rows import Rows, begin
+from unspoken.decoders.step import Step
 from unspoken.denoiser import Model
-from unspoken.passes import Rules, look_on, plan_of
-from unspoken.policies import CONFIDENCE, UNIFORM_LATENTS, Commit, Latents, Order, latents_named, order_named
-from unspoken.rows import Rows, begin
-from unspoken.step import Step
 
 CANDIDATES = 8  # the paper's `topk_candidate_min`
 
@@ -66,7 +66,7 @@ def decode(
     order: `uniform`, `left_to_right`, `confidence`, `margin`, `entropy`, `promising` (candidates are those that were
         surest when last predicted), or an `Order`.
     beside: which unsaid tokens the latents are: `uniform`, drawn at random anew each step; `next`, those which the
-        order would say next; `nearest`, `uncertain`, `certain`; `oldest`; or a `Latents` policy such as `attended(relation)`.
+        order would say next; `nearest`, `uncertain`, `certain`, `oldest`; or a `Latents`, such as `attended(relation)`.
     widen: above 0, `latents` are only where a step begins: rows whose best candidate is less probable than this are
         predicted again with twice as many, until it is probable enough, the same twice in a row, or beside all. inf
         goes on to all.

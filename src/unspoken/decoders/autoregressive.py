@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from unspoken.cache import Cache
-from unspoken.decode import check_tokens
+from unspoken.decoders.decode import check_tokens
+from unspoken.decoders.step import Step, put
 from unspoken.denoiser import Model
 from unspoken.layout import PADDING, Layout, first_where, rank_of
 from unspoken.packing import Clean, blocks, has_successor, left_to_right, slot_of
-from unspoken.step import Step, put
 
 
 @torch.no_grad()
