@@ -156,7 +156,7 @@ def test_nll_beside_chosen_latents_is_a_loop_over_the_passes(name: str) -> None:
             rest = [i for i in free if i not in said and i != target]
             chosen = sorted(rest, key=lambda i, looks=relation[target]: -float(looks[i]))[:n]
             assert sorted([*chosen, target]) == sorted(layout.position[row, layout.unsaid[row]].tolist())
-            logits = alone(model, x0[row], given[row], said, [(i, 6) for i in (target, *chosen)])[target]
+            logits = alone(model, x0[row], given[row], said, [(i, 6) for i in (target, *reversed(chosen))])[target]
             total[row, column] -= logits.log_softmax(-1)[x0[row, target]] * len(free) / 3
             unsaid_counts.add((row, len(rest) + 1))
     assert torch.allclose(found, total, **EXACT)

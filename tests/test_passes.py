@@ -270,6 +270,26 @@ def test_a_policy_picks_what_a_loop_picks(beside: str, order: str, latents: int 
     assert (now[present] != MASK).all()
 
 
+@pytest.mark.parametrize("beside", ["nearest", "attended", "next", "oldest"])
+@pytest.mark.parametrize("rule", ["scdm", "cached-joint"])
+def test_what_matters_most_sees_most(rule: str, beside: str) -> None:
+    """The ranks in the pass: candidates past all; the latents ranked first come last where they go inward."""
+    spy, inward = Spy(model(rule)), BESIDE[beside].inward
+    assert inward == (beside in ("nearest", "attended"))
+    for step in decode(spy, prompts(), latents=3, candidates=2, beside=BESIDE[beside]):
+        layout = spy.seen[-1][0]
+        for turn in range(len(step.rows)):
+            ids = step.position[turn, step.real[turn]].tolist()
+            rank = {
+                int(p): int(o)
+                for p, o, u in zip(*(f[turn] for f in (layout.position, layout.order, layout.unsaid)), strict=True)
+                if u
+            }
+            held, rest = ids[: step.held], ids[step.held :]
+            assert sorted(rest, key=rank.__getitem__) == (rest[::-1] if inward else rest)
+            assert all(rank[c] > rank[p] for c in held for p in rest)
+
+
 def check_first(found: list[int], among: list[int], key: Callable[[int], float]) -> None:
     """`found` are the first by `key`; equal but for rounding (policies count in float32) is equal."""
     expected = sorted(key(i) for i in among)[: len(found)]

@@ -148,9 +148,9 @@ def nll_beside(
 ) -> Tensor:
     """As `nll_by_latents`, but beside the n latents that a policy chooses for the token to predict: a pass for each n.
 
-    `[batch, len(counts)]` nats. Ordered latents see the ones chosen before them.
+    `[batch, len(counts)]` nats. Ordered latents see the ones chosen before them, or after (`Latents.inward`).
     """
-    free = (~given).sum(1)
+    free, seq = (~given).sum(1), x0.shape[1]
     steps = stratified_times(draws * len(x0), generator, x0.device).view(draws, -1)
     total = torch.zeros(len(x0), len(counts), dtype=torch.float64, device=x0.device)
     # All drawn before a policy draws: with one seed, every policy is asked the same.
@@ -165,7 +165,7 @@ def nll_beside(
         around = Around(rest, target, real, turn.float(), Ahead(unsaid, never, torch.full_like(never, -1), generator))
         rank = rank_of(beside.rank(around), rest)
         said_at = (turn - m[:, None].long() + 1) * ~given  # as random as the order in which they would have been said
-        order = torch.where(unsaid, torch.where(rest, rank, x0.shape[1]), said_at)
+        order = torch.where(unsaid, torch.where(rest, seq - 1 - rank if beside.inward else rank, seq), said_at)
         layout = one_block(torch.where(unsaid, model.mask_id, x0), unsaid, order)
         for column, n in enumerate(counts):
             passed = layout.select_where(layout.said | (rest & (rank < n)) | (unsaid & ~rest))

@@ -131,17 +131,19 @@ AR_LATENTS: dict[str, Callable[[], ArLatents]] = {"reference": ar_latents, "quic
 
 
 def decode_6x6() -> Decode:
-    """Three seeds of MDM, SCDM and the cached model on 6x6 minimal puzzles, read at 9x9: an hour on two cores."""
-    train = replace(sudoku_6x6(), trunk=Trunk(init=0.07), steps=1_200)
+    """Three seeds of MDM, SCDM and the cached model on 6x6 minimal puzzles, read at 9x9: two hours on two cores."""
+    train = replace(sudoku_6x6(), trunk=Trunk(init=0.07), steps=2_400)
     clock = replace(sudoku_9x9(), task=Sudoku(3, 3, train=1_000), trunk=Trunk(layers=6, width=256, heads=8))
-    return Decode(train, clock)
+    return Decode(train, replace(train, steps=1_200), clock)
 
 
 def decode_quick() -> Decode:
     """One seed on a shorter budget, fewer puzzles: some ten minutes on two cores."""
     whole = decode_6x6()
     short = replace(whole.train, steps=400)
-    return replace(whole, train=short, seeds=(0,), puzzles=200, batches=(16, 64), draws=2, counts=(0, 2, 8, 36))
+    return replace(
+        whole, train=short, dial=short, seeds=(0,), puzzles=200, batches=(16, 64), draws=2, counts=(0, 2, 8, 36)
+    )
 
 
 DECODE: dict[str, Callable[[], Decode]] = {"reference": decode_6x6, "quick": decode_quick}

@@ -35,6 +35,7 @@ TINY = Train(
 )
 STUDY = Decode(
     TINY,
+    replace(TINY, steps=1),
     TINY,
     seeds=(0, 1),
     puzzles=20,

@@ -165,7 +165,7 @@ def _look(model: Model, rows: Rows, plan: Plan, held: Cache | None, first: bool,
     if held is not None and rules.stale:
         held.forget((~rows.unsaid).scatter(1, rows.where(position, real), True))
     asked = position.shape[1] if rules.peek else c
-    layout, at, fresh = _layout(rows, plan, asked, held is not None, first, rules.stale)
+    layout, at, fresh = _layout(rows, plan, asked, held is not None, first, rules)
     logp = model(layout, at, held).log_softmax(-1)
     top, likeliest = logp.max(-1)
     best = _best(logp[:, :c], real[:, :c], rules)
@@ -187,17 +187,19 @@ def _look(model: Model, rows: Rows, plan: Plan, held: Cache | None, first: bool,
 
 
 def _layout(
-    rows: Rows, plan: Plan, asked: int, cached: bool, first: bool, stale: bool
+    rows: Rows, plan: Plan, asked: int, cached: bool, first: bool, rules: Rules
 ) -> tuple[Layout, Tensor, Tensor | None]:
     """The entries of a pass: context, candidates, latents; and where `[r, asked]` those are that the head is asked at.
 
     And where the fresh context is, see `Seen`. Candidates share an order past every latent's: under `ordered` attention
-    each sees the latents and no other candidate.
+    each sees the latents and no other candidate; a latent sees those before it.
     """
     position, real, seq = plan.position, plan.real, rows.seq
     width, device = position.shape[1], position.device
-    ranks = torch.arange(-plan.candidates, width - plan.candidates, device=device)
-    ranks = torch.where(ranks < 0, seq, ranks)
+    among = torch.arange(width - plan.candidates, device=device)
+    ranks = torch.cat(
+        [torch.full((plan.candidates,), seq, device=device), among.flip(0) if rules.beside.inward else among]
+    )
     if not cached and int((rows.length - rows.left).max()) + width >= seq:
         at = rows.where(position, real)
         order = rows.order.scatter(1, at, ranks.expand_as(at))[:, :-1]
@@ -221,7 +223,9 @@ def _layout(
         document, token = torch.where(there, 0, PADDING), rows.tokens.gather(1, index)
         at, fresh = torch.arange(f, f + asked, device=device).expand(len(order), -1), None
         used = rows.left.clamp_max(width) + (rows.news * first if cached else rows.length - rows.left)
-        if int(used.max()) < f + width or stale:  # a row has much context, another much to say: close up their gaps
+        if (
+            int(used.max()) < f + width or rules.stale
+        ):  # a row has much context, another much to say: close up their gaps
             went, keep = _closed_up(there, int(used.max()))
             index, order, unsaid, document, token = (
                 field.gather(1, keep) for field in (index, order, unsaid, document, token)

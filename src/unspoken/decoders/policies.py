@@ -142,12 +142,14 @@ class Latents:
     """rank: what is around -> score `[r, seq]`, lowest first.
 
     needs_entropy: the head must run on the latents too. needs_age: it is to be known when each was last predicted.
+    inward: where each latent sees those before it, those ranked first come last: what matters most sees the most.
     """
 
     name: str
     rank: Callable[[Around], Tensor]
     needs_entropy: bool = False
     needs_age: bool = False
+    inward: bool = False
 
 
 def _nearest(around: Around) -> Tensor:
@@ -159,7 +161,7 @@ def _nearest(around: Around) -> Tensor:
 
 UNIFORM_LATENTS = Latents("uniform", lambda around: at_random(around.ahead))
 NEXT = Latents("next", lambda around: around.before)
-NEAREST = Latents("nearest", _nearest)
+NEAREST = Latents("nearest", _nearest, inward=True)
 UNCERTAIN = Latents("uncertain", lambda around: least_certain(around.ahead), needs_entropy=True)
 CERTAIN = Latents("certain", lambda around: most_certain(around.ahead), needs_entropy=True)
 OLDEST = Latents("oldest", lambda around: longest_ago(around.ahead), needs_age=True)
@@ -178,7 +180,7 @@ def attended(relation: Tensor) -> Latents:
         looks = relation.to(around.rest.device)[around.candidates] * around.real[..., None]  # [r, c, seq]
         return -looks.sum(1)
 
-    return Latents("attended", rank)
+    return Latents("attended", rank, inward=True)
 
 
 def latents_named(latents: Latents | str) -> Latents:

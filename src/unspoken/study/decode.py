@@ -34,7 +34,8 @@ class Decode:
     """The study's config.
 
     Attributes:
-        train: The budget of MDM, SCDM and the cached model; its attention and seed are varied.
+        train: The budget of MDM and the cached model; its attention and seed are varied.
+        dial: That of SCDM, for the curves of the latents.
         seeds: Training seeds.
         puzzles: Of the test split; the curves of the latents take half of them.
         held_out: Puzzles of validation.
@@ -52,17 +53,18 @@ class Decode:
     """
 
     train: Train
+    dial: Train
     clock: Train
     seeds: tuple[int, ...] = (0, 1, 2)
     puzzles: int = 1000
-    held_out: int = 300
+    held_out: int = 1000
     batches: tuple[int, ...] = (1, 16, 64)
     thresholds: tuple[float, ...] = (0.95, 0.98, 0.985, 0.99, 0.995, 0.998)
     entropies: tuple[float, ...] = (0.02, 0.05, 0.1)
     split: float = 0.02
     refreshed: tuple[int, ...] = (4, 8)
     slack: float = 0.005
-    counts: tuple[int, ...] = (0, 2, 4, 8, 16, 32, 36)
+    counts: tuple[int, ...] = (0, 1, 2, 3, 4, 8, 12, 16, 32, 36)
     draws: int = 8
     clock_batches: tuple[int, ...] = (16, 64)
     workers: int = 2
@@ -83,14 +85,15 @@ class Decode:
         """One line on what will be done."""
         train = self.train
         return (
-            f"MDM, SCDM and a cached model: {len(self.seeds)} seed(s) of {train.steps} steps of {train.batch} on "
-            f"{train.task.title}; then {self.puzzles} held-out puzzles in {len(self.families())} ways at batches "
-            f"{', '.join(map(str, self.batches))}"
+            f"MDM and a cached model: {len(self.seeds)} seed(s) of {train.steps} steps of {train.batch} on "
+            f"{train.task.title}, SCDM of {self.dial.steps}; then {self.puzzles} held-out puzzles in "
+            f"{len(self.families())} ways at batches {', '.join(map(str, self.batches))}"
         )
 
     def job(self, name: str, seed: int, runs: Path) -> tuple[Train, Path]:
         """The training run of a model, and its folder."""
-        return replace(self.train, attention=ATTENTIONS[name], seed=seed), runs / f"{name}-seed{seed}"
+        train = self.dial if name == SCDM.name else self.train
+        return replace(train, attention=ATTENTIONS[name], seed=seed), runs / f"{name}-seed{seed}"
 
     def families(self) -> dict[str, tuple[str, list[Decoding]]]:
         """Each way's model and the settings that validation chooses among, the baseline first."""
@@ -237,8 +240,8 @@ def _row(chosen: dict[str, Choice], key: Key, cost: Cost, table: dict[Key, Cost]
 def _notes(config: Decode, chosen: dict[str, Choice]) -> list[str]:
     ours = chosen[OURS]
     return [
-        f"{len(config.seeds)} seed(s) of {config.train.steps} steps for each model; {config.puzzles} held-out puzzles "
-        f"(at batch 1 every tenth); 95% intervals over seeds and puzzles.",
+        f"{len(config.seeds)} seed(s) of {config.train.steps} steps for each model ({config.dial.steps} for SCDM); "
+        f"{config.puzzles} held-out puzzles (at batch 1 every tenth); 95% intervals over seeds and puzzles.",
         f"Every way takes, of its settings, the fewest FLOPs that keep the baseline's accuracy on "
         f"{config.held_out} validation puzzles (less {config.slack:g}); where none does, the most accurate.",
         f"Ours: {ours.model}, {ours.decoding}.",

@@ -101,9 +101,10 @@ def quarter(curves: Sequence[Curve]) -> Claim:
     every = max(blind)
     tried = [n for n in blind if n % TIMES == 0 and n // TIMES in blind and 0 < n < every]
     best = {n: _best(curves, blind[n], n // TIMES) for n in tried}
-    enough = sum(check.holds for check in best.values()) >= AT_LEAST
-    checks = [check for check in best.values() if check.holds] if enough else list(best.values())
-    return claim("quarter of the latents", checks or [Check(False, "no count was tried with a quarter of it")])
+    checks = list(best.values()) or [Check(False, "no count was tried with a quarter of it")]
+    if sum(check.holds for check in checks) >= AT_LEAST:  # the counts at which it does not hold are named all the same
+        checks = [c if c.holds else Check(True, f"but not at every count: {c.text}") for c in checks]
+    return claim("quarter of the latents", checks)
 
 
 def _best(curves: Sequence[Curve], blind: Curve, count: int) -> Check:
