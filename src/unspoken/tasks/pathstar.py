@@ -13,19 +13,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import factorial, perm
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from unspoken.tasks.base import Examples, Split
+from unspoken.tasks.hashing import scatter
+from unspoken.tasks.store import SPLITS
 
-SPLITS: tuple[Split, ...] = get_args(Split)
 _CHUNK = 16_384  # graphs drawn at a time for the stored examples; with `seed` it fixes them
 _PATIENCE = 40  # draws for each graph there is, until all are seen: the odds to miss a given one are e**-40
-# splitmix64 (Steele, Lea & Flood 2014), its constants as int64: the increment, then shifts and factors.
-_INCREMENT, _ROUNDS = -0x61C8864680B583EB, ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15), (31, 1))
 
 
 @dataclass(frozen=True)
@@ -274,8 +273,5 @@ def _permutations(n: int, size: int, generator: torch.Generator) -> Tensor:
 
 
 def _mix(x: Tensor) -> Tensor:
-    """A hash of each entry of int64 `x`: one step of splitmix64. Products wrap, and shifts fill up with zeros."""
-    x = x + _INCREMENT
-    for bits, factor in _ROUNDS:
-        x = (x ^ ((x >> bits) & ((1 << (64 - bits)) - 1))) * factor
-    return x
+    """A hash of each entry of int64 `x`."""
+    return torch.from_numpy(scatter(x.cpu().numpy()).view(np.int64))

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from unspoken.tasks.base import Examples, Split
+from unspoken.tasks.store import SPLITS
 from unspoken.tasks.sudoku.formats import Puzzles, check_puzzles, parse_puzzle, read_puzzles, write_puzzles
 from unspoken.tasks.sudoku.puzzles import DIGITS, write
 from unspoken.tasks.sudoku.rules import Board, Box, check_box, count_solutions, is_solution, solve
-from unspoken.tasks.sudoku.store import SPLITS, Recipe, Table, tables
+from unspoken.tasks.sudoku.store import Recipe, Table, tables
 from unspoken.tasks.sudoku.symmetry import Augment, transform
 
 __all__ = [

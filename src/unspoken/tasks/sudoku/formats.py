@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from unspoken.tasks.sudoku.progress import progress_bar
+from unspoken.tasks.progress import progress_bar
 from unspoken.tasks.sudoku.puzzles import DIGITS, Puzzles, cell_name, clash, parse, write
 from unspoken.tasks.sudoku.rules import Board, Box, check_box, is_solution, solve
 

@@ -12,17 +12,14 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from unspoken.tasks.hashing import mix
+
 DEAD, SOLVED = -2, -1
 
 jit = njit(cache=True, nogil=True)
 
 
-@jit
-def mix64(z):
-    """The finaliser of splitmix64: the randomness of the generator and the hash of the invariant."""
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+mix64 = jit(mix)  # of one number: the randomness of the generator and the hash of the invariant
 
 
 @jit

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import zipfile
 import zlib
 from dataclasses import asdict, dataclass, field
@@ -17,13 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unspoken.tasks.base import Split
+from unspoken.tasks.progress import progress_bar
+from unspoken.tasks.store import SHARES, SPLITS, assign, cache_dir, whole
 from unspoken.tasks.sudoku.formats import read_puzzles
 from unspoken.tasks.sudoku.generate import VERSION, generate
-from unspoken.tasks.sudoku.progress import progress_bar
 from unspoken.tasks.sudoku.rules import Board, Box, check_box, solve
 from unspoken.tasks.sudoku.symmetry import invariant
 
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Arrays = dict[str, NDArray]
 
 _FIELDS = ("puzzle", "solution", "guesses", "duplicates")
@@ -90,12 +88,6 @@ class _Bin:
         return dict(zip(_FIELDS, (puzzle, solution, guesses, duplicates), strict=True))
 
 
-def assign(hashes: NDArray[np.uint64], sizes: tuple[int, int, int]) -> NDArray[np.int64]:
-    """`[n]`: 0 (train), 1 (validation) or 2 (test): three ranges of the hash, in proportion to `sizes`."""
-    edges = np.cumsum(sizes[::-1])[:2] / sum(sizes)
-    return 2 - np.searchsorted(edges, hashes.astype(np.float64) / 2.0**64, side="right")
-
-
 def _generated(recipe: Recipe) -> list[Arrays]:
     """Draw puzzles until every split is full.
 
@@ -109,7 +101,7 @@ def _generated(recipe: Recipe) -> list[Arrays]:
         job = bar.add_task("drawing puzzles", total=total)
         while start == 0 or sum(part.have for part in bins) < total:
             puzzle, solution = generate(recipe.box, chunk, recipe.seed, recipe.givens, start)
-            _distribute(bins, puzzle, solution, recipe.box, (14, 1, 1))
+            _distribute(bins, puzzle, solution, recipe.box, SHARES)
             if max(part.idle for part in bins) > _PATIENCE:
                 raise _out_of_reach(bins)
             start += chunk
@@ -142,12 +134,6 @@ def _from_file(recipe: Recipe) -> list[Arrays]:
     return [part.arrays(recipe.box) for part in bins]
 
 
-def cache_dir() -> Path:
-    """`$UNSPOKEN_CACHE`, or `unspoken` in the XDG cache directory."""
-    own = os.environ.get("UNSPOKEN_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unspoken"
-
-
 def cache_file(recipe: Recipe) -> Path:
     """Where the splits of a recipe are kept; a user's file counts by its content, not by its name."""
     key = repr((VERSION, sorted(asdict(recipe).items())))
@@ -159,23 +145,9 @@ def cache_file(recipe: Recipe) -> Path:
 
 
 def _save(path: Path, splits: list[Arrays]) -> None:
-    """Write next to `path`, then rename: a reader sees the whole file or none."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
-    except OSError as error:
-        raise ValueError(
-            f"{path.parent}: the puzzles cannot be kept there ({error}); set UNSPOKEN_CACHE to a writable directory"
-        ) from error
-    named = list(zip(SPLITS, splits, strict=True))
-    flat = {f"{split}_{key}": value for split, part in named for key, value in part.items()}
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **flat)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    flat = {f"{split}_{key}": value for split, part in zip(SPLITS, splits, strict=True) for key, value in part.items()}
+    with whole(path) as file:
+        np.savez_compressed(file, allow_pickle=False, **flat)
 
 
 def _read(path: Path, box: Box) -> list[Arrays] | None:

@@ -1,0 +1,208 @@
+"""Generated examples on the disk: drawn in parts by several processes, gone on with after a stop, mapped when read.
+
+Part i is a function of the recipe and i alone, so neither the number of processes nor a stop changes what is stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unspoken.tasks.base import Split
+from unspoken.tasks.hashing import Hashes
+from unspoken.tasks.progress import progress_bar
+
+SPLITS: tuple[Split, ...] = get_args(Split)
+SHARES = (14, 1, 1)  # of all there is; fixed, so that no recipe trains on what another tests on
+Rows = NDArray[np.int16]
+
+_PATIENCE = 200  # parts without a new example for a split that is not full, before it is out of reach
+_WORTH = 20.0  # seconds of work left, from which other processes are worth their start
+
+
+class Source(Protocol):
+    """What draws the examples: a frozen dataclass, hence the same in every process."""
+
+    @property
+    def part(self) -> int:
+        """Examples drawn at a time."""
+        ...
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Wanted of train, validation and test."""
+        ...
+
+    def draw(self, n: int, rng: np.random.Generator) -> Rows:
+        """`[n, length]` clean sequences of any split."""
+        ...
+
+    def canonical(self, rows: Rows) -> Hashes:
+        """`[n]`: equal where the questions are the same up to the task's symmetries."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One split. rows: `[n, length]`, mapped from the disk. duplicates: up to symmetry, of those drawn or read.
+
+    They are kept in train (counted only), and left out of validation and test.
+    """
+
+    rows: Rows
+    duplicates: int
+
+
+def cache_dir() -> Path:
+    """`$UNSPOKEN_CACHE`, or `unspoken` in the XDG cache directory."""
+    own = os.environ.get("UNSPOKEN_CACHE")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unspoken"
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file that is written next to `path` and then renamed: a reader sees the whole of it or none."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
+    except OSError as error:
+        raise ValueError(
+            f"{path.parent}: the examples cannot be kept there ({error}); set UNSPOKEN_CACHE to a writable directory"
+        ) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def assign(hashes: Hashes, shares: tuple[int, int, int] = SHARES) -> NDArray[np.int64]:
+    """`[n]`: 0 (train), 1 (validation) or 2 (test): three ranges of the hash, in proportion to `shares`."""
+    edges = np.cumsum(shares[::-1])[:2] / sum(shares)
+    return 2 - np.searchsorted(edges, hashes.astype(np.float64) / 2.0**64, side="right")
+
+
+@dataclass
+class Bin:
+    """A split while it fills up."""
+
+    wanted: int
+    distinct: bool
+    seen: set[int] = field(default_factory=set)
+    parts: list[Rows] = field(default_factory=list)
+    have: int = 0
+    duplicates: int = 0
+    idle: int = 0
+
+    def add(self, rows: Rows, hashes: Hashes) -> None:
+        """As many of the rows as there is room for."""
+        keep: list[int] = []
+        for i, code in enumerate(hashes.tolist()):
+            if self.have + len(keep) == self.wanted:
+                break
+            repeated = code in self.seen
+            self.seen.add(code)
+            self.duplicates += repeated
+            if not (repeated and self.distinct):
+                keep.append(i)
+        self.parts.append(rows[keep])
+        self.have += len(keep)
+        self.idle = 0 if keep or self.have == self.wanted else self.idle + 1
+
+
+def distribute(bins: list[Bin], rows: Rows, hashes: Hashes, shares: tuple[int, int, int] = SHARES) -> None:
+    """Each row to the bin of its split."""
+    split_of = assign(hashes, shares)
+    for split, part in enumerate(bins):
+        mine = split_of == split
+        part.add(rows[mine], hashes[mine])
+
+
+@lru_cache(maxsize=16)
+def stored(source: Source, name: str, key: str) -> dict[Split, Stored]:
+    """The splits of a source, from the disk, else drawn and kept there. key: all that the rows depend on."""
+    folder = cache_dir() / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    if not (folder / "card.json").is_file():
+        _build(source, folder)
+    card = json.loads((folder / "card.json").read_text())
+    return {s: Stored(np.load(folder / f"{s}.npy", mmap_mode="r", allow_pickle=False), card[s]) for s in SPLITS}
+
+
+def _build(source: Source, folder: Path) -> None:
+    bins = [Bin(size, split != "train") for split, size in zip(SPLITS, source.sizes, strict=True)]
+    with progress_bar() as bar:
+        job = bar.add_task("drawing examples", total=sum(source.sizes))
+        for rows, hashes in _parts(source, folder / "parts"):
+            distribute(bins, rows, hashes)
+            bar.update(job, completed=sum(part.have for part in bins))
+            if all(part.have == part.wanted for part in bins):
+                break
+            if max(part.idle for part in bins) > _PATIENCE:
+                raise _out_of_reach(bins)
+    for split, part in zip(SPLITS, bins, strict=True):
+        with whole(folder / f"{split}.npy") as file:
+            np.save(file, np.concatenate(part.parts), allow_pickle=False)
+    with whole(folder / "card.json") as file:  # the last: who sees it, sees the rest
+        file.write(json.dumps({split: part.duplicates for split, part in zip(SPLITS, bins, strict=True)}).encode())
+    shutil.rmtree(folder / "parts", ignore_errors=True)
+
+
+def _parts(source: Source, folder: Path) -> Iterator[tuple[Rows, Hashes]]:
+    """Part after part without end; in other processes once it is known that it takes long."""
+    began = time.perf_counter()
+    yield _part(source, folder, 0)
+    needed = max(size * sum(SHARES) / share for size, share in zip(source.sizes, SHARES, strict=True)) / source.part
+    expected = (time.perf_counter() - began) * needed
+    workers, i = os.cpu_count() or 1, 1
+    if expected < _WORTH or workers == 1:
+        while True:
+            yield _part(source, folder, i)
+            i += 1
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        pending = [pool.submit(_part, source, folder, j) for j in range(1, 2 * workers + 1)]
+        try:
+            while True:
+                yield pending.pop(0).result()
+                pending.append(pool.submit(_part, source, folder, i + 2 * workers))
+                i += 1
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _part(source: Source, folder: Path, index: int) -> tuple[Rows, Hashes]:
+    """Part `index`, from the disk where a stopped build left it."""
+    path = folder / f"{index:06d}.npy"
+    try:
+        rows = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        rows = source.draw(source.part, np.random.default_rng((getattr(source, "seed", 0), index)))
+        with whole(path) as file:
+            np.save(file, rows, allow_pickle=False)
+    return rows, source.canonical(rows)
+
+
+def _out_of_reach(bins: list[Bin]) -> ValueError:
+    asked = ", ".join(f"{name}={part.wanted}" for name, part in zip(SPLITS, bins, strict=True))
+    found = ", ".join(f"{name}={part.have}" for name, part in zip(SPLITS, bins, strict=True))
+    return ValueError(
+        f"{asked} given, but only {found} were found: validation and test hold examples that differ by more than a "
+        "symmetry, and there are few of them; write at most these sizes, or a larger task"
+    )
