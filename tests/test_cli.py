@@ -638,7 +638,10 @@ def test_a_study_of_an_unknown_kind_is_refused(call, study, tmp_path):
     record = json.loads((study / "out" / "study.json").read_text())
     (tmp_path / "study.json").write_text(json.dumps(record | {"study": "letters"}))
     refused = call("show", tmp_path / "study.json")
-    assert refused.code == 2 and "no study is called 'letters'; known are latents, decode, ar-latents" in refused.err
+    assert (
+        refused.code == 2
+        and "no study is called 'letters'; known are latents, decode, tasks, ar-latents" in refused.err
+    )
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from unspoken.record import Run, environment, from_record, new_folder, to_record
 from unspoken.schedule import Cosine, Linear, Polynomial
 from unspoken.study.ar_latents import ArLatents, Setting
 from unspoken.study.latents import Latents
-from unspoken.tasks import PathStar, Sudoku
+from unspoken.tasks import Colouring, Countdown, Paths, PathStar, Sat, Sudoku, SudokuGrids, Text, Zebra
 
 TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)
 CONFIG = Train(TASK, trunk=Trunk(layers=1, width=16, heads=2))
@@ -52,6 +52,30 @@ def path_stars(draw: st.DrawFn) -> PathStar:
     sizes = st.integers(0, small.graphs // 20)
     return replace(small, validation=draw(sizes), test=draw(sizes), seed=draw(st.integers(0, 2**63 - 1)))
 
+
+sizes = {
+    "train": st.integers(1, 10**9),
+    "validation": st.integers(0, 10**9),
+    "test": st.integers(0, 10**9),
+    "seed": st.integers(0, 2**63 - 1),
+    "path": st.text(),
+}
+generated = {
+    Colouring: st.builds(Colouring, nodes=st.integers(6, 10), edges=st.integers(9, 15), **sizes),
+    Countdown: st.builds(Countdown, numbers=st.integers(2, 6), largest=st.integers(10, 99), **sizes),
+    Paths: st.builds(Paths, nodes=st.integers(7, 20), edges=st.integers(9, 40), **sizes),
+    Sat: st.builds(Sat, variables=st.integers(3, 9), clauses=st.integers(0, 7), **sizes),
+    SudokuGrids: st.builds(SudokuGrids, box_rows=st.integers(2, 4), box_cols=st.integers(2, 4), **sizes),
+    Text: st.builds(
+        Text,
+        length=st.integers(3, 999),
+        unit=st.sampled_from(["byte", "bpe"]),
+        books=st.text(),
+        mode=st.sampled_from(["unconditional", "prefix", "infill"]),
+        share=st.floats(0, 1, exclude_min=True, exclude_max=True),
+    ),
+    Zebra: st.builds(Zebra, houses=st.integers(3, 6), attributes=st.integers(3, 6), clues=st.integers(0, 99), **sizes),
+}
 
 trunks = st.builds(
     lambda heads, half, **rest: Trunk(heads=heads, width=2 * heads * half, **rest),
@@ -149,6 +173,7 @@ CONFIGS = {
     Trunk: trunks,
     Sudoku: sudokus,
     PathStar: path_stars(),
+    **generated,
     Masked: masked,
     Teacherless: teacherless,
     **from_the_left,

@@ -12,8 +12,10 @@ import tyro
 from rich.console import Console
 
 from unspoken.attention import ATTENTIONS, Attention
+from unspoken.catalogue import TASKS
 from unspoken.cli.runs import SolveRun, TrainRun
-from unspoken.cli.studies import README_PUZZLE, ArLatentsStudy, DecodeStudy, LatentsStudy, Show
+from unspoken.cli.studies import README_PUZZLE, ArLatentsStudy, DecodeStudy, LatentsStudy, Show, TasksStudy
+from unspoken.cli.tasks import ListTasks, ShowTask
 from unspoken.presets import AR_LATENTS, DECODE, LATENTS, PRESETS
 
 __all__ = ["COMMANDS", "README_PUZZLE", "SolveRun", "main", "parse"]
@@ -61,12 +63,19 @@ def _decode_type() -> Any:
     return _presets(lambda name, c: DecodeStudy(runs / name, runs / name / "study", c), DECODE)
 
 
+def _task_type() -> Any:
+    return _presets(lambda _, task: ShowTask(task), TASKS)
+
+
 COMMANDS: dict[str, tuple[Callable[[], Any], str]] = {
     "train": (_train_type, "train a model from a preset; the same command goes on with a stopped run"),
     "solve": (lambda: SolveRun, "solve a puzzle and watch the latent tokens think; or judge a file of puzzles"),
     "study latents": (_latents_type, "what latent tokens buy and cost: table, figure, verdicts"),
     "study ar-latents": (_ar_latents_type, "latent tokens from left to right: do they give AR models lookahead?"),
     "study decode": (_decode_type, "how fast can latent tokens be made, and which of them matter?"),
+    "study tasks": (lambda: TasksStudy, "the family on every task: which claims hold where"),
+    "tasks list": (lambda: ListTasks, "the tasks by name"),
+    "tasks show": (_task_type, "the card of a task: sizes, vocabulary, duplicates, symmetries, examples"),
     "show": (lambda: Show, "look at a run or a study's result"),
 }
 

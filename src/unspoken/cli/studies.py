@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 
+from unspoken.catalogue import FAMILY
 from unspoken.cli.runs import Flat, SolveRun, watch_one
 from unspoken.config import Train
 from unspoken.record import Run
 from unspoken.show import figure, report, terminal
-from unspoken.study import ar_latents, decode, latents
+from unspoken.study import ar_latents, decode, latents, tasks
 from unspoken.study.report import Result, Stage, read_result
 from unspoken.tasks import Sudoku
 
@@ -72,6 +73,34 @@ class DecodeStudy(_Study):
 
     def __call__(self, console: Console) -> None:
         self.go(console, self.config.budget(), decode.run(self.config, self.runs))
+
+
+@dataclass(frozen=True)
+class TasksStudy(_Study):
+    """The family on every task: AR, AR + MTP, SIDM, SCDM, MDM, in one table.
+
+    Attributes:
+        scale: `cpu` is two cores' work; `paper` holds the paper's settings, for a GPU.
+        tasks: Which of them; all by default.
+        seeds: Training seeds; by default the scale's.
+        workers: Runs trained at a time.
+    """
+
+    runs: Path = Path("runs/tasks")
+    out: Path = Path("runs/tasks/study")
+    scale: Literal["cpu", "paper"] = "cpu"
+    tasks: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    workers: int = 2
+
+    def __call__(self, console: Console) -> None:
+        config = FAMILY[self.scale]()
+        known = [case.name for case in config.cases]
+        if strange := [name for name in self.tasks if name not in known]:
+            raise ValueError(f"no task of the study is called {strange[0]!r}; give some of {', '.join(known)}")
+        cases = tuple(case for case in config.cases if not self.tasks or case.name in self.tasks)
+        config = replace(config, cases=cases, seeds=self.seeds or config.seeds, workers=self.workers)
+        self.go(console, config.budget(), tasks.run(config, self.runs / self.scale))
 
 
 def finish(console: Console, result: Result, out: Path) -> None:

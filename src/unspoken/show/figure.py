@@ -16,7 +16,8 @@ COLOURS = {"mdm": "#1b6ca8", "scdm": "#d1603d", "sidm": "#6b6b6b"}
 
 def draw(result: Result, path: Path) -> Path:
     """A study's figure."""
-    return {"latents": trade_off, "ar-latents": lookahead, "decode": speed}[result.study](result.rows, path)
+    drawn = {"latents": trade_off, "ar-latents": lookahead, "decode": speed, "tasks": family}
+    return drawn[result.study](result.rows, path)
 
 
 def trade_off(rows: list[dict[str, Any]], path: Path) -> Path:
@@ -124,6 +125,26 @@ def speed(rows: list[dict[str, Any]], path: Path) -> Path:
         axis.set(xlabel="latents beside the candidates (SCDM)", ylabel=label, xscale="symlog")
         if axis.lines:
             axis.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def family(rows: list[dict[str, Any]], path: Path) -> Path:
+    """Every method's share solved on each task."""
+    solved = [r for r in rows if "accuracy" in r]
+    tasks = list(dict.fromkeys(r["task"] for r in solved))
+    figure = Figure(figsize=(2.2 * max(len(tasks), 2), 3.4), layout="constrained")
+    for axis, task in zip(figure.subplots(1, max(len(tasks), 1), sharex=True, squeeze=False)[0], tasks, strict=False):
+        shown = [r for r in solved if r["task"] == task]
+        values = [r["accuracy"] for r in shown]
+        low = [max(r["accuracy"] - r["accuracy_interval"][0], 0.0) for r in shown]
+        high = [max(r["accuracy_interval"][1] - r["accuracy"], 0.0) for r in shown]
+        colours = [COLOURS.get(r["method"].lower(), "#9a9a9a") for r in shown]
+        axis.barh(range(len(shown)), values, xerr=[low, high], color=colours, capsize=2, height=0.7)
+        names = [r["method"] + (f" ({r['latents']})" if r["method"] == "SCDM" else "") for r in shown]
+        axis.set_yticks(range(len(shown)), names, fontsize=7)
+        axis.invert_yaxis()
+        axis.set(xlim=(0, 1), xlabel="solved", title=task)
     figure.savefig(path, dpi=150)
     return path
 

@@ -69,6 +69,20 @@ def _decode(row: Row) -> list[str]:
     ]
 
 
+def _tasks(row: Row) -> list[str]:
+    solved = _with_interval(row, "accuracy") if "accuracy" in row else ""
+    low, high = row.get("bits_interval", (0, 0))
+    return [
+        row["task"],
+        row["method"],
+        str(row["latents"]),
+        solved + (f", {row['distinct']:.3f} distinct" if "distinct" in row else ""),
+        f"{row['bits_per_byte']:.3f} [{low:.3f}, {high:.3f}]" if "bits_per_byte" in row else "",
+        f"{row['passes']:.1f}" if "passes" in row else "",
+        f"{row['flops_per_example'] / 1e6:.0f}" if "flops_per_example" in row else "",
+    ]
+
+
 def _some(row: Row, name: str) -> str:
     if name not in row:
         return ""
@@ -102,6 +116,12 @@ TABLES: dict[str, Table] = {
         _decode,
         "ways: to decode the trained models, beside the baseline at the same batch. clock: the larger shape, random "
         "weights. latents: SCDM beside so many of a policy. With 95% intervals; NLL in nats a token.",
+    ),
+    "tasks": Table(
+        ("task", "method", "latents", "solved", "bits per byte", "passes", "MFLOPs"),
+        {"task", "method", "latents"},
+        _tasks,
+        "With 95% intervals. Passes and MFLOPs: an example.",
     ),
     "ar-latents": Table(
         ("task", "method", "window", "decoded", "solved", "first", "passes", "entries", "MFLOPs", "ms", "LR"),

@@ -57,9 +57,9 @@ class Decode:
     clock: Train
     seeds: tuple[int, ...] = (0, 1, 2)
     puzzles: int = 1000
-    held_out: int = 1000
+    held_out: int = 500
     batches: tuple[int, ...] = (1, 16, 64)
-    thresholds: tuple[float, ...] = (0.95, 0.98, 0.985, 0.99, 0.995, 0.998)
+    thresholds: tuple[float, ...] = (0.98, 0.99, 0.995, 0.998)
     entropies: tuple[float, ...] = (0.02, 0.05, 0.1)
     split: float = 0.02
     refreshed: tuple[int, ...] = (4, 8)

@@ -1,9 +1,31 @@
 """Tasks: data and their judges, one room each."""
 
 from unspoken.tasks.base import Examples, Split, Task
+from unspoken.tasks.colouring import Colouring
+from unspoken.tasks.countdown import Countdown
+from unspoken.tasks.paths import Paths
 from unspoken.tasks.pathstar import PathStar
+from unspoken.tasks.sat import Sat
 from unspoken.tasks.sudoku import Sudoku
+from unspoken.tasks.sudoku.grids import SudokuGrids
+from unspoken.tasks.text import Text
+from unspoken.tasks.zebra import Zebra
 
-Tasks = PathStar | Sudoku  # the union of all tasks: the CLI's choices and the record's tags come from it
+# The union of all tasks: the CLI's choices and the record's tags come from it.
+Tasks = Colouring | Countdown | Paths | PathStar | Sat | Sudoku | SudokuGrids | Text | Zebra
 
-__all__ = ["Examples", "PathStar", "Split", "Sudoku", "Task", "Tasks"]
+__all__ = [
+    "Colouring",
+    "Countdown",
+    "Examples",
+    "PathStar",
+    "Paths",
+    "Sat",
+    "Split",
+    "Sudoku",
+    "SudokuGrids",
+    "Task",
+    "Tasks",
+    "Text",
+    "Zebra",
+]

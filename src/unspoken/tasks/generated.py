@@ -23,6 +23,7 @@ from unspoken.tasks.store import SPLITS, Bin, Rows, Stored, distribute, stored
 
 BLANK = "."  # how a person writes the mask
 PAD = "_"  # a word that fills up a question or an answer that is shorter than it might be
+_LABELLED = 10_000  # examples of a split whose difficulty the card counts
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Generated(ABC):
     version: ClassVar[int] = 1  # of what `draw` makes: part of the cache's key
     part: ClassVar[int] = 4_096  # examples drawn at a time
     suffixes: ClassVar[tuple[str, ...]] = (".txt", ".jsonl")  # of the files that `read` reads
+    between: ClassVar[str] = "="  # the input and the output of a .jsonl record, to make a text for `encode`
     symmetries: ClassVar[str]
     licence: ClassVar[str] = "generated here: no rights reserved"
     difficulty_is: ClassVar[str] = ""  # what `difficulty` counts, in a few words
@@ -113,10 +115,12 @@ class Generated(ABC):
 
     def line(self, record: dict[str, Any]) -> str:
         """The text of one record of a .jsonl file, for `encode`."""
-        return f"{record['input']}={record['output']}"
+        if not isinstance(record, dict) or not {"input", "output"} <= record.keys():
+            raise ValueError(f'{record!r} given, {{"input": ..., "output": ...}} expected')
+        return f"{record['input']}{self.between}{record['output']}"
 
     def gap(self, position: int) -> str:
-        """What a board puts after the token at `position`: by default a space, and a line of its own for the answer."""
+        """What a board puts after the token at `position`: by default a space."""
         return "" if position + 1 == self.length else " "
 
     @property
@@ -190,7 +194,9 @@ class Generated(ABC):
         """Of each example of a file where it is, and what makes its text."""
         for number, line in enumerate(path.read_text("utf-8-sig", errors="replace").splitlines(), start=1):
             if line.strip():
-                text = (lambda s=line: self.line(json.loads(s))) if path.suffix == ".jsonl" else (lambda s=line: s)
+                text = (
+                    (lambda s=line: self.line(json.loads(s))) if path.suffix.lower() == ".jsonl" else (lambda s=line: s)
+                )
                 yield f"line {number}", text
 
     def score(self, prompt: Tensor, answer: Tensor) -> Tensor:
@@ -220,8 +226,10 @@ class Generated(ABC):
         its = self._stored(split)
         row: dict[str, Any] = {"examples": len(its.rows), "duplicates": its.duplicates}
         if self.difficulty_is and len(its.rows):
-            hard = self.difficulty(torch.from_numpy(its.rows[:10_000].astype(np.int64)))
-            row[self.difficulty_is] = {int(k): int((hard == k).sum()) for k in hard.unique()}
+            hard = self.difficulty(torch.from_numpy(its.rows[:_LABELLED].astype(np.int64)))
+            row[f"{self.difficulty_is} (of the first {_LABELLED:,})"] = {
+                int(k): int((hard == k).sum()) for k in hard.unique()
+            }
         return row
 
     def check_tokens(self, tokens: Tensor) -> list[str]:

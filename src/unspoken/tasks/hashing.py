@@ -24,8 +24,8 @@ def scatter(values: NDArray, salt: int = 0) -> Hashes:
 def in_order(rows: NDArray, salt: int = 0) -> Hashes:
     """`[...]`: a hash of `rows` `[..., m]` that goes by the values and their places."""
     rows = np.asarray(rows)
-    places = scatter(np.arange(rows.shape[-1]), salt)
-    return mix((scatter(rows) ^ places).sum(-1, dtype=np.uint64) + np.uint64(rows.shape[-1]))
+    places = scatter(np.arange(rows.shape[-1]), 2 * salt + 1)  # salted, or value 3 at place 2 would be 2 at place 3
+    return mix(mix(scatter(rows) ^ places).sum(-1, dtype=np.uint64) + np.uint64(rows.shape[-1]))
 
 
 def in_any_order(hashes: Hashes) -> Hashes:

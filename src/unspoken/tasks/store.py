@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
+import pickle
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
+import zipfile
+import zlib
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from typing import IO, Protocol, get_args
 
@@ -30,6 +34,7 @@ from unspoken.tasks.progress import progress_bar
 SPLITS: tuple[Split, ...] = get_args(Split)
 SHARES = (14, 1, 1)  # of all there is; fixed, so that no recipe trains on what another tests on
 Rows = NDArray[np.int16]
+BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)  # a file that is not whole
 
 _PATIENCE = 200  # parts without a new example for a split that is not full, before it is out of reach
 _WORTH = 20.0  # seconds of work left, from which other processes are worth their start
@@ -165,38 +170,64 @@ def _build(source: Source, folder: Path) -> None:
 
 
 def _parts(source: Source, folder: Path) -> Iterator[tuple[Rows, Hashes]]:
-    """Part after part without end; in other processes once it is known that it takes long."""
+    """Part after part without end; in processes of their own where much is left to do."""
     began = time.perf_counter()
     yield _part(source, folder, 0)
     needed = max(size * sum(SHARES) / share for size, share in zip(source.sizes, SHARES, strict=True)) / source.part
     expected = (time.perf_counter() - began) * needed
-    workers, i = os.cpu_count() or 1, 1
-    if expected < _WORTH or workers == 1:
-        while True:
+    workers = os.cpu_count() or 1
+    if workers == 1 or (expected < _WORTH and not (folder / _file(1)).is_file()):
+        for i in count(1):
             yield _part(source, folder, i)
-            i += 1
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        pending = [pool.submit(_part, source, folder, j) for j in range(1, 2 * workers + 1)]
-        try:
-            while True:
-                yield pending.pop(0).result()
-                pending.append(pool.submit(_part, source, folder, i + 2 * workers))
-                i += 1
-        finally:
-            for future in pending:
-                future.cancel()
+    drawing = [_worker(source, folder, 1 + w, workers) for w in range(workers)]
+    try:
+        for i in count(1):
+            while not (folder / _file(i)).is_file():
+                if drawing[(i - 1) % workers].poll() is not None:
+                    raise RuntimeError(f"the process that draws {source} ended before it was done; see above")
+                time.sleep(0.02)
+            yield _part(source, folder, i)
+    finally:
+        for process in drawing:
+            process.kill()
+            process.wait()
+
+
+def _worker(source: Source, folder: Path, first: int, stride: int) -> subprocess.Popen[bytes]:
+    """Draws every `stride`-th part until it is killed. No `multiprocessing`: it would run a user's script again."""
+    process = subprocess.Popen([sys.executable, "-c", f"from {__name__} import work; work()"], stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    with process.stdin as pipe:
+        pipe.write(pickle.dumps((source, folder, first, stride, os.getpid())))
+    return process
+
+
+def work() -> None:
+    """What a worker does; it ends when its parent does."""
+    source, folder, first, stride, parent = pickle.loads(sys.stdin.buffer.read())  # what `_worker` wrote, no file
+    for i in count(first, stride):
+        if os.getppid() != parent:
+            return
+        if not (folder / _file(i)).is_file():
+            _part(source, folder, i)
+
+
+def _file(index: int) -> str:
+    return f"{index:06d}.npz"
 
 
 def _part(source: Source, folder: Path, index: int) -> tuple[Rows, Hashes]:
-    """Part `index`, from the disk where a stopped build left it."""
-    path = folder / f"{index:06d}.npy"
+    """Part `index`, from the disk where it is there."""
+    path = folder / _file(index)
     try:
-        rows = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            return file["rows"], file["hashes"]
+    except BROKEN:
         rows = source.draw(source.part, np.random.default_rng((getattr(source, "seed", 0), index)))
+        hashes = source.canonical(rows)
         with whole(path) as file:
-            np.save(file, rows, allow_pickle=False)
-    return rows, source.canonical(rows)
+            np.savez(file, allow_pickle=False, rows=rows, hashes=hashes)
+        return rows, hashes
 
 
 def _out_of_reach(bins: list[Bin]) -> ValueError:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +14,7 @@ from torch import Tensor
 
 from unspoken.tasks.base import Split
 from unspoken.tasks.progress import progress_bar
-from unspoken.tasks.store import SHARES, SPLITS, assign, cache_dir, whole
+from unspoken.tasks.store import BROKEN, SHARES, SPLITS, assign, cache_dir, whole
 from unspoken.tasks.sudoku.formats import read_puzzles
 from unspoken.tasks.sudoku.generate import VERSION, generate
 from unspoken.tasks.sudoku.rules import Board, Box, check_box, solve
@@ -27,7 +25,6 @@ Arrays = dict[str, NDArray]
 _FIELDS = ("puzzle", "solution", "guesses", "duplicates")
 _CHUNK, _WIDE_CHUNK = 512, 8  # puzzles drawn between two steps of the bar, up to 9x9 and beyond
 _PATIENCE = 100_000  # puzzles drawn without one for a split that is not full, before it is out of reach
-_BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -155,7 +152,7 @@ def _read(path: Path, box: Box) -> list[Arrays] | None:
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             splits = [{key: file[f"{split}_{key}"] for key in _FIELDS} for split in SPLITS]
-    except _BROKEN:
+    except BROKEN:
         return None
     cells = check_box(box) ** 2
     shapes = [(part["puzzle"].shape, part["solution"].shape, (len(part["guesses"]), cells)) for part in splits]

@@ -1,0 +1,95 @@
+"""The tasks by name, and the budgets that the family is compared on: two cores', and the paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from unspoken.config import Train, Trunk
+from unspoken.study.tasks import Case, Tasks
+from unspoken.tasks import (
+    Colouring,
+    Countdown,
+    Paths,
+    PathStar,
+    Sat,
+    Sudoku,
+    SudokuGrids,
+    Text,
+    Zebra,
+)
+from unspoken.tasks import Tasks as Task
+
+TASKS: dict[str, Callable[[], Task]] = {
+    "sudoku-4x4": lambda: Sudoku(box_rows=2, box_cols=2, givens=6, train=2_000, validation=20, test=20),
+    "sudoku-6x6": Sudoku,
+    "sudoku-9x9": lambda: Sudoku(box_rows=3, box_cols=3, train=100_000),
+    "sudoku-grids": SudokuGrids,
+    "sudoku-grids-9x9": lambda: SudokuGrids(box_rows=3, box_cols=3),
+    "zebra-3x3": lambda: Zebra(houses=3, attributes=3),
+    "zebra-4x4": Zebra,
+    "countdown-3": lambda: Countdown(numbers=3),
+    "countdown-4": Countdown,
+    "countdown-5": lambda: Countdown(numbers=5),
+    "sat-5": lambda: Sat(variables=5),
+    "sat-7": Sat,
+    "sat-9": lambda: Sat(variables=9),
+    "colouring": Colouring,
+    "paths": Paths,
+    "path-star": PathStar,
+    "text": Text,
+}
+
+
+def two_cores() -> Tasks:
+    """One seed, some 400 steps a run: an hour and a half on two cores.
+
+    A step is about 3,500 tokens. Sizes are such that something is learned of most tasks in that time.
+    """
+
+    def train(task: Task, batch: int, steps: int = 400) -> Train:
+        return Train(task, trunk=Trunk(init=0.07), steps=steps, batch=batch, warmup=50)
+
+    text = replace(train(Text(books="austen", held_out="austen-persuasion"), 32), lr=1e-3, trunk=Trunk(width=128))
+    cases = (
+        Case("sudoku-6x6", train(Sudoku(), 96)),
+        Case("path-star", train(PathStar(), 128, steps=800)),
+        Case("paths", train(Paths(nodes=8, edges=14, longest=4), 128, steps=800)),
+        Case("countdown-3", train(Countdown(numbers=3), 96)),
+        Case("zebra-3x3", train(Zebra(houses=3, attributes=3), 48)),
+        Case("sat-5", train(Sat(variables=5), 48), counts=(0, 2)),
+        Case("colouring", train(Colouring(), 96)),
+        Case("sudoku-grids", train(SudokuGrids(), 96)),
+        Case("text", text, counts=(0, 8, 32)),
+    )
+    return Tasks(cases)
+
+
+def paper() -> Tasks:
+    """The settings of arXiv 2602.03769 (appendix A2), as far as they are known: days of GPUs."""
+    mini = Trunk(layers=6, width=512, heads=8)
+
+    def train(task: Task, trunk: Trunk, steps: int, batch: int = 512, lr: float = 3e-4) -> Train:
+        return replace(
+            Train(task, lr=lr, decay="constant"), trunk=trunk, steps=steps, batch=batch, warmup=2_500, ema=0.9999
+        )
+
+    boards = Sudoku(box_rows=3, box_cols=3, train=100_000)
+    grids = SudokuGrids(box_rows=3, box_cols=3)
+    tiny = Trunk(layers=3, width=384, heads=12)
+    books = Text(length=512, books="austen,shakespeare,bible", held_out="austen-persuasion")
+    cases = (
+        Case("sudoku-9x9", train(boards, mini, 70_000), counts=(0, 8, 16, 32)),
+        Case("sudoku-grids-9x9", train(grids, Trunk(layers=6, width=768, heads=12), 19_500), counts=(0, 8, 16, 32, 64)),
+        Case("zebra-6x6", train(Zebra(houses=6, attributes=6), mini, 146_000), counts=(0, 8, 16, 32)),
+        Case(
+            "countdown-5", train(Countdown(numbers=5, train=500_000), tiny, 293_000, 1024, 1e-3), counts=(0, 4, 16, 32)
+        ),
+        Case("sat-9", train(Sat(variables=9), tiny, 60_000, 1024, 1e-3), counts=(0, 2, 4)),
+        Case("paths", train(Paths(), tiny, 60_000, 1024, 1e-3), counts=(0, 2, 4)),
+        Case("text", train(books, Trunk(layers=12, width=768, heads=12), 100_000, 256), counts=(0, 8, 32, 128)),
+    )
+    return Tasks(cases, seeds=(0, 1, 2), examples=1_000)
+
+
+FAMILY: dict[str, Callable[[], Tasks]] = {"cpu": two_cores, "paper": paper}

@@ -1,0 +1,200 @@
+"""Countdown: reach a target from a few numbers, each used once, by + - * / in whole numbers.
+
+Ye et al. 2024 (arXiv 2410.14157) and their text: numbers and target, then the steps: `86,28,13,31,96=86+28=114,...`.
+
+task = Countdown(numbers=4)
+batch = task.sample("train", 128, torch.Generator().manual_seed(0))
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unspoken.tasks.generated import BLANK, PAD, Generated
+from unspoken.tasks.hashing import Hashes, in_order
+from unspoken.tasks.store import Rows
+
+OPERATIONS = "+-*/"
+_WORDS = (*"0123456789", *OPERATIONS, "=", ",", PAD)
+_NUMBER = {word: number for number, word in enumerate(_WORDS)}
+_STEP = re.compile(r"(0|[1-9]\d*)([-+*/])(0|[1-9]\d*)=(0|[1-9]\d*)")
+_QUESTION = re.compile(r"(0|[1-9]\d*)(,(0|[1-9]\d*))*")
+
+
+@dataclass(frozen=True)
+class Countdown(Generated):
+    """The numbers and the target, character by character, then steps that use all numbers and end in the target.
+
+    A step takes two of the numbers there are and puts its result in their place. Question and answer are filled up
+    with `_`; the answer's are said too, as its length is not given. A right answer is any one that reaches the
+    target by exact arithmetic and uses every number once, whether or not it is the stored one.
+
+    Attributes:
+        numbers: How many are given, 2 to 6; Ye et al. take 3, 4 and 5.
+        largest: Of the numbers given.
+        most: No result of a stored answer is larger.
+    """
+
+    numbers: int = 4
+    largest: int = 99
+    most: int = 999
+
+    name: ClassVar[str] = "countdown"
+    symmetries: ClassVar[str] = "the order of the numbers"
+    difficulty_is: ClassVar[str] = "steps that multiply or divide"
+
+    def __post_init__(self) -> None:
+        """ValueError for a field out of range."""
+        super().__post_init__()
+        if not 2 <= self.numbers <= 6 or not 10 <= self.largest <= self.most < 10_000:
+            raise ValueError(
+                f"numbers={self.numbers}, largest={self.largest}, most={self.most} given, 2 <= numbers <= 6 and "
+                "10 <= largest <= most < 10000 expected"
+            )
+
+    @property
+    def title(self) -> str:
+        """What it is, in a few words."""
+        return f"Countdown, {self.numbers} numbers up to {self.largest}"
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Digits, operations and signs."""
+        return _WORDS
+
+    @property
+    def asked(self) -> int:
+        """Tokens of the question: the numbers and the target, with commas between and `=` at the end."""
+        return self.numbers * (len(str(self.largest)) + 1) + len(str(self.most)) + 1
+
+    @property
+    def length(self) -> int:
+        """The question, and steps of the widest numbers with commas between."""
+        return self.asked + (self.numbers - 1) * (3 * len(str(self.most)) + 3) - 1
+
+    def draw(self, n: int, rng: np.random.Generator) -> Rows:
+        """`[n, length]`: random numbers; at each step a random pair and a random operation of those it allows."""
+        start = rng.integers(1, self.largest + 1, (n, self.numbers))
+        pool, steps = start.copy(), []
+        for left in range(self.numbers, 1, -1):
+            pool = np.take_along_axis(pool, rng.random((n, left)).argsort(1), 1)
+            a, b, operation, result = self._step(pool[:, 0], pool[:, 1], rng)
+            steps.append((a, operation, b, result))
+            pool = np.concatenate([result[:, None], pool[:, 2:]], axis=1)
+        rows = [
+            self._tokens(
+                ",".join(map(str, [*numbers, target])),
+                ",".join(f"{a[i]}{OPERATIONS[o[i]]}{b[i]}={r[i]}" for a, o, b, r in steps),
+            )
+            for i, (numbers, target) in enumerate(zip(start.tolist(), pool[:, 0].tolist(), strict=True))
+        ]
+        return np.array(rows, np.int16)
+
+    def _step(self, a: NDArray, b: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+        """Two numbers in the order of the operation, which one, and what it gives: whole, not negative, small."""
+        a, b = np.maximum(a, b), np.minimum(a, b)
+        whole = (b > 0) & (a % np.maximum(b, 1) == 0)
+        results = np.stack([a + b, a - b, a * b, np.where(whole, a // np.maximum(b, 1), -1)])
+        allowed = (results >= 0) & (results <= self.most)  # a - b always is
+        operation = np.where(allowed, rng.random(results.shape), -1.0).argmax(0)
+        result = results[operation, np.arange(len(a))]
+        swap = ((operation == 0) | (operation == 2)) & (rng.random(len(a)) < 0.5)
+        return np.where(swap, b, a), np.where(swap, a, b), operation, result
+
+    def canonical(self, rows: Rows) -> Hashes:
+        """`[n]`: of the numbers, sorted, and the target."""
+        asked = [self._numbers("".join(_WORDS[t] for t in row)) for row in rows[:, : self.asked].tolist()]
+        return in_order(
+            np.array([[*sorted(numbers[:-1]), numbers[-1]] for numbers in asked], np.int64).reshape(
+                len(rows), self.numbers + 1
+            )
+        )
+
+    def given(self, rows: Tensor) -> Tensor:
+        """`[n, length]` bool."""
+        return (torch.arange(self.length) < self.asked).expand(len(rows), -1).clone()
+
+    def difficulty(self, rows: Tensor) -> Tensor:
+        """`[n]`: steps of the stored answer that multiply or divide."""
+        return ((rows == _NUMBER["*"]) | (rows == _NUMBER["/"])).sum(1)
+
+    def judge(self, tokens: list[int]) -> bool:
+        """Whether the steps use every number once, are right, and end in the target."""
+        text = "".join(_WORDS[token] for token in tokens)
+        try:
+            *pool, target = self._numbers(text[: self.asked])
+        except ValueError:
+            return False
+        steps = text[self.asked :].rstrip(PAD).split(",")
+        result = None
+        for step in steps:
+            parts = _STEP.fullmatch(step)
+            if parts is None:
+                return False
+            a, b, result = int(parts[1]), int(parts[3]), int(parts[4])
+            for number in (a, b):
+                if number not in pool:
+                    return False
+                pool.remove(number)
+            if not _is_right(a, parts[2], b, result):
+                return False
+            pool.append(result)
+        return pool == [target]
+
+    def encode(self, text: str) -> Tensor:
+        """`[length]` of `numbers,target=`, or of it and an answer with `.` for what is not said.
+
+        ValueError for other words, another count of numbers, or one that is too large.
+        """
+        question, sign, answer = text.strip().partition("=")
+        if not sign and not question:
+            raise ValueError(f"{text!r} given, numbers and target expected, like {self._like()}")
+        numbers = self._numbers(question + "=")
+        if any(n > self.largest or n < 1 for n in numbers[:-1]) or numbers[-1] > self.most:
+            raise ValueError(f"{question!r} given, numbers 1..{self.largest} and a target up to {self.most} expected")
+        room = self.length - self.asked
+        if len(answer) > room or any(c not in _NUMBER and c != BLANK for c in answer):
+            raise ValueError(f"answer {answer!r} given, at most {room} of 0-9 + - * / = , _ and {BLANK} expected")
+        return torch.tensor(self._tokens(question, answer or BLANK * room))
+
+    def show(self, tokens: Tensor) -> str:
+        """`numbers,target=answer`, without what fills them up."""
+        words = "".join(self.check_tokens(tokens))
+        return words[: self.asked].rstrip(PAD) + words[self.asked :].rstrip(PAD)
+
+    def line(self, record: dict[str, Any]) -> str:
+        """Of `{"input": "86,28,13,31,96", "output": "86+28=114,..."}`."""
+        return super().line(record).replace(" ", "")
+
+    def _numbers(self, question: str) -> list[int]:
+        """The numbers and the target of `1,2,3=`, filled up or not."""
+        text = question.rstrip(PAD)
+        if not text.endswith("=") or not _QUESTION.fullmatch(text[:-1]):
+            raise ValueError(f"question {text.rstrip('=')!r} given, numbers and target expected, like {self._like()}")
+        numbers = [int(n) for n in text[:-1].split(",")]
+        if len(numbers) != self.numbers + 1:
+            raise ValueError(
+                f"{len(numbers) - 1} numbers and a target given, {self.numbers} and one expected: {self._like()}"
+            )
+        return numbers
+
+    def _like(self) -> str:
+        return ",".join(str(n) for n in range(2, self.numbers + 2)) + ",24"
+
+    def _tokens(self, question: str, answer: str) -> list[int]:
+        text = (question + "=").ljust(self.asked, PAD) + answer.ljust(self.length - self.asked, PAD)
+        return [_NUMBER.get(word, self.mask_id) for word in text]
+
+
+def _is_right(a: int, operation: str, b: int, result: int) -> bool:
+    """Exactly; a number cannot be divided by 0, nor by what leaves a rest, nor fall below 0."""
+    if operation == "/":
+        return b != 0 and a == b * result
+    return result == {"+": a + b, "-": a - b, "*": a * b}[operation]
