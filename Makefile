@@ -19,6 +19,7 @@ test-all: $(VENV)/ready lint  ## the slow ones too
 bench: $(VENV)/ready  ## ratios of speed, on an idle machine; written to docs/results/benchmarks
 	$(BIN)/python benchmarks/decode.py --out docs/results/benchmarks
 	$(BIN)/python benchmarks/left_to_right.py --out docs/results/benchmarks
+	$(BIN)/python benchmarks/tasks.py --out docs/results/benchmarks
 
 lint: $(VENV)/ready
 	$(BIN)/ruff format --check .

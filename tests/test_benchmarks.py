@@ -77,3 +77,13 @@ def test_the_plain_sampler_is_the_decoder_with_every_candidate() -> None:
     tokens[:, 0] = 0
     said = bench.plain(network, tokens)
     assert torch.equal(said[:, 1:], network.logits.argmax(-1)[:, 1:])
+
+
+def test_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNSPOKEN_CACHE", str(tmp_path))  # put back, as the benchmark sets its own
+    bench = load_script("tasks")
+    names = ("countdown-3", "sudoku-4x4", "path-star")
+    bench.main(bench.Options(tasks=names, examples=2000, base=50, out=tmp_path))
+    rows = json.loads((tmp_path / "tasks.json").read_text())["rows"]
+    assert [(r["task"], r["base"]) for r in rows] == [("countdown-3", 2000), ("sudoku-4x4", 50), ("path-star", None)]
+    assert all(r["examples_per_second"] > 0 for r in rows)

@@ -37,7 +37,7 @@ def done(tmp_path_factory) -> tuple[Tasks, list[Stage], Result, Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNSPOKEN_CACHE", str(folder / "cache"))
         patch.setattr(tasks, "train_all", one_by_one)
-        small = {"train": 400, "validation": 20, "test": 20}
+        small: dict[str, Any] = {"train": 400, "validation": 20, "test": 20}
         cases = (
             Case("countdown", tiny(Countdown(numbers=2, **small)), counts=(0, 2)),
             Case("grids", tiny(SudokuGrids(**small)), counts=(0,)),

@@ -34,7 +34,7 @@ def train_all(jobs: Sequence[Job], workers: int, may_diverge: bool = False) -> I
     open_jobs = [job for job in jobs if not finished(job)]
     if not open_jobs:
         return
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, _cores() // workers)
     context = multiprocessing.get_context("spawn")
     theirs, ours = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(threads, theirs))
@@ -49,6 +49,11 @@ def train_all(jobs: Sequence[Job], workers: int, may_diverge: bool = False) -> I
         ours.close()  # ends the children, in the middle of a run too: it is on the disk, as after kill -9
         pool.shutdown(cancel_futures=True)
         theirs.close()
+
+
+def _cores() -> int:
+    """Those that this process may use: more threads than that would wait for one another."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _begin(threads: int, parent: Connection) -> None:
