@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from unspoken.config import Train, Trunk
+from unspoken.presets import PRESETS
 from unspoken.study.tasks import Case, Tasks
 from unspoken.tasks import (
     Colouring,
@@ -93,3 +94,15 @@ def paper() -> Tasks:
 
 
 FAMILY: dict[str, Callable[[], Tasks]] = {"cpu": two_cores, "paper": paper}
+
+
+def _preset(case: Case) -> Callable[[], Train]:
+    def preset() -> Train:
+        return case.train
+
+    preset.__doc__ = f"{case.train.task.title}: SCDM, the budget of `study tasks`, some minutes on two cores."
+    return preset
+
+
+# What `unspoken train` knows: the presets, and every other task on its budget here.
+TRAIN = PRESETS | {case.name: _preset(case) for case in two_cores().cases if case.name not in PRESETS}

@@ -1,4 +1,4 @@
-"""The command line: `unspoken train | solve | study | show`. Every flag is a field of a dataclass of the library."""
+"""The command line: `unspoken train | solve | study | tasks | show`. Every flag is a field of a dataclass of ours."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import tyro
 from rich.console import Console
 
 from unspoken.attention import ATTENTIONS, Attention
-from unspoken.catalogue import TASKS
+from unspoken.catalogue import TASKS, TRAIN
 from unspoken.cli.runs import SolveRun, TrainRun
 from unspoken.cli.studies import README_PUZZLE, ArLatentsStudy, DecodeStudy, LatentsStudy, Show, TasksStudy
 from unspoken.cli.tasks import ListTasks, ShowTask
-from unspoken.presets import AR_LATENTS, DECODE, LATENTS, PRESETS
+from unspoken.presets import AR_LATENTS, DECODE, LATENTS
 
 __all__ = ["COMMANDS", "README_PUZZLE", "SolveRun", "main", "parse"]
 
@@ -46,7 +46,7 @@ def _presets(make: Callable[[str, Any], Any], presets: Mapping[str, Callable[[],
 
 
 def _train_type() -> Any:
-    return _presets(lambda name, c: TrainRun(c, Path("runs") / name / "{model}-seed{seed}"), PRESETS)
+    return _presets(lambda name, c: TrainRun(c, Path("runs") / name / "{model}-seed{seed}"), TRAIN)
 
 
 def _latents_type() -> Any:
