@@ -11,7 +11,7 @@ from pysat.solvers import Solver
 
 from unspoken.tasks.base import Task
 from unspoken.tasks.colouring import Colouring
-from unspoken.tasks.store import SPLITS
+from unspoken.tasks.splits import SPLITS
 
 TEN = Colouring(train=300, validation=30, test=30)
 FOUR = Colouring(nodes=9, colours=4, edges=24, train=60, validation=6, test=6)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from unspoken.tasks.countdown import Countdown
-from unspoken.tasks.store import SPLITS
+from unspoken.tasks.splits import SPLITS
 
 SMALL: dict[str, Any] = {"train": 3_000, "validation": 100, "test": 100}
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from unspoken.tasks import SudokuGrids
-from unspoken.tasks.store import SPLITS
+from unspoken.tasks.splits import SPLITS
 from unspoken.tasks.sudoku.grids import diversity
 from unspoken.tasks.sudoku.symmetry import transform
 

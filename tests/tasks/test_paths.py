@@ -9,7 +9,7 @@ import torch
 
 from unspoken.tasks.base import Task
 from unspoken.tasks.paths import Paths
-from unspoken.tasks.store import SPLITS
+from unspoken.tasks.splits import SPLITS
 
 TWELVE = Paths(train=300, validation=30, test=30)
 DENSE = Paths(nodes=7, edges=20, longest=3, train=60, validation=6, test=6)

@@ -11,7 +11,7 @@ from pysat.solvers import Solver
 
 from unspoken.tasks.base import Task
 from unspoken.tasks.sat import Sat
-from unspoken.tasks.store import SPLITS
+from unspoken.tasks.splits import SPLITS
 
 FIVE = Sat(variables=5, train=300, validation=30, test=30)
 NINE = Sat(variables=9, train=60, validation=6, test=6)

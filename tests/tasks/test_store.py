@@ -13,7 +13,8 @@ import pytest
 
 from unspoken.tasks import store
 from unspoken.tasks.hashing import Hashes, in_any_order, in_order, mix, scatter
-from unspoken.tasks.store import SPLITS, Rows, assign, stored, whole
+from unspoken.tasks.splits import SPLITS, assign
+from unspoken.tasks.store import Rows, stored, whole
 from unspoken.tasks.sudoku.search import mix64
 
 
@@ -100,7 +101,7 @@ def test_a_build_that_was_killed_is_gone_on_with(cache: Path, monkeypatch: pytes
 
 
 def test_too_few_examples_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_PATIENCE", 5)
+    monkeypatch.setattr(store, "_PATIENCE", 640)
     with pytest.raises(ValueError, match="train=300, validation=20, test=20 given, but only train=300"):
         stored(Numbers(below=4), "numbers", "few")
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from unspoken.record import from_record, to_record
 from unspoken.tasks.base import Task
-from unspoken.tasks.store import SPLITS, cache_dir
+from unspoken.tasks.splits import SPLITS
+from unspoken.tasks.store import cache_dir
 from unspoken.tasks.text import Text
 from unspoken.tasks.text.books import Book, book_file, clean, load, names, read_book, table
 from unspoken.tasks.text.corpus import EXCERPT_BYTES, Shelf, keep, normalise, shakespeare

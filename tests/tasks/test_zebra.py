@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from unspoken.tasks.base import Task
-from unspoken.tasks.store import SPLITS
+from unspoken.tasks.splits import SPLITS
 from unspoken.tasks.zebra import Zebra
 
 FOUR = Zebra(train=100, validation=8, test=8)

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from unspoken.tasks.base import Examples, Split
 from unspoken.tasks.hashing import Hashes
-from unspoken.tasks.store import SPLITS, Bin, Rows, Stored, distribute, stored
+from unspoken.tasks.splits import SPLITS, bins_of, distribute
+from unspoken.tasks.store import Rows, Stored, stored
 
 BLANK = "."  # how a person writes the mask
 PAD = "_"  # a word that fills up a question or an answer that is shorter than it might be
@@ -254,6 +255,6 @@ class Generated(ABC):
 def _of_file(task: Generated) -> dict[Split, Stored]:
     """The examples of the task's file, split in proportion to the sizes; a question and its disguises share a split."""
     rows = task.read(task.path).x0.numpy().astype(np.int16)
-    bins = [Bin(len(rows), split != "train") for split in SPLITS]
+    bins = bins_of([len(rows)] * len(SPLITS))
     distribute(bins, rows, task.canonical(rows), task.sizes)
-    return {s: Stored(np.concatenate(b.parts), b.duplicates) for s, b in zip(SPLITS, bins, strict=True)}
+    return {s: Stored(b.rows, b.duplicates) for s, b in zip(SPLITS, bins, strict=True)}

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from unspoken.tasks.base import Examples, Split
 from unspoken.tasks.hashing import scatter
-from unspoken.tasks.store import SPLITS
+from unspoken.tasks.splits import SPLITS
 
 _CHUNK = 16_384  # graphs drawn at a time for the stored examples; with `seed` it fixes them
 _PATIENCE = 40  # draws for each graph there is, until all are seen: the odds to miss a given one are e**-40

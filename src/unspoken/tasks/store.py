@@ -18,11 +18,11 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
-from typing import IO, Protocol, get_args
+from typing import IO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,13 +30,12 @@ from numpy.typing import NDArray
 from unspoken.tasks.base import Split
 from unspoken.tasks.hashing import Hashes
 from unspoken.tasks.progress import progress_bar
+from unspoken.tasks.splits import SHARES, SPLITS, bins_of, check_patience, distribute
 
-SPLITS: tuple[Split, ...] = get_args(Split)
-SHARES = (14, 1, 1)  # of all there is; fixed, so that no recipe trains on what another tests on
 Rows = NDArray[np.int16]
 BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)  # a file that is not whole
 
-_PATIENCE = 200  # parts without a new example for a split that is not full, before it is out of reach
+_PATIENCE = 500_000  # examples drawn without one for a split that is not full, before it is out of reach
 _WORTH = 20.0  # seconds of work left, from which other processes are worth their start
 
 
@@ -98,48 +97,6 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def assign(hashes: Hashes, shares: tuple[int, int, int] = SHARES) -> NDArray[np.int64]:
-    """`[n]`: 0 (train), 1 (validation) or 2 (test): three ranges of the hash, in proportion to `shares`."""
-    edges = np.cumsum(shares[::-1])[:2] / sum(shares)
-    return 2 - np.searchsorted(edges, hashes.astype(np.float64) / 2.0**64, side="right")
-
-
-@dataclass
-class Bin:
-    """A split while it fills up."""
-
-    wanted: int
-    distinct: bool
-    seen: set[int] = field(default_factory=set)
-    parts: list[Rows] = field(default_factory=list)
-    have: int = 0
-    duplicates: int = 0
-    idle: int = 0
-
-    def add(self, rows: Rows, hashes: Hashes) -> None:
-        """As many of the rows as there is room for."""
-        keep: list[int] = []
-        for i, code in enumerate(hashes.tolist()):
-            if self.have + len(keep) == self.wanted:
-                break
-            repeated = code in self.seen
-            self.seen.add(code)
-            self.duplicates += repeated
-            if not (repeated and self.distinct):
-                keep.append(i)
-        self.parts.append(rows[keep])
-        self.have += len(keep)
-        self.idle = 0 if keep or self.have == self.wanted else self.idle + 1
-
-
-def distribute(bins: list[Bin], rows: Rows, hashes: Hashes, shares: tuple[int, int, int] = SHARES) -> None:
-    """Each row to the bin of its split."""
-    split_of = assign(hashes, shares)
-    for split, part in enumerate(bins):
-        mine = split_of == split
-        part.add(rows[mine], hashes[mine])
-
-
 @lru_cache(maxsize=16)
 def stored(source: Source, name: str, key: str) -> dict[Split, Stored]:
     """The splits of a source, from the disk, else drawn and kept there. key: all that the rows depend on."""
@@ -151,7 +108,7 @@ def stored(source: Source, name: str, key: str) -> dict[Split, Stored]:
 
 
 def _build(source: Source, folder: Path) -> None:
-    bins = [Bin(size, split != "train") for split, size in zip(SPLITS, source.sizes, strict=True)]
+    bins = bins_of(source.sizes)
     with progress_bar() as bar:
         job = bar.add_task("drawing examples", total=sum(source.sizes))
         for rows, hashes in _parts(source, folder / "parts"):
@@ -159,11 +116,10 @@ def _build(source: Source, folder: Path) -> None:
             bar.update(job, completed=sum(part.have for part in bins))
             if all(part.have == part.wanted for part in bins):
                 break
-            if max(part.idle for part in bins) > _PATIENCE:
-                raise _out_of_reach(bins)
+            check_patience(bins, _PATIENCE, "a larger task")
     for split, part in zip(SPLITS, bins, strict=True):
         with whole(folder / f"{split}.npy") as file:
-            np.save(file, np.concatenate(part.parts), allow_pickle=False)
+            np.save(file, part.rows, allow_pickle=False)
     with whole(folder / "card.json") as file:  # the last: who sees it, sees the rest
         file.write(json.dumps({split: part.duplicates for split, part in zip(SPLITS, bins, strict=True)}).encode())
     shutil.rmtree(folder / "parts", ignore_errors=True)
@@ -228,12 +184,3 @@ def _part(source: Source, folder: Path, index: int) -> tuple[Rows, Hashes]:
         with whole(path) as file:
             np.savez(file, allow_pickle=False, rows=rows, hashes=hashes)
         return rows, hashes
-
-
-def _out_of_reach(bins: list[Bin]) -> ValueError:
-    asked = ", ".join(f"{name}={part.wanted}" for name, part in zip(SPLITS, bins, strict=True))
-    found = ", ".join(f"{name}={part.have}" for name, part in zip(SPLITS, bins, strict=True))
-    return ValueError(
-        f"{asked} given, but only {found} were found: validation and test hold examples that differ by more than a "
-        "symmetry, and there are few of them; write at most these sizes, or a larger task"
-    )

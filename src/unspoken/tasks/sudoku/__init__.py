@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from unspoken.tasks.base import Examples, Split
-from unspoken.tasks.store import SPLITS
+from unspoken.tasks.splits import SPLITS
 from unspoken.tasks.sudoku.formats import Puzzles, check_puzzles, parse_puzzle, read_puzzles, write_puzzles
-from unspoken.tasks.sudoku.puzzles import DIGITS, write
+from unspoken.tasks.sudoku.puzzles import DIGITS, gap, write
 from unspoken.tasks.sudoku.rules import Board, Box, check_box, count_solutions, is_solution, solve
 from unspoken.tasks.sudoku.store import Recipe, Table, tables
 from unspoken.tasks.sudoku.symmetry import Augment, transform
@@ -193,12 +193,7 @@ class Sudoku:
 
     def gap(self, position: int) -> str:
         """What `grid` puts after a cell: a space, two between boxes, a new line, an empty one between bands."""
-        row, column = divmod(position + 1, self.side)
-        if position + 1 == self.length:
-            return ""
-        if column == 0:
-            return "\n\n" if row % self.box_rows == 0 else "\n"
-        return "  " if column % self.box_cols == 0 else " "
+        return gap(position, self.box)
 
     def grid(self, tokens: Tensor) -> str:
         """A board `[length]` as lines, with gaps between boxes; `encode` reads it back."""

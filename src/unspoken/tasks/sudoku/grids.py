@@ -15,7 +15,7 @@ from unspoken.tasks.hashing import Hashes, in_any_order, in_order
 from unspoken.tasks.store import Rows
 from unspoken.tasks.sudoku.formats import parse_puzzle
 from unspoken.tasks.sudoku.generate import generate
-from unspoken.tasks.sudoku.puzzles import DIGITS
+from unspoken.tasks.sudoku.puzzles import DIGITS, gap
 from unspoken.tasks.sudoku.rules import Box, check_box, is_solution
 
 
@@ -103,12 +103,7 @@ class SudokuGrids(Generated):
 
     def gap(self, position: int) -> str:
         """A space, two between boxes; a new line, an empty one between bands."""
-        row, column = divmod(position + 1, self.side)
-        if position + 1 == self.length:
-            return ""
-        if column == 0:
-            return "\n\n" if row % self.box_rows == 0 else "\n"
-        return "  " if column % self.box_cols == 0 else " "
+        return gap(position, self.box)
 
 
 def _up_to_symmetry(grids: NDArray[np.int64], box: Box) -> Hashes:

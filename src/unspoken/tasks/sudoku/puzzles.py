@@ -103,3 +103,14 @@ def clash(board: Array, box: Box) -> str | None:
                 cells_text = " and ".join(cell_name(cell, side) for cell in twice)
                 return f"{name} holds {DIGITS[digit - 1]} at {cells_text}"
     return None
+
+
+def gap(position: int, box: Box) -> str:
+    """What a board has after a cell: a space, two between boxes, a new line, an empty one between bands."""
+    side = box[0] * box[1]
+    row, column = divmod(position + 1, side)
+    if position + 1 == side**2:
+        return ""
+    if column == 0:
+        return "\n\n" if row % box[0] == 0 else "\n"
+    return "  " if column % box[1] == 0 else " "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from unspoken.tasks.base import Split
 from unspoken.tasks.progress import progress_bar
-from unspoken.tasks.store import BROKEN, SHARES, SPLITS, assign, cache_dir, whole
+from unspoken.tasks.splits import SPLITS, Bin, bins_of, check_patience, distribute
+from unspoken.tasks.store import BROKEN, cache_dir, whole
 from unspoken.tasks.sudoku.formats import read_puzzles
 from unspoken.tasks.sudoku.generate import VERSION, generate
 from unspoken.tasks.sudoku.rules import Board, Box, check_box, solve
@@ -53,82 +54,43 @@ class Table:
     duplicates: int
 
 
-@dataclass
-class _Bin:
-    """A split while it fills up."""
-
-    wanted: int
-    distinct: bool
-    seen: set[int] = field(default_factory=set)
-    parts: list[tuple[Board, Board]] = field(default_factory=list)
-    have: int = 0
-    duplicates: int = 0
-    idle: int = 0
-
-    def add(self, puzzle: Board, solution: Board, hashes: NDArray[np.uint64], drawn: int) -> None:
-        keep: list[int] = []
-        for i, code in enumerate(hashes.tolist()):
-            if self.have + len(keep) == self.wanted:
-                break
-            repeated = code in self.seen
-            self.seen.add(code)
-            self.duplicates += repeated
-            if not (repeated and self.distinct):
-                keep.append(i)
-        self.parts.append((puzzle[keep], solution[keep]))
-        self.have += len(keep)
-        self.idle = 0 if keep or self.have == self.wanted else self.idle + drawn
-
-    def arrays(self, box: Box) -> Arrays:
-        puzzle, solution = (np.concatenate(column) for column in zip(*self.parts, strict=True))
-        guesses, duplicates = solve(puzzle, box)[1], np.array(self.duplicates)
-        return dict(zip(_FIELDS, (puzzle, solution, guesses, duplicates), strict=True))
-
-
 def _generated(recipe: Recipe) -> list[Arrays]:
     """Draw puzzles until every split is full.
 
     The ranges are fixed, not in proportion to the sizes, so that what is a test puzzle for one
     recipe is not a training puzzle for another.
     """
-    bins = [_Bin(size, split != "train") for split, size in zip(SPLITS, recipe.sizes, strict=True)]
+    bins = bins_of(recipe.sizes)
     start, total = 0, sum(recipe.sizes)
     chunk = _CHUNK if check_box(recipe.box) <= 9 else _WIDE_CHUNK
     with progress_bar() as bar:
         job = bar.add_task("drawing puzzles", total=total)
         while start == 0 or sum(part.have for part in bins) < total:
             puzzle, solution = generate(recipe.box, chunk, recipe.seed, recipe.givens, start)
-            _distribute(bins, puzzle, solution, recipe.box, SHARES)
-            if max(part.idle for part in bins) > _PATIENCE:
-                raise _out_of_reach(bins)
+            distribute(bins, _rows(puzzle, solution), invariant(puzzle, solution, recipe.box))
+            check_patience(bins, _PATIENCE, "set more givens: small boards have few puzzles")
             start += chunk
             bar.update(job, completed=sum(part.have for part in bins))
-    return [part.arrays(recipe.box) for part in bins]
+    return [_arrays(part, recipe.box) for part in bins]
 
 
-def _distribute(bins: list[_Bin], puzzle: Board, solution: Board, box: Box, sizes: tuple[int, int, int]) -> None:
-    hashes = invariant(puzzle, solution, box)
-    split_of = assign(hashes, sizes)
-    for split, part in enumerate(bins):
-        mine = split_of == split
-        part.add(puzzle[mine], solution[mine], hashes[mine], len(puzzle))
+def _rows(puzzle: Board, solution: Board) -> Board:
+    return np.concatenate([puzzle, solution], axis=1)
 
 
-def _out_of_reach(bins: list[_Bin]) -> ValueError:
-    asked = ", ".join(f"{name}={part.wanted}" for name, part in zip(SPLITS, bins, strict=True))
-    found = ", ".join(f"{name}={part.have}" for name, part in zip(SPLITS, bins, strict=True))
-    return ValueError(
-        f"{asked} given, but only {found} puzzles were found: validation and test hold puzzles that differ by more "
-        "than a symmetry, and small boards have few; write at most these sizes, or set more givens"
-    )
+def _arrays(part: Bin, box: Box) -> Arrays:
+    puzzle, solution = np.split(part.rows, 2, axis=1)
+    guesses, duplicates = solve(puzzle, box)[1], np.array(part.duplicates)
+    return dict(zip(_FIELDS, (puzzle, solution, guesses, duplicates), strict=True))
 
 
 def _from_file(recipe: Recipe) -> list[Arrays]:
     """The puzzles of the file, split in proportion to the sizes; a puzzle and its disguises share a split."""
     puzzles = read_puzzles(recipe.path, recipe.box)
-    bins = [_Bin(len(puzzles) + 1, split != "train") for split in SPLITS]
-    _distribute(bins, puzzles.puzzle, puzzles.solution, recipe.box, recipe.sizes)
-    return [part.arrays(recipe.box) for part in bins]
+    bins = bins_of([len(puzzles)] * len(SPLITS))
+    hashes = invariant(puzzles.puzzle, puzzles.solution, recipe.box)
+    distribute(bins, _rows(puzzles.puzzle, puzzles.solution), hashes, recipe.sizes)
+    return [_arrays(part, recipe.box) for part in bins]
 
 
 def cache_file(recipe: Recipe) -> Path:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from unspoken.tasks.base import Examples, Split
 from unspoken.tasks.hashing import scatter
-from unspoken.tasks.store import SPLITS
+from unspoken.tasks.splits import SPLITS
 from unspoken.tasks.text.books import LICENCE, SOURCES, read_book
 from unspoken.tasks.text.source import Source, Unit, collect, parts
 from unspoken.tasks.text.spelling import BLANK, spell, unspell

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Literal
 
 from unspoken.tasks.base import Split
-from unspoken.tasks.store import SPLITS
+from unspoken.tasks.splits import SPLITS
 from unspoken.tasks.text.books import EXCERPT, EXCERPT_OF, Book, load, names, read_book
 from unspoken.tasks.text.vocabulary import BYTES, Tokens, Vocabulary, piece_vocabulary
 from unspoken.tasks.text.windows import Part, cut, part
