@@ -139,7 +139,7 @@ def test_describe_counts():
         (lambda: Sudoku(seed=-1), "seed=-1 given"),
         (lambda: Sudoku(augment="some"), "augment='some' given, one of none, digits, all"),  # type: ignore
         (lambda: Sudoku(path="none.csv").sample("test", 1), "none.csv: no such file"),
-        (lambda: Sudoku(2, 2, train=9).sample("test", 1), "only train=9, validation=2, test=2 puzzles were found"),
+        (lambda: Sudoku(2, 2, train=9).sample("test", 1), "only train=9, validation=2, test=2 were found"),
         (lambda: SIX.sample("test", 51), "51 examples of test asked for, which holds 50"),
         (lambda: SIX.sample("test", 51, torch.Generator()), "51 examples of test asked for, which holds 50"),
         (lambda: SIX.sample("train", 601), "601 examples of train asked for"),
