@@ -51,7 +51,9 @@ def two_cores() -> Tasks:
     def train(task: Task, batch: int, steps: int = 400) -> Train:
         return Train(task, trunk=Trunk(init=0.07), steps=steps, batch=batch, warmup=50)
 
-    text = replace(train(Text(books="austen", held_out="austen-persuasion"), 32), lr=1e-3, trunk=Trunk(width=128))
+    text = replace(
+        train(Text(books="austen", held_out="austen-persuasion"), 32, steps=300), lr=1e-3, trunk=Trunk(width=128)
+    )
     cases = (
         Case("sudoku-6x6", train(Sudoku(), 96)),
         Case("path-star", train(PathStar(), 128, steps=800)),
