@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from unspoken.tasks import SudokuGrids
+from unspoken.tasks import Sudoku, SudokuGrids
 from unspoken.tasks.splits import SPLITS
 from unspoken.tasks.sudoku.grids import diversity
 from unspoken.tasks.sudoku.symmetry import transform
@@ -34,6 +34,21 @@ def test_the_judge_agrees_with_sets_on_right_and_corrupted_grids(box: tuple[int,
     swapped = x.x0.clone()
     swapped[:, [0, 1]] = swapped[:, [1, 0]]  # two cells of a row: its columns break
     assert not task.score(x.prompt(task.mask_id), swapped).any()
+
+
+@pytest.mark.parametrize("box", [(2, 3), (3, 3)])
+def test_the_judge_of_puzzles_agrees_with_sets_on_right_and_corrupted_answers(box: tuple[int, int]) -> None:
+    """A thousand of each; a corrupted one is a given or a blank cell said otherwise, now and then as it was."""
+    task = Sudoku(
+        box_rows=box[0], box_cols=box[1], givens=0 if box == (2, 3) else 40, train=1000, validation=10, test=10
+    )
+    x, generator = task.sample("train", 1000), torch.Generator().manual_seed(0)
+    cell = torch.randint(task.length, (1000, 1), generator=generator)
+    wrong = x.x0.scatter(1, cell, torch.randint(task.side, (1000, 1), generator=generator))
+    for rows in (x.x0, wrong):
+        kept = ((rows == x.x0) | ~x.given).all(1).tolist()
+        theirs = [k and valid(row.view(task.side, -1).numpy(), box) for k, row in zip(kept, rows, strict=True)]
+        assert task.score(x.prompt(task.mask_id), rows).tolist() == theirs
 
 
 def valid(grid: np.ndarray, box: tuple[int, int]) -> bool:
