@@ -43,7 +43,7 @@ TASKS: dict[str, Callable[[], Task]] = {
 
 
 def two_cores() -> Tasks:
-    """One seed, some 400 steps a run: an hour and a half on two cores.
+    """One seed, 200 to 800 steps a run: an hour on two cores.
 
     A step is about 3,500 tokens. Sizes are such that something is learned of most tasks in that time.
     """
@@ -52,7 +52,7 @@ def two_cores() -> Tasks:
         return Train(task, trunk=Trunk(init=0.07), steps=steps, batch=batch, warmup=50)
 
     text = replace(
-        train(Text(books="austen", held_out="austen-persuasion"), 32, steps=300), lr=1e-3, trunk=Trunk(width=128)
+        train(Text(books="austen", held_out="austen-persuasion"), 32, steps=200), lr=1e-3, trunk=Trunk(width=128)
     )
     cases = (
         Case("sudoku-6x6", train(Sudoku(), 96)),
@@ -60,9 +60,9 @@ def two_cores() -> Tasks:
         Case("paths", train(Paths(nodes=8, edges=14, longest=4), 128, steps=800)),
         Case("countdown-3", train(Countdown(numbers=3), 96)),
         Case("zebra-3x3", train(Zebra(houses=3, attributes=3), 48)),
-        Case("sat-5", train(Sat(variables=5), 48), counts=(0, 2)),
+        Case("sat-5", train(Sat(variables=5), 48, steps=300), counts=(0, 2)),
         Case("colouring", train(Colouring(), 96)),
-        Case("sudoku-grids", train(SudokuGrids(), 96)),
+        Case("sudoku-grids", train(SudokuGrids(), 96, steps=300)),
         Case("text", text, counts=(0, 8, 32)),
     )
     return Tasks(cases)
