@@ -9,17 +9,18 @@ import torch
 
 from unspoken.decoding import Decoding
 from unspoken.denoiser import Denoiser
-from unspoken.metrics import Solved, solve
+from unspoken.metrics import Solved, share_interval, solve
 from unspoken.tasks.base import Examples, Task
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A way to decode a model, and what it gave on validation: mean share solved over the seeds, FLOPs an example."""
+    """A way to decode a model, and what it gave on validation: share solved, its interval's lower end, FLOPs."""
 
     model: str
     decoding: Decoding
     accuracy: float
+    low: float
     flops: float
 
 
@@ -33,8 +34,10 @@ def tried(
 ) -> Choice:
     """A setting on validation."""
     of_seeds = [solved(model, task, held_out, decoding, batch) for model in models]
-    accuracy = float(torch.stack([s.right for s in of_seeds]).double().mean())
-    return Choice(name, decoding, accuracy, sum(s.flops for s in of_seeds) / len(of_seeds))
+    right = torch.stack([s.right for s in of_seeds]).double()
+    return Choice(
+        name, decoding, float(right.mean()), share_interval(right)[0], sum(s.flops for s in of_seeds) / len(of_seeds)
+    )
 
 
 def cheapest(choices: Sequence[Choice], floor: float) -> Choice:

@@ -43,7 +43,7 @@ class Check:
 def claim(name: str, checks: list[Check]) -> Claim:
     """Holds where every check does; the evidence lists them, the failing ones marked."""
     evidence = "; ".join(c.text if c.holds else f"NOT SHOWN: {c.text}" for c in checks)
-    return Claim(name, all(c.holds for c in checks), evidence)
+    return Claim(name, bool(checks) and all(c.holds for c in checks), evidence)
 
 
 def ends(interval: tuple[float, float], sign: str = "") -> str:
