@@ -7,6 +7,7 @@ import torch
 from toy import ragged_clean, seeded, tiny
 
 from unspoken.attention import ATTENTIONS, SCDM
+from unspoken.decoders.policies import attended
 from unspoken.layout import random_order
 from unspoken.likelihood import noised
 from unspoken.process import Absorbing
@@ -69,3 +70,9 @@ def test_a_relation_is_the_mean_look_of_a_pair_that_is_unsaid(rule: str) -> None
     assert (found >= 0).all() and not found.diagonal().any()
     assert not found[2].any() and not found[:, 2].any()
     assert bool(found.any()) == (rule != "cached-alone")  # where latents are alone none looks at another
+
+
+@pytest.mark.parametrize("relation", [torch.ones(3), torch.ones(3, 1), torch.full((3, 3), torch.nan)])
+def test_a_relation_that_is_no_table_is_said(relation: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="a row a position"):
+        attended(relation)

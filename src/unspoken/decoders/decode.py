@@ -191,8 +191,10 @@ def check_tokens(model: Model, tokens: Tensor, present: Tensor | None = None) ->
 
 
 def _check_counts(latents: int | None, candidates: int, commit: int, temperature: float) -> None:
-    if latents is not None and (not isinstance(latents, int) or latents < 0):
+    if latents is not None and (type(latents) is not int or latents < 0):
         raise ValueError(f"latents={latents}; give a whole number of 0 or more, or None for all")
+    if type(candidates) is not int or type(commit) is not int:
+        raise ValueError(f"candidates={candidates}, commit={commit}; give whole numbers")
     if not 1 <= commit <= candidates:
         raise ValueError(f"commit={commit} of candidates={candidates}; need 1 <= commit <= candidates")
     if not 0 <= temperature < math.inf:

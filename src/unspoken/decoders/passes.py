@@ -200,7 +200,7 @@ def _layout(
     ranks = torch.cat(
         [torch.full((plan.candidates,), seq, device=device), among.flip(0) if rules.beside.inward else among]
     )
-    if not cached and int((rows.length - rows.left).max()) + width >= seq:
+    if not cached and int((rows.length - rows.left + rows.left.clamp_max(width)).max()) >= seq:
         at = rows.where(position, real)
         order = rows.order.scatter(1, at, ranks.expand_as(at))[:, :-1]
         document = rows.document

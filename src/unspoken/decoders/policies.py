@@ -173,8 +173,11 @@ def attended(relation: Tensor) -> Latents:
     """Those that the candidates attend to most.
 
     relation: `[seq, seq]` how much the entry at a position (row) looks at a latent at another (column), on the whole;
-        `relation.relation_of` measures it on a trained model.
+        `relation.relation_of` measures it on a trained model. One table for all inputs: it suits boards and graphs,
+        where places have a meaning of their own, and says little of free text.
     """
+    if relation.dim() != 2 or relation.shape[0] != relation.shape[1] or not relation.isfinite().all():
+        raise ValueError(f"relation of shape {tuple(relation.shape)}; give finite numbers [seq, seq], a row a position")
 
     def rank(around: Around) -> Tensor:
         looks = relation.to(around.rest.device)[around.candidates] * around.real[..., None]  # [r, c, seq]
