@@ -57,7 +57,7 @@ def test_splits_are_full_disjoint_and_mapped_from_the_disk(cache: Path) -> None:
     assert all(isinstance(its.rows, np.memmap) for its in splits.values())
     assert splits["train"].duplicates == 300 - len(pairs[0])
     (folder,) = cache.iterdir()
-    assert sorted(f.name for f in folder.iterdir()) == ["card.json", "test.npy", "train.npy", "validation.npy"]
+    assert sorted(f.name for f in folder.iterdir()) == ["card.json", "lock", "test.npy", "train.npy", "validation.npy"]
 
 
 def test_what_is_stored_depends_on_no_other_size() -> None:
@@ -134,3 +134,16 @@ def test_hashes_go_by_what_they_say() -> None:
     assert len(set(in_any_order(scatter(rows)).tolist())) == len(sets)
     numbers = np.arange(9, dtype=np.uint64)
     assert [mix64(i) for i in numbers] == mix(numbers).tolist()  # type: ignore[arg-type]
+
+
+def test_two_processes_that_build_the_same_do_it_once(cache: Path) -> None:
+    """The second waits for the first, and finds what it made."""
+    script = (
+        "import time\nfrom test_store import Numbers\nfrom unspoken.tasks.store import stored\n"
+        "began = time.perf_counter()\nstored(Numbers(slow=.05, sizes=(900, 20, 20)), 'numbers', 'both')"
+    )
+    where = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    both = [subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": where}) for _ in range(2)]
+    assert [child.wait(timeout=60) for child in both] == [0, 0]
+    (folder,) = cache.iterdir()
+    assert sorted(f.name for f in folder.iterdir()) == ["card.json", "lock", "test.npy", "train.npy", "validation.npy"]

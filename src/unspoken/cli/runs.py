@@ -16,6 +16,7 @@ from unspoken.metrics import solve, wilson
 from unspoken.objective import Masked
 from unspoken.record import Run
 from unspoken.show import html, terminal
+from unspoken.tasks import Text
 from unspoken.train import check_vocabulary, load, seeded, training
 
 Flat = tyro.conf.arg(name="")
@@ -123,6 +124,8 @@ class SolveRun:
         assert self.file is not None
         task, model = Run(self.run).config(Train).task, load(self.run)
         check_vocabulary(model, task)
+        if isinstance(task, Text):
+            raise ValueError("text has no right answers to count; give --puzzle, or see the bits of `study tasks`")
         examples = task.read(self.file).by_size()
         stages = solve(model, task, examples, self.decoding(), seed=self.seed)
         solved = terminal.watch_solving(console, stages, len(examples))
@@ -148,7 +151,8 @@ def watch_one(console: Console, options: SolveRun, prompt: Tensor) -> None:
         return
     answer = steps[-1].tokens
     console.print(f"puzzle  {task.show(prompt)}\nanswer  {task.show(answer[0])}")
-    console.print("solved: every rule is kept" if bool(task.score(batch, answer)[0]) else "NOT solved")
+    if not isinstance(task, Text):  # text has no right answer
+        console.print("solved: every rule is kept" if bool(task.score(batch, answer)[0]) else "NOT solved")
     entries = sum(step.entries for step in steps)
     console.print(
         f"{len(steps)} passes, {entries} entries in all, of {len(steps) * len(prompt)} with everything in view"

@@ -248,6 +248,9 @@ def _notes(config: Tasks) -> list[str]:
         "random threshold a row. Both are decoded greedily from left to right; SIDM, SCDM and MDM by confidence among "
         "8 candidates, one token a pass; grids are drawn at temperature 1 in random order (a greedy answer would be "
         "the only one).",
-        "Bits per byte: AR exactly, from left to right; SCDM and MDM over uniformly random orders, an upper bound on "
-        "what they spend. Samples: the first window drawn at temperature 1, as it came.",
+        "Each claim is looked at on every task by a 95% interval of its own: no correction is made for their number. "
+        "Lookahead compares AR asked at every threshold of a row with AR + MTP asked at one.",
+        f"Bits per byte are of the first {config.examples} windows of the held-out book: AR exactly, from left to right; "
+        "SCDM and MDM over uniformly random orders, an upper bound on what they spend. Samples: the first window drawn "
+        "at temperature 1, as it came.",
     ]

@@ -24,8 +24,8 @@ from unspoken.tasks.store import Rows
 OPERATIONS = "+-*/"
 _WORDS = (*"0123456789", *OPERATIONS, "=", ",", PAD)
 _NUMBER = {word: number for number, word in enumerate(_WORDS)}
-_STEP = re.compile(r"(0|[1-9]\d*)([-+*/])(0|[1-9]\d*)=(0|[1-9]\d*)")
-_QUESTION = re.compile(r"(0|[1-9]\d*)(,(0|[1-9]\d*))*")
+_STEP = re.compile(r"(0|[1-9]\d*)([-+*/])(0|[1-9]\d*)=(0|[1-9]\d*)", re.ASCII)
+_QUESTION = re.compile(r"(0|[1-9]\d*)(,(0|[1-9]\d*))*", re.ASCII)
 
 
 @dataclass(frozen=True)

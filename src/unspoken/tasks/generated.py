@@ -24,6 +24,7 @@ from unspoken.tasks.store import Rows, Stored, stored
 
 BLANK = "."  # how a person writes the mask
 PAD = "_"  # a word that fills up a question or an answer that is shorter than it might be
+_TOLD = 500  # characters of a mistake in a file
 _LABELLED = 10_000  # examples of a split whose difficulty the card counts
 
 
@@ -33,7 +34,8 @@ class Generated(ABC):
 
     The examples are drawn at first use and kept in `$UNSPOKEN_CACHE` (by default `~/.cache/unspoken`). An example's
     split is a function of its question up to symmetry, so no test question, in any disguise, is trained on, whatever
-    the seed and the sizes. Duplicates up to symmetry are left out of validation and test, and only counted in train.
+    the seed and the sizes. Duplicates up to symmetry are left out of validation and test, and of all splits of a file;
+    in a generated train they are only counted.
 
     Attributes:
         train: Examples in the split.
@@ -184,8 +186,8 @@ class Generated(ABC):
                 tokens = self.encode(text())
                 if (tokens == self.mask_id).any() or not self.judge(tokens.tolist()):
                     raise ValueError("a right answer expected, and this is none")
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{path}, {where}: {error}") from None
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise ValueError(f"{path}, {where}: {str(error)[:_TOLD]}") from None
             rows.append(tokens)
         if not rows:
             raise ValueError(f"{path}: no example in it; one a line expected")
@@ -193,7 +195,7 @@ class Generated(ABC):
 
     def _texts(self, path: Path) -> Iterator[tuple[str, Any]]:
         """Of each example of a file where it is, and what makes its text."""
-        for number, line in enumerate(path.read_text("utf-8-sig", errors="replace").splitlines(), start=1):
+        for number, line in enumerate(path.read_text("utf-8-sig", errors="replace").split("\n"), start=1):
             if line.strip():
                 text = (
                     (lambda s=line: self.line(json.loads(s))) if path.suffix.lower() == ".jsonl" else (lambda s=line: s)
@@ -255,6 +257,6 @@ class Generated(ABC):
 def _of_file(task: Generated) -> dict[Split, Stored]:
     """The examples of the task's file, split in proportion to the sizes; a question and its disguises share a split."""
     rows = task.read(task.path).x0.numpy().astype(np.int16)
-    bins = bins_of([len(rows)] * len(SPLITS))
+    bins = bins_of([len(rows)] * len(SPLITS), published=True)
     distribute(bins, rows, task.canonical(rows), task.sizes)
     return {s: Stored(b.rows, b.duplicates) for s, b in zip(SPLITS, bins, strict=True)}

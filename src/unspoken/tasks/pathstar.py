@@ -196,9 +196,12 @@ class PathStar:
             "graph": f"{self.degree} arms of {self.nodes - 1} nodes, {self.names} names",
             "length": self.length,
             "vocab_size": self.vocab_size,
+            "vocabulary": f"nodes 0..{self.names - 1}, edges a>b",
             "source": f"generated, seed {self.seed}",
+            "symmetries": "the order of the edges; all graphs are one up to names",
+            "licence": "generated here: no rights reserved",
             "chance": 1 / self.degree,
-            "splits": {split: {"graphs": self.size(split)} for split in SPLITS},
+            "splits": {split: {"graphs": self.size(split), "duplicates": 0} for split in SPLITS},
         }
 
     def _draw(self, n: int, generator: torch.Generator) -> Tensor:

@@ -59,9 +59,9 @@ class Bin:
         return np.concatenate(self.parts)
 
 
-def bins_of(sizes: Sequence[int]) -> list[Bin]:
-    """Empty ones for train, validation and test; the last two hold no example twice."""
-    return [Bin(size, split != "train") for split, size in zip(SPLITS, sizes, strict=True)]
+def bins_of(sizes: Sequence[int], published: bool = False) -> list[Bin]:
+    """Empty ones for train, validation and test. The last two hold no example twice; of a published set none does."""
+    return [Bin(size, published or split != "train") for split, size in zip(SPLITS, sizes, strict=True)]
 
 
 def distribute(bins: list[Bin], rows: NDArray, hashes: Hashes, shares: tuple[int, int, int] = SHARES) -> None:

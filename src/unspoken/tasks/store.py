@@ -5,6 +5,7 @@ Part i is a function of the recipe and i alone, so neither the number of process
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -102,9 +103,21 @@ def stored(source: Source, name: str, key: str) -> dict[Split, Stored]:
     """The splits of a source, from the disk, else drawn and kept there. key: all that the rows depend on."""
     folder = cache_dir() / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     if not (folder / "card.json").is_file():
-        _build(source, folder)
+        with _alone(folder):
+            if not (folder / "card.json").is_file():  # another process may have built it meanwhile
+                _build(source, folder)
     card = json.loads((folder / "card.json").read_text())
     return {s: Stored(np.load(folder / f"{s}.npy", mmap_mode="r", allow_pickle=False), card[s]) for s in SPLITS}
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time; the lock goes with its holder, even by kill -9."""
+    with whole(folder / "lock"):  # the folder can be written, or it is said
+        pass
+    with (folder / "lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _build(source: Source, folder: Path) -> None:
@@ -116,7 +129,11 @@ def _build(source: Source, folder: Path) -> None:
             bar.update(job, completed=sum(part.have for part in bins))
             if all(part.have == part.wanted for part in bins):
                 break
-            check_patience(bins, _PATIENCE, "a larger task")
+            try:
+                check_patience(bins, _PATIENCE, "a larger task")
+            except ValueError:
+                shutil.rmtree(folder / "parts", ignore_errors=True)
+                raise
     for split, part in zip(SPLITS, bins, strict=True):
         with whole(folder / f"{split}.npy") as file:
             np.save(file, part.rows, allow_pickle=False)
@@ -131,7 +148,8 @@ def _parts(source: Source, folder: Path) -> Iterator[tuple[Rows, Hashes]]:
     yield _part(source, folder, 0)
     needed = max(size * sum(SHARES) / share for size, share in zip(source.sizes, SHARES, strict=True)) / source.part
     expected = (time.perf_counter() - began) * needed
-    workers = os.cpu_count() or 1
+    # A class of the user's own script is known by no other process.
+    workers = 1 if type(source).__module__ == "__main__" else os.cpu_count() or 1
     if workers == 1 or (expected < _WORTH and not (folder / _file(1)).is_file()):
         for i in count(1):
             yield _part(source, folder, i)

@@ -53,7 +53,7 @@ class Sudoku:
 
     The puzzles are made at first use and kept in `$UNSPOKEN_CACHE` (by default `~/.cache/unspoken`). A puzzle's split
     is a function of the puzzle up to symmetry, so no test puzzle, in any disguise, is a training puzzle of any seed or
-    size. Duplicates up to symmetry are left out of validation and test, and only counted in train.
+    size. Duplicates up to symmetry are left out of validation and test, and of a file's train; others are counted.
 
     Attributes:
         box_rows: Rows of a box: 2, 2 is 4x4; 2, 3 is 6x6; 3, 3 is 9x9.
@@ -210,7 +210,9 @@ class Sudoku:
             "board": f"{self.side}x{self.side} in boxes of {self.box_rows}x{self.box_cols}",
             "length": self.length,
             "vocab_size": self.vocab_size,
+            "vocabulary": " ".join(DIGITS[: self.side]),
             "source": self.path or f"generated, seed {self.seed}",
+            "licence": "that of the file" if self.path else "generated here: no rights reserved",
             "symmetries": self._symmetries(),
             "splits": {split: self._describe(split) for split in SPLITS},
         }

@@ -36,6 +36,7 @@ class SudokuGrids(Generated):
     box_cols: int = 3
 
     name: ClassVar[str] = "sudoku-grids"
+    between: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         """ValueError for a field out of range."""

@@ -87,7 +87,7 @@ def _arrays(part: Bin, box: Box) -> Arrays:
 def _from_file(recipe: Recipe) -> list[Arrays]:
     """The puzzles of the file, split in proportion to the sizes; a puzzle and its disguises share a split."""
     puzzles = read_puzzles(recipe.path, recipe.box)
-    bins = bins_of([len(puzzles)] * len(SPLITS))
+    bins = bins_of([len(puzzles)] * len(SPLITS), published=True)
     hashes = invariant(puzzles.puzzle, puzzles.solution, recipe.box)
     distribute(bins, _rows(puzzles.puzzle, puzzles.solution), hashes, recipe.sizes)
     return [_arrays(part, recipe.box) for part in bins]

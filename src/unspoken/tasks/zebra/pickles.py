@@ -9,7 +9,6 @@ from __future__ import annotations
 import pickle
 import re
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -151,10 +150,28 @@ for _core in ("numpy.core", "numpy._core"):  # before and since numpy 2
     }
 
 
+class _Maker:
+    """Makes a stand-in. A pickle may set the state of what it is given: of this it cannot."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        object.__setattr__(self, "_make", make)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._make(*arguments)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise ValueError(f"it sets {name} of what it imports: refused")
+
+    def __setstate__(self, state: Any) -> None:
+        raise ValueError("it sets the state of what it imports: refused")
+
+
 class _Unpickler(pickle.Unpickler):
     """Imports nothing."""
 
     def find_class(self, module: str, name: str, /) -> Any:
         if (module, name) not in _STAND_INS:
             raise ValueError(f"{module}.{name} refused")
-        return partial(_STAND_INS[module, name])  # one of its own: a pickle may set attributes of what it is given
+        return _Maker(_STAND_INS[module, name])
