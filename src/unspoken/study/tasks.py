@@ -250,7 +250,7 @@ def _notes(config: Tasks) -> list[str]:
         "the only one).",
         "Each claim is looked at on every task by a 95% interval of its own: no correction is made for their number. "
         "Lookahead compares AR asked at every threshold of a row with AR + MTP asked at one.",
-        f"Bits per byte are of the first {config.examples} windows of the held-out book: AR exactly, from left to right; "
-        "SCDM and MDM over uniformly random orders, an upper bound on what they spend. Samples: the first window drawn "
-        "at temperature 1, as it came.",
+        f"Bits per byte are of the first {config.examples} windows of the held-out book: AR exactly, from left to "
+        "right; SCDM and MDM over random orders, an upper bound on what they spend. Samples: the first window "
+        "drawn at temperature 1, as it came.",
     ]
