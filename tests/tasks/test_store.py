@@ -27,9 +27,13 @@ class Numbers:
     part: int = 64
     seed: int = 0
     slow: float = 0.0
+    log: str = ""
 
     def draw(self, n: int, rng: np.random.Generator) -> Rows:
         time.sleep(self.slow)
+        if self.log:
+            with open(self.log, "a") as file:
+                file.write("drawn\n")
         return rng.integers(0, self.below, (n, 2)).astype(np.int16)
 
     def canonical(self, rows: Rows) -> Hashes:
@@ -136,14 +140,18 @@ def test_hashes_go_by_what_they_say() -> None:
     assert [mix64(i) for i in numbers] == mix(numbers).tolist()  # type: ignore[arg-type]
 
 
-def test_two_processes_that_build_the_same_do_it_once(cache: Path) -> None:
-    """The second waits for the first, and finds what it made."""
+def test_two_processes_that_build_the_same_do_it_once(cache: Path, tmp_path_factory) -> None:
+    """The second waits for the first, and finds what it made: no part is drawn twice."""
+    logs = [tmp_path_factory.mktemp("logs") / name for name in ("both", "alone")]
+    recipe = {"slow": 0.05, "sizes": (900, 20, 20)}
     script = (
-        "import time\nfrom test_store import Numbers\nfrom unspoken.tasks.store import stored\n"
-        "began = time.perf_counter()\nstored(Numbers(slow=.05, sizes=(900, 20, 20)), 'numbers', 'both')"
+        "from test_store import Numbers\nfrom unspoken.tasks.store import stored\n"
+        f"stored(Numbers(**{recipe}, log={str(logs[0])!r}), 'numbers', 'both')"
     )
     where = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     both = [subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": where}) for _ in range(2)]
     assert [child.wait(timeout=60) for child in both] == [0, 0]
     (folder,) = cache.iterdir()
     assert sorted(f.name for f in folder.iterdir()) == ["card.json", "lock", "test.npy", "train.npy", "validation.npy"]
+    stored(Numbers(**recipe, log=str(logs[1])), "numbers", "alone")
+    assert logs[0].read_text() == logs[1].read_text() != ""

@@ -23,7 +23,7 @@ from unspoken.metrics import Solved, interval, share_interval
 from unspoken.objective import LatentBlocks, Masked, Objective
 from unspoken.record import environment
 from unspoken.study.choice import solved
-from unspoken.study.family import verdicts
+from unspoken.study.family import Key, verdicts
 from unspoken.study.pool import train_all
 from unspoken.study.report import Result, Stage
 from unspoken.tasks import SudokuGrids, Text
@@ -116,9 +116,6 @@ class Tasks:
         """One line on what will be done."""
         runs = sum(len(case.methods) for case in self.cases) * len(self.seeds)
         return f"{runs} runs on {', '.join(case.name for case in self.cases)}; {len(self.seeds)} seed(s)"
-
-
-Key = tuple[str, str, int | None]  # task, method, latents
 
 
 @dataclass(frozen=True)

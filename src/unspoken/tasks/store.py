@@ -66,7 +66,7 @@ class Source(Protocol):
 class Stored:
     """One split. rows: `[n, length]`, mapped from the disk. duplicates: up to symmetry, of those drawn or read.
 
-    They are kept in train (counted only), and left out of validation and test.
+    They are left out, but for those of a generated train, which are counted only.
     """
 
     rows: Rows
@@ -80,15 +80,22 @@ def cache_dir() -> Path:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file that is written next to `path` and then renamed: a reader sees the whole of it or none."""
+def _writable(folder: Path) -> Iterator[None]:
+    """Around the opening of a file in a folder, which is made: ValueError where that cannot be."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
         raise ValueError(
-            f"{path.parent}: the examples cannot be kept there ({error}); set UNSPOKEN_CACHE to a writable directory"
+            f"{folder}: the examples cannot be kept there ({error}); set UNSPOKEN_CACHE to a writable directory"
         ) from error
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file that is written next to `path` and then renamed: a reader sees the whole of it or none."""
+    with _writable(path.parent):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -113,9 +120,9 @@ def stored(source: Source, name: str, key: str) -> dict[Split, Stored]:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """One process at a time; the lock goes with its holder, even by kill -9."""
-    with whole(folder / "lock"):  # the folder can be written, or it is said
-        pass
-    with (folder / "lock").open("rb") as lock:
+    with _writable(folder):
+        lock = (folder / "lock").open("ab")  # the one that is there: a lock on a file of its own would keep nobody out
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

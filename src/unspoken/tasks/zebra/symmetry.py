@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unspoken.tasks.hashing import Hashes, in_any_order, mix, scatter
+from unspoken.tasks.refine import collected
 from unspoken.tasks.zebra.clues import ARITY, ID, KINDS, SYMMETRIC, Size
 
 NONE = len(KINDS)  # the kind of a clue that is not there
@@ -113,14 +114,12 @@ def _one_way(kind: NDArray[np.int64], things: NDArray[np.int64], size: Size, tur
     start = np.concatenate([np.full(size.cells, size.houses), house[::-1] if turned else house])
     colour = np.tile(scatter(start, salt=2), (len(kind), 1))
     row = np.arange(len(kind))
-    clue = np.zeros(kind.shape, np.uint64)
+    clue, places = np.zeros(kind.shape, np.uint64), things.reshape(len(things), -1)
     for _ in range(_ROUNDS):
         seen = mix(colour[row[:, None, None], things] ^ role)
         clue = mix(np.where(there, seen, 0).sum(-1, dtype=np.uint64)) * there[..., 0]
         told = np.where(there, mix(clue[..., None] ^ role), 0)
-        news = np.zeros_like(colour)
-        for k, s in np.ndindex(things.shape[1:]):
-            news[row, things[:, k, s]] += told[:, k, s]
+        news = collected(told.reshape(len(told), -1), places, colour.shape[1])
         families = in_any_order(colour[:, : size.cells].reshape(-1, size.attributes, size.houses))
         news[:, : size.cells] += np.repeat(families, size.houses, axis=1)
         colour = mix(mix(colour) + news)
