@@ -8,19 +8,15 @@ import numpy as np
 import pytest
 import torch
 from pysat.solvers import Solver
+from questions import check_files, check_judge, check_splits, drawn
 
 from unspoken.tasks.base import Task
 from unspoken.tasks.colouring import Colouring
-from unspoken.tasks.splits import SPLITS
 
 TEN = Colouring(train=300, validation=30, test=30)
 FOUR = Colouring(nodes=9, colours=4, edges=24, train=60, validation=6, test=6)
 TINY = Colouring(nodes=4, edges=4, train=8, validation=0, test=0)
 LINE = "0-1 1-2 2-3 0-3"
-
-
-def drawn(task, n, seed=0):
-    return torch.from_numpy(task.draw(n, np.random.default_rng(seed)).astype(np.int64))
 
 
 def parsed(task, tokens):
@@ -38,7 +34,7 @@ def solver_says(task, tokens):
     clauses = [*is_, *([-x, -y] for row in is_ for x, y in combinations(row, 2))]
     clauses += [[-x, -y] for a, b in edges for x, y in zip(is_[a], is_[b], strict=True)]
     with Solver("cadical153", bootstrap_with=clauses) as solver:
-        return solver.solve([is_[node]["ABCD".index(word)] for node, word in enumerate(words)])
+        return bool(solver.solve([is_[node]["ABCD".index(word)] for node, word in enumerate(words)]))
 
 
 def agree(task, n):
@@ -49,10 +45,7 @@ def agree(task, n):
         for node in rng.integers(task.nodes, size=rng.integers(1, 3)):
             colour = rng.integers(task.mask_id - task.colours, task.mask_id)
             row[task.edges + node] = int(colour if rng.random() < 0.9 else rng.integers(task.mask_id))
-    for rows in (x0, spoilt):
-        said = task.score(task._examples(x0).prompt(task.mask_id), rows).tolist()
-        assert said == [solver_says(task, row) for row in rows]
-        assert all(said) if rows is x0 else 0 < sum(said) < n
+    check_judge(task, x0, spoilt, lambda row: solver_says(task, row))
 
 
 @pytest.mark.parametrize("task", [TEN, FOUR])
@@ -70,9 +63,7 @@ def test_the_judge_agrees_with_a_solver_at_length(task):
 def test_it_is_a_task_whose_splits_are_disjoint_up_to_symmetry(task):
     contract: Task = task
     assert contract.length == task.edges + task.nodes
-    codes = [task.canonical(contract.sample(s, contract.size(s)).x0.numpy().astype(np.int16)).tolist() for s in SPLITS]
-    assert not set(codes[0]) & set(codes[1]) and not set(codes[0]) & set(codes[2]) and not set(codes[1]) & set(codes[2])
-    assert len(set(codes[1])) == task.validation and len(set(codes[2])) == task.test
+    check_splits(task)
     assert "colourings up to" in str(task.describe())
 
 
@@ -179,19 +170,13 @@ def test_a_wrong_text_is_explained(text, message):
 
 
 def test_files(tmp_path):
-    right = {"input": LINE, "output": "ABAC"}
-    for name, line, wrong in (
-        ("a.txt", LINE + "=ABAC", LINE + "=AACB"),
-        ("a.jsonl", json.dumps(right), json.dumps({**right, "output": "ABA."})),
-        ("b.jsonl", json.dumps(right), '{"input": '),
-        ("c.jsonl", json.dumps(right), "[1, 2]"),
-    ):
-        path = tmp_path / name
-        path.write_text(f"{line}\n\n{line}\n")
-        assert [TINY.show(row) for row in TINY.read(path).x0] == [LINE + "=ABAC"] * 2
-        path.write_text(f"{line}\n{wrong}\n")
-        with pytest.raises(ValueError, match=f"{name}, line 2: "):
-            TINY.read(path)
+    wrong = [
+        ("a.txt", LINE + "=AACB"),
+        ("a.jsonl", json.dumps({"input": LINE, "output": "ABA."})),
+        ("b.jsonl", '{"input": '),
+        ("c.jsonl", "[1, 2]"),
+    ]
+    check_files(tmp_path, TINY, LINE, "ABAC", LINE + "=ABAC", wrong)
 
 
 @pytest.mark.parametrize(

@@ -6,19 +6,15 @@ from collections import deque
 import numpy as np
 import pytest
 import torch
+from questions import check_files, check_judge, check_splits, drawn
 
 from unspoken.tasks.base import Task
 from unspoken.tasks.paths import Paths
-from unspoken.tasks.splits import SPLITS
 
 TWELVE = Paths(train=300, validation=30, test=30)
 DENSE = Paths(nodes=7, edges=20, longest=3, train=60, validation=6, test=6)
 TINY = Paths(nodes=5, edges=5, longest=3, train=8, validation=0, test=0)
 GRAPH = "0,1|1,2|0,3|3,2|2,4"
-
-
-def drawn(task, n, seed=0):
-    return torch.from_numpy(task.draw(n, np.random.default_rng(seed)).astype(np.int64))
 
 
 def parsed(task, tokens):
@@ -64,10 +60,7 @@ def agree(task, n):
     for row in spoilt:
         for i in rng.integers(task.longest, size=rng.integers(1, 3)):
             row[task.edges + 2 + i] = int(rng.integers(task.nodes + 1 if rng.random() < 0.9 else task.mask_id))
-    for rows in (x0, spoilt):
-        said = task.score(task._examples(x0).prompt(task.mask_id), rows).tolist()
-        assert said == [search_says(task, row) for row in rows]
-        assert all(said) if rows is x0 else 0 < sum(said) < n
+    check_judge(task, x0, spoilt, lambda row: search_says(task, row))
 
 
 @pytest.mark.parametrize("task", [TWELVE, DENSE])
@@ -99,9 +92,7 @@ def test_the_shortest_path_is_the_only_one_and_all_lengths_are_as_frequent(task)
 def test_it_is_a_task_whose_splits_are_disjoint_up_to_symmetry(task):
     contract: Task = task
     assert contract.length == task.edges + 2 + task.longest and contract.vocab_size == task.nodes**2 + 2
-    codes = [task.canonical(contract.sample(s, contract.size(s)).x0.numpy().astype(np.int16)).tolist() for s in SPLITS]
-    assert not set(codes[0]) & set(codes[1]) and not set(codes[0]) & set(codes[2]) and not set(codes[1]) & set(codes[2])
-    assert len(set(codes[1])) == task.validation and len(set(codes[2])) == task.test
+    check_splits(task)
     assert "steps of the path" in str(task.describe())
 
 
@@ -187,19 +178,13 @@ def test_a_wrong_text_is_explained(text, message):
 
 
 def test_files(tmp_path):
-    right = {"input": f"{GRAPH}/1,4", "output": "1,2,4"}
-    for name, line, wrong in (
-        ("a.txt", f"{GRAPH}/1,4=1,2,4", f"{GRAPH}/1,4=1,3,4"),
-        ("a.jsonl", json.dumps(right), json.dumps({**right, "output": "1,.,4"})),
-        ("b.jsonl", json.dumps(right), '{"input": '),
-        ("c.jsonl", json.dumps(right), json.dumps({"input": GRAPH})),
-    ):
-        path = tmp_path / name
-        path.write_text(f"{line}\n\n{line}\n")
-        assert [TINY.show(row) for row in TINY.read(path).x0] == [f"{GRAPH}/1,4=1,2,4,_"] * 2
-        path.write_text(f"{line}\n{wrong}\n")
-        with pytest.raises(ValueError, match=f"{name}, line 2: "):
-            TINY.read(path)
+    wrong = [
+        ("a.txt", f"{GRAPH}/1,4=1,3,4"),
+        ("a.jsonl", json.dumps({"input": f"{GRAPH}/1,4", "output": "1,.,4"})),
+        ("b.jsonl", '{"input": '),
+        ("c.jsonl", json.dumps({"input": GRAPH})),
+    ]
+    check_files(tmp_path, TINY, f"{GRAPH}/1,4", "1,2,4", f"{GRAPH}/1,4=1,2,4,_", wrong)
 
 
 @pytest.mark.parametrize(

@@ -8,19 +8,15 @@ import numpy as np
 import pytest
 import torch
 from pysat.solvers import Solver
+from questions import check_files, check_judge, check_splits, drawn
 
 from unspoken.tasks.base import Task
 from unspoken.tasks.sat import Sat
-from unspoken.tasks.splits import SPLITS
 
 FIVE = Sat(variables=5, train=300, validation=30, test=30)
 NINE = Sat(variables=9, train=60, validation=6, test=6)
 LINE = "1,-2,3/-1,2,4/-3,-4,1"
 TINY = Sat(variables=4, clauses=3, train=8, validation=0, test=0)
-
-
-def drawn(task, n, seed=0):
-    return torch.from_numpy(task.draw(n, np.random.default_rng(seed)).astype(np.int64))
 
 
 def parsed(task, tokens):
@@ -32,7 +28,7 @@ def parsed(task, tokens):
 def solver_says(task, tokens):
     clauses, values = parsed(task, tokens)
     with Solver("cadical153", bootstrap_with=clauses) as solver:
-        return [abs(x) for x in values] == list(range(1, task.variables + 1)) and solver.solve(values)
+        return [abs(x) for x in values] == list(range(1, task.variables + 1)) and bool(solver.solve(values))
 
 
 def agree(task, n):
@@ -43,10 +39,7 @@ def agree(task, n):
         for x in rng.integers(task.variables, size=rng.integers(1, 4)):
             turned = (row[-task.variables + x] + task.variables) % (2 * task.variables)
             row[-task.variables + x] = turned if rng.random() < 0.8 else int(rng.integers(task.mask_id))
-    for rows in (x0, spoilt):
-        said = task.score(task._examples(x0).prompt(task.mask_id), rows).tolist()
-        assert said == [solver_says(task, row) for row in rows]
-        assert all(said) if rows is x0 else 0 < sum(said) < n
+    check_judge(task, x0, spoilt, lambda row: solver_says(task, row))
 
 
 @pytest.mark.parametrize("task", [FIVE, NINE, Sat(variables=7)])
@@ -64,9 +57,7 @@ def test_the_judge_agrees_with_a_solver_at_length(task):
 def test_it_is_a_task_whose_splits_are_disjoint_up_to_symmetry(task):
     contract: Task = task
     assert contract.length == 3 * task.count + task.variables and contract.vocab_size == 2 * task.variables + 1
-    codes = [task.canonical(contract.sample(s, contract.size(s)).x0.numpy().astype(np.int16)).tolist() for s in SPLITS]
-    assert not set(codes[0]) & set(codes[1]) and not set(codes[0]) & set(codes[2]) and not set(codes[1]) & set(codes[2])
-    assert len(set(codes[1])) == task.validation and len(set(codes[2])) == task.test
+    check_splits(task)
     assert "satisfy, rounded down" in str(task.describe())
 
 
@@ -170,19 +161,13 @@ def test_a_wrong_text_is_explained(text, message):
 
 
 def test_files(tmp_path):
-    right = {"input": LINE, "output": "1,2,-3,4"}
-    for name, line, wrong in (
-        ("a.txt", LINE + "=1,2,-3,4", LINE + "=-1,2,-3,4"),
-        ("a.jsonl", json.dumps(right), json.dumps({**right, "output": "1,2,-3"})),
-        ("b.jsonl", json.dumps(right), '{"input": '),
-        ("c.jsonl", json.dumps(right), '{"input": "1,2,3"}'),
-    ):
-        path = tmp_path / name
-        path.write_text(f"{line}\n\n{line}\n")
-        assert [TINY.show(row) for row in TINY.read(path).x0] == [LINE + "=1,2,-3,4"] * 2
-        path.write_text(f"{line}\n{wrong}\n")
-        with pytest.raises(ValueError, match=f"{name}, line 2: "):
-            TINY.read(path)
+    wrong = [
+        ("a.txt", LINE + "=-1,2,-3,4"),
+        ("a.jsonl", json.dumps({"input": LINE, "output": "1,2,-3"})),
+        ("b.jsonl", '{"input": '),
+        ("c.jsonl", '{"input": "1,2,3"}'),
+    ]
+    check_files(tmp_path, TINY, LINE, "1,2,-3,4", LINE + "=1,2,-3,4", wrong)
 
 
 @pytest.mark.parametrize("fields", [{"variables": 2}, {"variables": 10}, {"clauses": -1}, {"clauses": 7 * 35 + 1}])
