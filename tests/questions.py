@@ -50,6 +50,9 @@ def check_files(
         path.write_text(f"{right}\n{bad}\n")
         with pytest.raises(ValueError, match=f"{name}, line 2: "):
             task.read(path)
+        path.write_text(f"{right}\n{'[' * 100_000}\n")
+        with pytest.raises(ValueError, match=f"{name}, line 2: "):
+            task.read(path)
         path.write_text("\n\n")
         with pytest.raises(ValueError, match="no example in it"):
             task.read(path)

@@ -166,3 +166,11 @@ def test_bad_configs_are_said(its: dict[str, Any], message: str) -> None:
 def test_every_task_has_a_name() -> None:
     kinds = {type(make()).__name__ for make in TASKS.values()}
     assert kinds == {t.__name__ for t in catalogue.Task.__args__}
+
+
+@pytest.mark.parametrize("name", ["path-star", "sudoku-4x4", "countdown-3", "sudoku-grids", "text"])
+def test_a_card_is_whole(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNSPOKEN_CACHE", str(tmp_path))
+    card = TASKS[name]().describe()
+    assert {"length", "vocab_size", "vocabulary", "source", "symmetries", "licence", "splits"} <= set(card)
+    assert all("duplicates" in its for its in card["splits"].values())

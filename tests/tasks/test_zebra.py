@@ -496,3 +496,11 @@ def test_stand_ins_survive_a_pickle_that_sets_their_attributes(tmp_path):
     rows = drawn(THREE, 2)
     file.write_bytes(pickle.dumps([record(THREE, row, random.Random(0), np.int64) for row in rows]))
     assert torch.equal(THREE.read(file).x0, rows)
+
+
+def test_a_pickle_that_sets_the_state_of_what_it_is_given_is_refused(tmp_path):
+    """It makes a function of the file's call itself: to follow that would end the interpreter, not the reading."""
+    path = tmp_path / "s.pkl"
+    path.write_bytes(b"\x80\x02c_codecs\nencode\nq\x00(h\x00)}Ntbh\x00(Vx\nVlatin1\ntR.")
+    with pytest.raises(ValueError, match="sets the state of what it imports"):
+        THREE.read(path)
