@@ -14,8 +14,9 @@ from unspoken.decoders.policies import UNIFORM_LATENTS, attended
 from unspoken.layout import Layout, one_block, random_order
 from unspoken.likelihood import nelbo, nll_beside, nll_by_latents, noised, packed_losses, token_losses
 from unspoken.packing import ask_masks
-from unspoken.process import Absorbing, stratified_times
+from unspoken.process import Absorbing
 from unspoken.schedule import Cosine, Linear, Polynomial, Schedule
+from unspoken.times import stratified_times
 
 SCHEDULES = [Linear(), Polynomial(3.0), Polynomial(0.5), Cosine()]
 
@@ -234,7 +235,7 @@ def test_schedules(schedule: Schedule) -> None:
 def test_noise_has_its_own_time_for_every_token() -> None:
     """t = 0 keeps, t = 1 masks, and t = 0.3 masks 30%: 200,000 tokens, 4.5 standard errors (1 in 100,000)."""
     x0 = torch.randint(5, (100_000, 4), generator=seeded())
-    xt = Absorbing().noise(x0, torch.tensor([[0.0, 0.3, 0.3, 1.0]]), 5, seeded(1))
+    xt = Absorbing().sample(x0, torch.tensor([[0.0, 0.3, 0.3, 1.0]]), 5, seeded(1))
     assert torch.equal(xt[:, 0], x0[:, 0])
     assert (xt[:, 3] == 5).all()
     middle = xt[:, 1:3]

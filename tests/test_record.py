@@ -12,15 +12,33 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unspoken import presets
 from unspoken.attention import ATTENTIONS, CACHED_ALONE, Attention
 from unspoken.config import Train, Trunk
-from unspoken.objective import BlockDiffusion, LatentBlocks, Masked, NextToken, Registers, Teacherless
-from unspoken.process import Absorbing
+from unspoken.objective import BlockDiffusion, Diffused, LatentBlocks, Masked, NextToken, Registers, Teacherless
+from unspoken.process import Absorbing, Hybrid, SNRMix, Uniform
 from unspoken.record import Run, environment, from_record, new_folder, to_record, write_json, write_text
 from unspoken.schedule import Cosine, Linear, Polynomial
 from unspoken.study.ar_latents import ArLatents, Setting
+from unspoken.study.forcing import Forcing
+from unspoken.study.gidd import Gidd
 from unspoken.study.latents import Latents
-from unspoken.tasks import Colouring, Countdown, Paths, PathStar, Sat, Sudoku, SudokuGrids, Text, Zebra
+from unspoken.study.steps import Steps
+from unspoken.tasks import Chain, Colouring, Countdown, Paths, PathStar, Sat, Sudoku, SudokuGrids, Text, Zebra
+from unspoken.times import (
+    AlongPath,
+    Autoregressive,
+    BlockConstant,
+    Blocks,
+    Diagonal,
+    Independent,
+    Mixture,
+    PrefixClean,
+    Pyramid,
+    Shared,
+    Sizes,
+    Trapezoid,
+)
 
 TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)
 CONFIG = Train(TASK, trunk=Trunk(layers=1, width=16, heads=2))
@@ -61,6 +79,9 @@ sizes = {
     "path": st.text(),
 }
 generated = {
+    Chain: st.builds(
+        Chain, states=st.integers(3, 26), length=st.integers(2, 99), validation=st.integers(0, 99), seed=sizes["seed"]
+    ),
     Colouring: st.builds(Colouring, nodes=st.integers(6, 10), edges=st.integers(9, 15), **sizes),
     Countdown: st.builds(Countdown, numbers=st.integers(2, 6), largest=st.integers(10, 99), **sizes),
     Paths: st.builds(Paths, nodes=st.integers(7, 20), edges=st.integers(9, 40), **sizes),
@@ -83,9 +104,33 @@ trunks = st.builds(
     st.integers(1, 64),
     layers=st.integers(1, 99),
     learned_positions=st.booleans(),
+    times=st.booleans(),
     checkpoint=st.text(),
 )
 shares = st.floats(0, 1, exclude_max=True)
+processes = {
+    Absorbing: st.builds(Absorbing, schedules),
+    Uniform: st.builds(Uniform, schedules),
+    Hybrid: st.builds(Hybrid, shares, st.floats(0, 2, exclude_min=True), schedules),
+    SNRMix: st.builds(SNRMix, st.floats(-1, 1), st.floats(-1000, 1000), schedules),
+}
+paths = {
+    Diagonal: st.builds(Diagonal),
+    Autoregressive: st.builds(Autoregressive),
+    Pyramid: st.builds(Pyramid, st.floats(0, 9)),
+    Trapezoid: st.builds(Trapezoid, st.floats(0, 9)),
+    Blocks: st.builds(Blocks, st.integers(1, 99)),
+    Sizes: st.builds(Sizes, st.lists(st.integers(1, 99), min_size=1).map(tuple)),
+}
+drawn = {
+    Shared: st.builds(Shared),
+    Independent: st.builds(Independent),
+    PrefixClean: st.builds(PrefixClean),
+    BlockConstant: st.builds(BlockConstant, st.integers(1, 99)),
+    AlongPath: st.builds(AlongPath, st.one_of(*paths.values())),
+}
+mixtures = st.builds(Mixture, st.one_of(*drawn.values()), st.one_of(*drawn.values()), st.floats(0, 1))
+diffused = st.builds(Diffused, st.one_of(mixtures, *drawn.values()), st.sampled_from(["snr", "elbo", "clamp"]), above_0)
 masked, teacherless = st.builds(Masked, st.booleans()), st.builds(Teacherless)
 latent_blocks = st.builds(
     lambda order, share, **rest: LatentBlocks(
@@ -120,7 +165,7 @@ trains = st.builds(
     pairs,
     task=st.one_of(sudokus, path_stars()),
     trunk=trunks,
-    process=st.builds(Absorbing, schedules),
+    process=processes[Absorbing],
     steps=st.integers(1, 10**9),
     lr=above_0,
     decay=st.sampled_from(["linear", "constant"]),
@@ -178,7 +223,14 @@ CONFIGS = {
     Teacherless: teacherless,
     **from_the_left,
     Attention: attentions,
-    Absorbing: st.builds(Absorbing, schedules),
+    **processes,
+    **paths,
+    **drawn,
+    Mixture: mixtures,
+    Diffused: diffused,
+    Gidd: st.just(presets.gidd()),
+    Forcing: st.just(presets.forcing()),
+    Steps: st.builds(Steps, st.lists(st.text(), min_size=1, unique=True).map(tuple), examples=st.integers(1, 99)),
     Linear: st.builds(Linear),
     Cosine: st.builds(Cosine),
     Polynomial: st.builds(Polynomial, power=above_0),
@@ -200,7 +252,8 @@ def through_json(hint: typing.Any, value: typing.Any) -> typing.Any:
 
 
 def test_every_config_of_the_package_is_covered_here():
-    assert reachable(Latents) | reachable(ArLatents) == set(CONFIGS)
+    studies = (Latents, ArLatents, Gidd, Forcing, Steps)
+    assert set().union(*map(reachable, studies)) == set(CONFIGS)
 
 
 @pytest.mark.parametrize("kind", CONFIGS, ids=lambda kind: kind.__name__)

@@ -9,6 +9,7 @@ from unspoken.config import Train, Trunk
 from unspoken.presets import PRESETS
 from unspoken.study.tasks import Case, Tasks
 from unspoken.tasks import (
+    Chain,
     Colouring,
     Countdown,
     Paths,
@@ -38,6 +39,7 @@ TASKS: dict[str, Callable[[], Task]] = {
     "colouring": Colouring,
     "paths": Paths,
     "path-star": PathStar,
+    "chain": Chain,
     "text": Text,
 }
 

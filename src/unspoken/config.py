@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args, get_type_hints
 
 from unspoken.attention import SCDM, Attention
-from unspoken.objective import Masked, Objective
+from unspoken.objective import Diffused, Masked, Objective
 from unspoken.process import Absorbing, Process
 from unspoken.tasks import Tasks
 
@@ -24,6 +24,7 @@ class Trunk:
         heads: Attention heads.
         learned_positions: Add a learned embedding of every position to the trunk's rotary ones, as the paper's model
             does. Without it a lone latent does not know where on a board it is (docs/results/LOG.md).
+        times: Show the trunk every token's time, as processes whose visible tokens may be noise need it.
         init: Standard deviation of the first weights. The default is Llama's, meant for wide trunks; narrow ones
             learn sooner from about 2 / 3 of 1 / sqrt(width) (docs/results/LOG.md).
         checkpoint: A Hugging Face folder or name to start from instead; its vocabulary must hold the task's.
@@ -33,6 +34,7 @@ class Trunk:
     width: int = 96
     heads: int = 4
     learned_positions: bool = True
+    times: bool = False
     init: float = 0.02
     checkpoint: str = ""
 
@@ -72,7 +74,7 @@ class Train:
         task: The data and their judge.
         attention: Who may look at whom.
         trunk: The transformer.
-        process: How tokens are masked.
+        process: How tokens are noised; masks, unless the objective is `Diffused`.
         objective: What a pass holds and is asked: masked diffusion, or one of the autoregressive family.
         steps: Optimiser steps.
         batch: Sequences an optimiser step and process.
@@ -132,6 +134,10 @@ class Train:
                 "0, ema in [0, 1), warmup 0 or more"
             )
         self.objective.check(self.attention)
+        if not (self.process.absorbs or isinstance(self.objective, Diffused)):
+            raise ValueError(
+                f"process={self.process} with objective={self.objective}, which asks masks alone: take Diffused()"
+            )
 
     def rate(self, step: int) -> float:
         """The learning rate of step 0, 1, ..."""

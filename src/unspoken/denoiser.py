@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from unspoken.attention import Attention
 from unspoken.cache import Cache
 from unspoken.layout import Layout
-from unspoken.trunks import cache_argument, check_reach, check_trunk, output_head, vocabulary
+from unspoken.trunks import Clock, cache_argument, check_reach, check_trunk, output_head, vocabulary
 
 if TYPE_CHECKING:  # slow to import: loaded where a trunk is made
     from transformers import PretrainedConfig, PreTrainedModel
@@ -59,6 +59,7 @@ class Denoiser(nn.Module):
 
     positions: where above 0, an embedding of each of so many positions is learned and added at the input. A rotary
         trunk knows distances alone, and a latent that sees few others can not tell from them where on a board it is.
+    times: every token's time is shown at the input (`Layout.time`): what is said may be noise, where a process says so.
     kernel: `sdpa`, or `flex` for FlexAttention (its backward needs CUDA).
     """
 
@@ -69,6 +70,7 @@ class Denoiser(nn.Module):
         mask_id: int,
         positions: int = 0,
         kernel: Kernel = "sdpa",
+        times: bool = False,
     ):
         super().__init__()
         vocab = vocabulary(trunk)
@@ -85,6 +87,7 @@ class Denoiser(nn.Module):
         if self.place is not None:
             nn.init.normal_(self.place.weight, std=getattr(trunk.config, "initializer_range", 0.02))
             self.place.to(trunk.device, trunk.dtype)
+        self.clock = Clock(trunk.config.hidden_size).to(trunk.device, trunk.dtype) if times else None
         self.cache_argument = cache_argument(trunk)
         trunk.set_attn_implementation({"sdpa": "sdpa", "flex": "flex_attention"}[kernel])
         if kernel == "sdpa" and trunk.device.type != "meta":
@@ -100,6 +103,7 @@ class Denoiser(nn.Module):
         mask_id: int,
         positions: int = 0,
         kernel: Kernel = "sdpa",
+        times: bool = False,
     ) -> Denoiser:
         """A trunk from scratch in evaluation mode, its weights drawn from torch's global generator.
 
@@ -107,7 +111,7 @@ class Denoiser(nn.Module):
         """
         from transformers import AutoModelForCausalLM
 
-        return cls(AutoModelForCausalLM.from_config(config), attention, mask_id, positions, kernel).eval()
+        return cls(AutoModelForCausalLM.from_config(config), attention, mask_id, positions, kernel, times).eval()
 
     @classmethod
     def from_pretrained(
@@ -128,11 +132,11 @@ class Denoiser(nn.Module):
         """
         from transformers import AutoModelForCausalLM
 
-        positions = 0
+        positions, times = 0, False
         if (ours := read_ours(folder)) is not None:
             attention = attention or Attention(**ours["attention"])
             mask_id = ours["mask_id"] if mask_id is None else mask_id
-            positions = ours.get("positions", 0)
+            positions, times = ours.get("positions", 0), ours.get("times", False)
         if attention is None:
             raise ValueError(
                 f"{folder} has no {OURS}: for a foreign model say who may look at whom, e.g. attention=us.SCDM; "
@@ -147,22 +151,27 @@ class Denoiser(nn.Module):
             mask_id = vocabulary(trunk)
             trunk.resize_token_embeddings(mask_id + 1)
         with torch.random.fork_rng():  # the places drawn here are loaded over
-            model = cls(trunk, attention, mask_id, positions, kernel)
-        if model.place is not None:
+            model = cls(trunk, attention, mask_id, positions, kernel, times)
+        if model.inputs:
             try:
-                model.place.load_state_dict(load_file(Path(folder) / WEIGHTS))
-            except (OSError, SafetensorError) as error:
-                raise ValueError(f"{folder} lacks its learned positions ({WEIGHTS}): {error}") from error
+                model.inputs.load_state_dict(_prefixed(load_file(Path(folder) / WEIGHTS)))
+            except (OSError, SafetensorError, RuntimeError) as error:
+                raise ValueError(f"{folder} lacks its learned positions or times ({WEIGHTS}): {error}") from error
         return model.eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Writes the trunk as a Hugging Face folder, and beside it our `unspoken.json` and learned positions."""
+        """Writes the trunk as a Hugging Face folder, and beside it our `unspoken.json` and learned inputs."""
         with _quiet():
             self.trunk.save_pretrained(folder)
         positions = 0 if self.place is None else self.place.num_embeddings
-        if self.place is not None:
-            save_file(self.place.state_dict(), Path(folder) / WEIGHTS)
-        record = {"attention": asdict(self.attention), "mask_id": self.mask_id, "positions": positions}
+        if self.inputs:
+            save_file(self.inputs.state_dict(), Path(folder) / WEIGHTS)
+        record = {
+            "attention": asdict(self.attention),
+            "mask_id": self.mask_id,
+            "positions": positions,
+            "times": self.clock is not None,
+        }
         (Path(folder) / OURS).write_text(json.dumps(record, indent=1) + "\n")
 
     def forward(self, layout: Layout, at: Tensor | None = None, cache: Cache | None = None) -> Tensor:
@@ -215,9 +224,17 @@ class Denoiser(nn.Module):
         return Cache() if self.attention.cacheable else None
 
     def embed(self, layout: Layout) -> Tensor:
-        """What the trunk reads of each entry, `[batch, entries, width]`: its token's embedding and its place's."""
+        """What the trunk reads of each entry, `[batch, entries, width]`: its token's, its place's and its time's."""
         embedded = self.trunk.get_input_embeddings()(layout.token)
-        return embedded if self.place is None else embedded + self.place(layout.position)
+        if self.place is not None:
+            embedded = embedded + self.place(layout.position)
+        return embedded if self.clock is None else embedded + self.clock(layout.times)
+
+    @property
+    def inputs(self) -> nn.ModuleDict:
+        """What we add to the trunk at its input, by name; empty where nothing is."""
+        ours = {"place": self.place, "clock": self.clock}
+        return nn.ModuleDict({name: module for name, module in ours.items() if module is not None})
 
     @property
     def vocab_size(self) -> int:
@@ -235,6 +252,11 @@ class Denoiser(nn.Module):
     def device(self) -> torch.device:
         """Where the trunk lives."""
         return self.trunk.device
+
+
+def _prefixed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights by the names of today: older folders hold the places alone, and call them "weight"."""
+    return {"place.weight" if name == "weight" else name: value for name, value in weights.items()}
 
 
 @contextmanager

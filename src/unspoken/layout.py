@@ -6,6 +6,7 @@ permuted or dropped (`Layout.select`) without renumbering anything.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -20,7 +21,7 @@ PADDING = -1  # the document of entries that are not there
 
 @dataclass(frozen=True)
 class Layout:
-    """Integer tensors, each `[batch, entries]`.
+    """Integer tensors, each `[batch, entries]`, and perhaps times.
 
     token: vocabulary id, the mask id where unsaid.
     position: place in the sequence; drives the positional encoding and is never renumbered.
@@ -28,6 +29,7 @@ class Layout:
     horizon: the entry sees context of `order < horizon`.
     block: -1 for context, else the id of the latent block.
     document: packed documents do not see each other; `PADDING` entries are in no document.
+    time: how noisy a token is, float in [0, 1]; None where the said are clean and the unsaid at the prior.
     """
 
     token: Tensor
@@ -36,6 +38,7 @@ class Layout:
     horizon: Tensor
     block: Tensor
     document: Tensor
+    time: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -54,15 +57,15 @@ class Layout:
 
     def to(self, device: torch.device) -> Layout:
         """The same entries on another device."""
-        return Layout(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        return self._each(lambda field: field.to(device))
 
     def rows(self, index: Tensor) -> Layout:
         """The rows `index` `[r]` of the batch."""
-        return Layout(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+        return self._each(lambda field: field[index])
 
     def select(self, index: Tensor) -> Layout:
         """The entries `index` `[batch, m]`, in that order: permutes and drops."""
-        return Layout(**{f.name: getattr(self, f.name).gather(1, index) for f in fields(self)})
+        return self._each(lambda field: field.gather(1, index))
 
     def select_where(self, keep: Tensor) -> Layout:
         """The entries where `keep` `[batch, entries]`, in their order; short rows are filled with padding.
@@ -77,7 +80,20 @@ class Layout:
 
     def join(self, other: Layout) -> Layout:
         """These entries, then the other's."""
-        return Layout(**{f.name: torch.cat([getattr(self, f.name), getattr(other, f.name)], 1) for f in fields(self)})
+        both = {n: torch.cat([value, getattr(other, n)], 1) for n, value in self._fields().items() if n != "time"}
+        timed = self.time is not None or other.time is not None
+        return Layout(**both, time=torch.cat([self.times, other.times], 1) if timed else None)
+
+    @property
+    def times(self) -> Tensor:
+        """`[batch, entries]` in [0, 1]: `time`, or what it is taken for where it is not said."""
+        return self.unsaid.to(torch.get_default_dtype()) if self.time is None else self.time
+
+    def _fields(self) -> dict[str, Tensor]:
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Layout:
+        return Layout(**{name: change(value) for name, value in self._fields().items()})
 
     def _entries(self, batch: Tensor, index: Tensor) -> Entry:
         """The rule's view of the entries `index` of the rows `batch` (broadcast together)."""
@@ -104,19 +120,22 @@ class Layout:
         return create_block_mask(visible, batch, None, entries - first, entries, device=self.token.device)
 
 
-def one_block(tokens: Tensor, unsaid: Tensor, order: Tensor, present: Tensor | None = None) -> Layout:
+def one_block(
+    tokens: Tensor, unsaid: Tensor, order: Tensor, present: Tensor | None = None, time: Tensor | None = None
+) -> Layout:
     """A whole sequence in one pass: its said tokens are the context, its unsaid ones one latent block.
 
     tokens: `[batch, seq]`, the mask id where unsaid.
     unsaid: `[batch, seq]` bool.
     order: `[batch, seq]`: when the said tokens were committed (prompt = 0), the ranks of the unsaid ones.
     present: `[batch, seq]` bool, False where the row is shorter than the batch.
+    time: `[batch, seq]` in [0, 1]: see `Layout`.
     """
     position = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
     horizon = torch.where(unsaid, FOREVER, order + 1)
     block = torch.where(unsaid, 0, -1)
     document = torch.zeros_like(tokens) if present is None else torch.where(present, 0, PADDING)
-    return Layout(tokens, position, order, horizon, block, document)
+    return Layout(tokens, position, order, horizon, block, document, time)
 
 
 def random_order(tokens: Tensor, unsaid: Tensor, given: Tensor, generator: torch.Generator | None = None) -> Layout:

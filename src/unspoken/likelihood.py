@@ -12,18 +12,24 @@ from unspoken.decoders.policies import Ahead, Around, Latents
 from unspoken.denoiser import Model
 from unspoken.layout import Layout, draw_ranks, one_block, random_order, rank_of
 from unspoken.packing import Packed, ask_masks
-from unspoken.process import Process, stratified_times
+from unspoken.process import Absorbing
+from unspoken.times import stratified_times
 
 Forward = Callable[[Layout, Tensor], Tensor]  # a `Model`, or one that a launcher has wrapped
 
 
 def packed_losses(model: Forward, packed: Packed) -> Tensor:
-    """Cross-entropy in nats of what a pass is asked, `[batch, m]`, 0 where a row has nothing to ask.
+    """The loss in nats of what a pass is asked, `[batch, m]`, 0 where a row has nothing to ask.
+
+    Cross-entropy, or the divergence of a process (`Packed.marginal`).
 
     The head runs on the entries that are asked alone. `Packed.reduce` reduces it to a training loss.
     """
     logits = model(packed.layout, packed.at)
-    losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), packed.target.flatten(), reduction="none")
+    if packed.marginal is None:
+        losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), packed.target.flatten(), reduction="none")
+    else:
+        losses = packed.marginal.divergence(packed.layout.token.gather(1, packed.at), packed.target, logits)
     return torch.where(packed.real, losses.view(packed.at.shape), 0.0)
 
 
@@ -50,16 +56,16 @@ class Noised:
 
 
 def noised(
-    process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
+    process: Absorbing, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
 ) -> Noised:
     """Draws a time a row (stratified over the batch), noises what is not given, and lays it out in random order."""
     t = stratified_times(x0.shape[0], generator, x0.device)[:, None].expand(x0.shape)
-    xt = torch.where(given, x0, process.noise(x0, t, mask_id, generator))
+    xt = torch.where(given, x0, process.sample(x0, t, mask_id, generator))
     unsaid = (xt == mask_id) & ~given
     return Noised(xt, t, unsaid, random_order(xt, unsaid, given, generator))
 
 
-def bound_weight(process: Process, z: Noised) -> Tensor:
+def bound_weight(process: Absorbing, z: Noised) -> Tensor:
     """`[batch, seq]`: what a token's loss weighs in the NELBO. The sum over a row is an unbiased estimate of its bound.
 
     Only masked tokens are weighed: where t is 0 the weight is infinite, and nothing is masked.
@@ -69,7 +75,7 @@ def bound_weight(process: Process, z: Noised) -> Tensor:
 
 def nelbo(
     model: Model,
-    process: Process,
+    process: Absorbing,
     x0: Tensor,
     given: Tensor,
     generator: torch.Generator | None = None,
@@ -113,11 +119,11 @@ def nll_by_latents(
         m = (step * free).ceil().clamp_min(1)
         unsaid = (draw_ranks(~given, generator) < m[:, None]) & ~given
         layout = random_order(torch.where(unsaid, model.mask_id, x0), unsaid, given, generator)
-        total += _losses_by_latents(model, layout, x0, latents) * free[:, None]
+        total += losses_by_latents(model, layout, x0, latents) * free[:, None]
     return total / draws
 
 
-def _losses_by_latents(model: Model, layout: Layout, x0: Tensor, latents: Sequence[int]) -> Tensor:
+def losses_by_latents(model: Model, layout: Layout, x0: Tensor, latents: Sequence[int]) -> Tensor:
     """`[batch, len(latents)]`: the loss of one unsaid token beside n latents, averaged over what a pass tells.
 
     layout: all of a row's entries in sequence order (as `random_order` makes it).

@@ -8,11 +8,12 @@
 | `Teacherless`    | left to right            | the first           | the whole answer                      |
 | `Registers`      | left to right            | all                 | one token some way ahead (MuToR)      |
 | `BlockDiffusion` | left to right            | every block's first | the block's tokens, partly masked     |
+| `Diffused`       | (none: all at once)      | (none)              | every free token, at its own time     |
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Literal
 
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from unspoken.attention import Attention
+from unspoken.layout import one_block
 from unspoken.likelihood import bound_weight, noised
 from unspoken.packing import (
     Packed,
@@ -34,7 +36,8 @@ from unspoken.packing import (
     some_starts,
     weigh_slots,
 )
-from unspoken.process import Process, stratified_times
+from unspoken.process import Absorbing, Process
+from unspoken.times import Shared, Times, stratified_times
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Masked:
         self, process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
     ) -> Packed:
         """A pass over a batch. x0, given: `[batch, seq]` clean tokens, and which are the prompt."""
+        process = _masks(process, self)
         z = noised(process, x0, given, mask_id, generator)
         packed = ask_masks(z.layout, x0, z.unsaid)
         if not self.bound:
@@ -219,7 +223,7 @@ class BlockDiffusion:
         self, process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
     ) -> Packed:
         """See `Masked.pack`."""
-        clean = left_to_right(x0, given)
+        process, clean = _masks(process, self), left_to_right(x0, given)
         n = -(-int(clean.free.max()) // self.size)
         start = torch.arange(n, device=x0.device).expand(len(x0), n)
         slots = torch.arange(self.size, device=x0.device)
@@ -227,7 +231,7 @@ class BlockDiffusion:
         times = stratified_times(start.numel(), generator, x0.device).view(start.shape)
         t = times.gather(1, layout.block.clamp_min(0))
         token = x0.gather(1, layout.position)
-        token = torch.where(layout.unsaid, process.noise(token, t, mask_id, generator), layout.token)
+        token = torch.where(layout.unsaid, process.sample(token, t, mask_id, generator), layout.token)
         layout = replace(layout, token=token)
         packed = ask_masks(layout, x0, layout.unsaid & (token == mask_id))
         if not self.bound:
@@ -236,7 +240,58 @@ class BlockDiffusion:
         return replace(packed, weight=torch.where(packed.real, weight, 0.0))
 
 
-Objective = Masked | NextToken | LatentBlocks | Teacherless | Registers | BlockDiffusion
+@dataclass(frozen=True)
+class Diffused:
+    """Every token at a time of its own, under any process: GIDD, uniform noise, Diffusion Forcing.
+
+    Each free token is asked for its clean one, and loses by the process's divergence (`Marginal.divergence`).
+
+    Attributes:
+        times: How the times of a row are drawn.
+        weight: `snr` counts all log-SNRs alike (GIDD's "dynamic" weights, halved; arXiv 2512.10858's unweighted loss);
+            `elbo` is the likelihood bound, whose weights explode at both ends; `clamp` is that, at most `most`.
+        most: Where weights are clamped.
+    """
+
+    times: Times = field(default_factory=Shared)
+    weight: Literal["snr", "elbo", "clamp"] = "snr"
+    most: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.weight not in ("snr", "elbo", "clamp") or not self.most > 0:
+            raise ValueError(
+                f"weight={self.weight!r}, most={self.most}: give 'snr', 'elbo' or 'clamp', and most above 0"
+            )
+
+    def check(self, attention: Attention) -> None:
+        """Raises ValueError where a token does not see all others: what is visible may be noise, none is context."""
+        if attention.cacheable or attention.latents != "joint" or not attention.context_sees_latents:
+            raise ValueError(f"{self} with attention {attention.name}: every token must see every other; take mdm")
+
+    def pack(
+        self, process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
+    ) -> Packed:
+        """See `Masked.pack`."""
+        t = self.times.draw(given, generator)
+        z = torch.where(given, x0, process.sample(x0, t, mask_id, generator))
+        weight = process.weight(z, x0, t, mask_id) * (t > 0)
+        if self.weight == "snr":
+            weight = weight / process.log_snr_speed(t)
+        elif self.weight == "clamp":
+            weight = weight.clamp_max(self.most)
+        packed = ask_masks(one_block(z, ~given, torch.zeros_like(z), time=t), x0)
+        weight = weight.gather(1, packed.at) * packed.real / (~given).sum()
+        return replace(packed, weight=weight, marginal=process.marginal(t, mask_id).take(packed.at))
+
+
+Objective = Masked | NextToken | LatentBlocks | Teacherless | Registers | BlockDiffusion | Diffused
+
+
+def _masks(process: Process, objective: Objective) -> Absorbing:
+    """Raises ValueError for a process that is not masks alone."""
+    if not isinstance(process, Absorbing):
+        raise ValueError(f"{objective} asks masks, and {process} has other noise: take the objective Diffused")
+    return process
 
 
 def _need_causal(attention: Attention, objective: Objective) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from unspoken.layout import PADDING, Layout, first_where, one_block
+from unspoken.process import Marginal
 
 NEXT = -1  # the slot of a clean entry, which is asked for the token said after it
 
@@ -114,6 +115,7 @@ class Packed:
     target: `[batch, m]` the clean token that each should predict.
     slot: `[batch, m]` its place in its block: 0 is the token said next, j > 0 the j-th latent; `NEXT` is a clean entry.
     weight: `[batch, m]` of its loss; 0 where a row has fewer questions than the batch.
+    marginal: what the entries asked are noised by, where their loss is a divergence; None where it is cross-entropy.
     """
 
     layout: Layout
@@ -121,6 +123,7 @@ class Packed:
     target: Tensor
     slot: Tensor
     weight: Tensor
+    marginal: Marginal | None = None
 
     @property
     def real(self) -> Tensor:
@@ -144,7 +147,9 @@ class Packed:
 
     def to(self, device: torch.device) -> Packed:
         """The same on another device."""
-        return Packed(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        marginal = None if self.marginal is None else self.marginal.to(device)
+        rest = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "marginal"}
+        return Packed(**rest, marginal=marginal)
 
 
 def slot_of(layout: Layout, seq: int) -> Tensor:
@@ -199,8 +204,7 @@ def weigh_slots(packed: Packed, by_slot: Tensor) -> Packed:
 def mix(a: Packed, b: Packed, share: float) -> Packed:
     """The questions of both on one layout: (1 - share) of `a`'s loss and `share` of `b`'s."""
     parts = (replace(a, weight=a.weight * (1 - share)), replace(b, weight=b.weight * share))
-    names = [f.name for f in fields(Packed) if f.name != "layout"]
-    return Packed(a.layout, **{name: torch.cat([getattr(p, name) for p in parts], dim=1) for name in names})
+    return Packed(a.layout, *_questions(parts))
 
 
 def side_by_side(packs: Sequence[Packed]) -> Packed:
@@ -214,8 +218,16 @@ def side_by_side(packs: Sequence[Packed]) -> Packed:
         width += own.shape[1]
     if layout is None:
         raise ValueError("no documents given; give at least one")
-    rest = {n: torch.cat([getattr(p, n) for p in packs], dim=1) for n in ("target", "slot", "weight")}
-    return Packed(layout, torch.cat(at, dim=1), **{**rest, "weight": rest["weight"] / len(packs)})
+    _, target, slot, weight = _questions(packs)
+    return Packed(layout, torch.cat(at, dim=1), target, slot, weight / len(packs))
+
+
+def _questions(packs: Sequence[Packed]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """All the questions, one pass's after the other's: at, target, slot, weight."""
+    at, target, slot, weight = (
+        torch.cat([getattr(p, name) for p in packs], dim=1) for name in ("at", "target", "slot", "weight")
+    )
+    return at, target, slot, weight
 
 
 def _count(like: Tensor) -> Tensor:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from unspoken.attention import CACHED_JOINT
+from unspoken.attention import CACHED_JOINT, MDM
 from unspoken.config import Train, Trunk
-from unspoken.objective import LatentBlocks
+from unspoken.objective import Diffused, LatentBlocks
+from unspoken.process import Hybrid
 from unspoken.study.ar_latents import ArLatents, Setting
 from unspoken.study.decode import Decode
+from unspoken.study.forcing import Forcing
+from unspoken.study.gidd import Gidd
 from unspoken.study.latents import Latents
-from unspoken.tasks import PathStar, Sudoku
+from unspoken.tasks import Chain, PathStar, Sudoku
 
 # Chosen on validation puzzles so that neither MDM nor SIDM is saturated: after 1,000 steps MDM solves nearly all.
 REFERENCE_STEPS, QUICK_STEPS = 500, 300
@@ -81,12 +84,36 @@ def sudoku_6x6_ar() -> Train:
     )
 
 
+def chain() -> Train:
+    """A sparse Markov chain, whose likelihood is known: a minute on two cores."""
+    trunk = Trunk(layers=2, width=64, heads=4, init=0.08)
+    return Train(Chain(), trunk=trunk, steps=1_500, batch=64, lr=3e-3, warmup=50, validate=500, save=500)
+
+
+def chain_gidd() -> Train:
+    """The chain under GIDD's hybrid noise, every token shown its time: a minute on two cores."""
+    return _hybrid(chain())
+
+
+def sudoku_6x6_gidd() -> Train:
+    """6x6 minimal puzzles under GIDD's hybrid noise: ten minutes on two cores."""
+    return _hybrid(replace(sudoku_6x6(), trunk=Trunk(init=0.07)))
+
+
+def _hybrid(train: Train) -> Train:
+    trunk = replace(train.trunk, times=True)
+    return replace(train, attention=MDM, process=Hybrid(0.2), objective=Diffused(), trunk=trunk)
+
+
 PRESETS: dict[str, Callable[[], Train]] = {
     "sudoku-4x4": sudoku_4x4,
     "sudoku-6x6": sudoku_6x6,
     "sudoku-9x9": sudoku_9x9,
     "path-star": path_star,
     "sudoku-6x6-ar": sudoku_6x6_ar,
+    "chain": chain,
+    "chain-gidd": chain_gidd,
+    "sudoku-6x6-gidd": sudoku_6x6_gidd,
 }
 
 
@@ -147,3 +174,32 @@ def decode_quick() -> Decode:
 
 
 DECODE: dict[str, Callable[[], Decode]] = {"reference": decode_6x6, "quick": decode_quick}
+
+
+def gidd() -> Gidd:
+    """Masks and hybrid noise on the chain (three seeds) and on 6x6 Sudoku (one): half an hour on two cores."""
+    return Gidd(chain_gidd(), sudoku_6x6_gidd())
+
+
+def gidd_quick() -> Gidd:
+    """One seed of a third of the steps: some minutes on two cores."""
+    whole = gidd()
+    short, puzzles = replace(whole.train, steps=500), replace(whole.puzzles, steps=200)
+    return replace(whole, train=short, puzzles=puzzles, seeds=(0,), passes=(16,), puzzle_passes=(8,), sequences=200)
+
+
+GIDD: dict[str, Callable[[], Gidd]] = {"reference": gidd, "quick": gidd_quick}
+
+
+def forcing() -> Forcing:
+    """Shared, independent and mixed times on the chain, three seeds: a quarter of an hour on two cores."""
+    return Forcing(chain_gidd())
+
+
+def forcing_quick() -> Forcing:
+    """One seed of a third of the steps: some minutes on two cores."""
+    whole = forcing()
+    return replace(whole, train=replace(whole.train, steps=500), seeds=(0,), passes=(24,), sequences=200)
+
+
+FORCING: dict[str, Callable[[], Forcing]] = {"reference": forcing, "quick": forcing_quick}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unspoken.denoiser import Denoiser
 from unspoken.likelihood import noised
-from unspoken.process import Absorbing, Process
+from unspoken.process import Absorbing
 
 
 @torch.no_grad()
@@ -20,7 +20,7 @@ def relation_of(
     x0: Tensor,
     given: Tensor,
     *,
-    process: Process | None = None,
+    process: Absorbing | None = None,
     draws: int = 4,
     generator: torch.Generator | None = None,
 ) -> Tensor:

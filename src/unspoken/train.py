@@ -177,7 +177,11 @@ def new_denoiser(config: Train) -> Denoiser:
             hf_config = config.trunk.config(task.vocab_size, task.length)
             positions = task.length if config.trunk.learned_positions else 0
             model = Denoiser.from_config(
-                hf_config, attention=config.attention, mask_id=task.mask_id, positions=positions
+                hf_config,
+                attention=config.attention,
+                mask_id=task.mask_id,
+                positions=positions,
+                times=config.trunk.times,
             )
     check_vocabulary(model, task)
     return model

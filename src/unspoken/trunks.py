@@ -19,6 +19,23 @@ if TYPE_CHECKING:
 REMEDY = "take a decoder with full attention and rotary or learned positions, such as Llama, Qwen or GPT-2"
 
 
+class Clock(nn.Module):
+    """Every token's time, read at the input: cosines of it, and one linear map that begins at nothing."""
+
+    WAVES = 16
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.linear = nn.Linear(self.WAVES, width)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, t: Tensor) -> Tensor:
+        """`[batch, entries]` in [0, 1] to `[batch, entries, width]`."""
+        waves = torch.arange(1, self.WAVES + 1, device=t.device) * torch.pi
+        return self.linear(torch.cos(t[..., None] * waves).to(self.linear.weight.dtype))
+
+
 def vocabulary(trunk: PreTrainedModel) -> int:
     """Token ids that the trunk reads, the mask included."""
     embedding = trunk.get_input_embeddings()

@@ -359,7 +359,9 @@ def test_a_row_that_lacks_something_is_refused_and_it_is_named(study):
 
 
 def test_an_unknown_study_is_named():
-    with pytest.raises(ValueError, match=r"no study is called 'x'; known are latents, decode, tasks, ar-latents"):
+    with pytest.raises(
+        ValueError, match=r"no study is called 'x'; known are latents, decode, tasks, gidd, forcing, steps, ar-latents"
+    ):
         report.table_of(Result("x", None, [], []))
 
 

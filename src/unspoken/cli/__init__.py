@@ -14,9 +14,19 @@ from rich.console import Console
 from unspoken.attention import ATTENTIONS, Attention
 from unspoken.catalogue import TASKS, TRAIN
 from unspoken.cli.runs import SolveRun, TrainRun
-from unspoken.cli.studies import README_PUZZLE, ArLatentsStudy, DecodeStudy, LatentsStudy, Show, TasksStudy
+from unspoken.cli.studies import (
+    README_PUZZLE,
+    ArLatentsStudy,
+    DecodeStudy,
+    ForcingStudy,
+    GiddStudy,
+    LatentsStudy,
+    Show,
+    StepsStudy,
+    TasksStudy,
+)
 from unspoken.cli.tasks import ListTasks, ShowTask
-from unspoken.presets import AR_LATENTS, DECODE, LATENTS
+from unspoken.presets import AR_LATENTS, DECODE, FORCING, GIDD, LATENTS
 
 __all__ = ["COMMANDS", "README_PUZZLE", "SolveRun", "main", "parse"]
 
@@ -63,6 +73,16 @@ def _decode_type() -> Any:
     return _presets(lambda name, c: DecodeStudy(runs / name, runs / name / "study", c), DECODE)
 
 
+def _gidd_type() -> Any:
+    runs = Path("runs") / "gidd"
+    return _presets(lambda name, c: GiddStudy(runs / name, runs / name / "study", c), GIDD)
+
+
+def _forcing_type() -> Any:
+    runs = Path("runs") / "forcing"
+    return _presets(lambda name, c: ForcingStudy(runs / name, runs / name / "study", c), FORCING)
+
+
 def _task_type() -> Any:
     return _presets(lambda _, task: ShowTask(task), TASKS)
 
@@ -73,6 +93,9 @@ COMMANDS: dict[str, tuple[Callable[[], Any], str]] = {
     "study latents": (_latents_type, "what latent tokens buy and cost: table, figure, verdicts"),
     "study ar-latents": (_ar_latents_type, "latent tokens from left to right: do they give AR models lookahead?"),
     "study decode": (_decode_type, "how fast can latent tokens be made, and which of them matter?"),
+    "study gidd": (_gidd_type, "noise that says wrong tokens too: can a model mend what it said?"),
+    "study forcing": (_forcing_type, "a time for every token: one model for every schedule?"),
+    "study steps": (lambda: StepsStudy, "how many steps are enough: the information profile of trained runs"),
     "study tasks": (lambda: TasksStudy, "the family on every task: which claims hold where"),
     "tasks list": (lambda: ListTasks, "the tasks by name"),
     "tasks show": (_task_type, "the card of a task: sizes, vocabulary, duplicates, symmetries, examples"),

@@ -15,7 +15,7 @@ from unspoken.cli.runs import Flat, SolveRun, watch_one
 from unspoken.config import Train
 from unspoken.record import Run
 from unspoken.show import figure, report, terminal
-from unspoken.study import ar_latents, decode, latents, tasks
+from unspoken.study import ar_latents, decode, forcing, gidd, latents, steps, tasks
 from unspoken.study.report import Result, Stage, read_result
 from unspoken.tasks import Sudoku
 
@@ -73,6 +73,52 @@ class DecodeStudy(_Study):
 
     def __call__(self, console: Console) -> None:
         self.go(console, self.config.budget(), decode.run(self.config, self.runs))
+
+
+@dataclass(frozen=True)
+class GiddStudy(_Study):
+    """Masks against hybrid noise: bounds, and what second thoughts mend on a chain and on Sudoku."""
+
+    config: Annotated[gidd.Gidd, Flat]
+
+    def __call__(self, console: Console) -> None:
+        self.go(console, self.config.budget(), gidd.run(self.config, self.runs))
+
+
+@dataclass(frozen=True)
+class ForcingStudy(_Study):
+    """Times shared by a row, or one for every token: bounds and samples along every path."""
+
+    config: Annotated[forcing.Forcing, Flat]
+
+    def __call__(self, console: Console) -> None:
+        self.go(console, self.config.budget(), forcing.run(self.config, self.runs))
+
+
+@dataclass(frozen=True)
+class StepsStudy:
+    """How many steps are enough: the information profiles of trained runs, plans made from them, and how they fare.
+
+    Attributes:
+        runs: Run folders of masked diffusion; seeds of one model are taken together.
+        out: Where study.json and the figure go.
+        passes: Of the schedules.
+        latents: How many unknown tokens each is predicted beside, of models that have the dial; all besides.
+        examples: Of validation, for the profile, and of test.
+        draws: Random sets and orders for each.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    out: Path = Path("runs/steps/study")
+    passes: tuple[int, ...] = (2, 3, 4, 6, 8, 12)
+    latents: tuple[int, ...] = (0, 4)
+    examples: int = 500
+    draws: int = 8
+
+    def __call__(self, console: Console) -> None:
+        config = steps.Steps(tuple(map(str, self.runs)), self.passes, self.latents, self.examples, self.draws)
+        console.print(config.budget())
+        finish(console, terminal.watch_study(console, steps.run(config)), self.out)
 
 
 @dataclass(frozen=True)

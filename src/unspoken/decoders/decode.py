@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -32,7 +32,7 @@ def decode(
     *,
     latents: int | None = None,
     candidates: int | None = None,
-    commit: int = 1,
+    commit: int | Sequence[int] = 1,
     threshold: float = 0.0,
     entropy: float = math.inf,
     order: Order | str = CONFIDENCE,
@@ -58,7 +58,8 @@ def decode(
     candidates: from how many the best is chosen, the first by `order`; None = 8 (the paper's number) or `commit` if
         larger. They come before the latents where there are not enough unsaid tokens for both. Blind orders
         (uniform, left_to_right) take `commit`.
-    commit: tokens said a step and row, at most.
+    commit: tokens said a step and row, at most; or so many in the first step, in the second, ... (the last number from
+        then on), as `InformationProfile.schedule` plans them.
     threshold: of those, the best is said in any case, and the following ones as long as the likeliest token of each has
         at least this probability; 0 says them all. Under left_to_right this is the confident prefix.
     entropy: of those, the best is said in any case, and the following ones as long as the entropies of the ones before
@@ -85,9 +86,18 @@ def decode(
     Raises ValueError on tokens outside the vocabulary, wrong shapes, and counts that make no sense.
     """
     order, beside = order_named(order), latents_named(beside)
-    candidates = max(CANDIDATES, commit) if candidates is None else candidates
+    sizes = list(commit) if isinstance(commit, Sequence) else [commit]
+    candidates = max(CANDIDATES, *sizes) if candidates is None else candidates
     check_tokens(model, tokens, present)
-    _check_counts(latents, candidates, commit, temperature)
+    if not sizes:
+        raise ValueError("commit=() says nothing; give one number or more")
+    for size in sizes:
+        _check_counts(latents, candidates, size, temperature)
+    if len(sizes) > 1 and (threshold or entropy < math.inf or widen or split or stale):
+        raise ValueError(
+            f"commit={tuple(sizes)} says how many in each step, and so do threshold, entropy, widen, split and stale "
+            "latents; take one or the other"
+        )
     if not (0 <= widen <= 1 or widen == math.inf):
         raise ValueError(
             f"widen={widen}; give a probability, 0 to keep to the number of latents, inf to end beside all"
@@ -103,8 +113,8 @@ def decode(
         warnings.warn(f"{latents} latents asked of {tokens.shape[1]} positions: all are taken", stacklevel=2)
     rules = Rules(
         latents=tokens.shape[1] if latents is None else latents,
-        candidates=candidates if order.after else commit,
-        commit=Commit(commit, threshold, entropy),
+        candidates=candidates if order.after else sizes[0],
+        commit=Commit(sizes[0], threshold, entropy),
         order=order,
         beside=beside,
         widen=widen,
@@ -116,11 +126,13 @@ def decode(
         generator=torch.Generator().manual_seed(0) if generator is None else generator,
     )
     present = torch.ones_like(tokens, dtype=torch.bool) if present is None else present.bool()
-    return _steps(model, tokens.clone(), present, rules, model.new_cache() if cache else None)
+    return _steps(model, tokens.clone(), present, rules, sizes, model.new_cache() if cache else None)
 
 
 @torch.no_grad()
-def _steps(model: Model, tokens: Tensor, present: Tensor, rules: Rules, held: Cache | None) -> Iterator[Step]:
+def _steps(
+    model: Model, tokens: Tensor, present: Tensor, rules: Rules, sizes: Sequence[int], held: Cache | None
+) -> Iterator[Step]:
     """The loop of `decode`, whose arguments are checked and complete."""
     passes, groups = 0, [(begin(tokens, (tokens == model.mask_id) & present, present), held)]
     while groups:
@@ -135,6 +147,9 @@ def _steps(model: Model, tokens: Tensor, present: Tensor, rules: Rules, held: Ca
             continue
         rows.narrow()
         its = replace(rules, latents=tokens.shape[1]) if rules.stale and held is not None and not len(held) else rules
+        if len(sizes) > 1:  # a pass is a step, and all rows are in it
+            size = sizes[min(passes, len(sizes) - 1)]
+            its = replace(its, commit=Commit(size), candidates=its.candidates if its.order.after else size)
         for index, seen, now in look_on(model, rows, plan_of(rows, its), held, its):
             if len(rows.index) == len(tokens):
                 tokens = rows.tokens[:, :-1].clone()

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from unspoken.record import Run
+from unspoken.show import noise
 from unspoken.study.report import Result
 
 COLOURS = {"mdm": "#1b6ca8", "scdm": "#d1603d", "sidm": "#6b6b6b"}
@@ -16,7 +17,15 @@ COLOURS = {"mdm": "#1b6ca8", "scdm": "#d1603d", "sidm": "#6b6b6b"}
 
 def draw(result: Result, path: Path) -> Path:
     """A study's figure."""
-    drawn = {"latents": trade_off, "ar-latents": lookahead, "decode": speed, "tasks": family}
+    drawn = {
+        "latents": trade_off,
+        "ar-latents": lookahead,
+        "decode": speed,
+        "tasks": family,
+        "gidd": noise.mending,
+        "forcing": noise.forcing,
+        "steps": noise.profiles,
+    }
     return drawn[result.study](result.rows, path)
 
 

@@ -83,6 +83,36 @@ def _tasks(row: Row) -> list[str]:
     ]
 
 
+def _gidd(row: Row) -> list[str]:
+    pair = [f"{a:.3f}, {b:.3f}" for a, b in (row[key] for key in ("entropy", "nll") if key in row)]
+    return [
+        row["part"],
+        f"{row['share']:g}",
+        str(row["passes"]),
+        _with_interval(row, "before"),
+        _with_interval(row, "after"),
+        f"{row['more_passes']:.1f}",
+        *(pair or ["", ""]),
+        _with_interval(row, "bound") if "bound" in row else "",
+        f"{row['solved'][0]:.3f}, {row['solved'][1]:.3f}" if "solved" in row else "",
+    ]
+
+
+def _forcing(row: Row) -> list[str]:
+    cells = [row["times"], row["path"], str(row["passes"]), _with_interval(row, "bound")]
+    return [*cells, _with_interval(row, "illegal"), f"{row['entropy']:.3f}"]
+
+
+def _steps(row: Row) -> list[str]:
+    head = [row["part"], row["model"], _some(row, "latents")]
+    if row["part"] == "profile":
+        low, high = row["dual_total_correlation"], row["total_correlation"]
+        return [*head, f"TC {high:.3f}, DTC {low:.3f}", "", "", f"{row['nll']:.4f}", "", ""]
+    sizes = " ".join(map(str, row["sizes"]))
+    told = [f"{row['predicted']:.4f}", _with_interval(row, "nll", 4)]
+    return [*head, row["schedule"], str(row["passes"]), sizes, *told, _with_interval(row, "accuracy")]
+
+
 def _some(row: Row, name: str) -> str:
     if name not in row:
         return ""
@@ -123,6 +153,28 @@ TABLES: dict[str, Table] = {
         _tasks,
         "With 95% intervals. Passes and MFLOPs: an example.",
     ),
+    "gidd": Table(
+        ("part", "p_u", "passes", "before", "after", "rounds", "entropy", "NLL", "bound", "solved"),
+        {"part", "share", "passes", "before", "before_interval", "after", "after_interval", "more_passes"},
+        _gidd,
+        "Before and after second thoughts (so many rounds a row): share of illegal steps (chain), of wrong cells "
+        "(Sudoku); entropy of single tokens and NLL of legal steps, nats; puzzles solved. Bound: nats a token. With "
+        "95% intervals.",
+    ),
+    "forcing": Table(
+        ("times", "path", "passes", "bound", "illegal", "entropy"),
+        {"times", "path", "passes", "bound", "bound_interval", "illegal", "illegal_interval", "entropy"},
+        _forcing,
+        "Times of training; the path of bound and walk. Bound: nats a token. Illegal: share of drawn steps that the "
+        "chain never takes. Entropy: of single tokens, nats. With 95% intervals.",
+    ),
+    "steps": Table(
+        ("part", "model", "latents", "schedule", "passes", "sizes", "foretold", "NLL", "right"),
+        {"part", "model", "latents"},
+        _steps,
+        "Nats a token: foretold from validation, and of whole decodings of test sequences. Right: answers drawn at "
+        "temperature 1. TC, DTC: total and dual total correlation a token. With 95% intervals.",
+    ),
     "ar-latents": Table(
         ("task", "method", "window", "decoded", "solved", "first", "passes", "entries", "MFLOPs", "ms", "LR"),
         _COSTS
@@ -153,13 +205,13 @@ def table_cells(result: Result) -> list[list[str]]:
     return [table.cells(row) for row in result.rows]
 
 
-def _with_interval(row: Row, key: str) -> str:
+def _with_interval(row: Row, key: str, digits: int = 3) -> str:
     low, high = row[f"{key}_interval"]
-    return f"{_share(row[key])} [{_share(low)}, {_share(high)}]"
+    return f"{_share(row[key], digits)} [{_share(low, digits)}, {_share(high, digits)}]"
 
 
-def _share(value: float) -> str:
-    return f"{value:.3f}".removeprefix("0")
+def _share(value: float, digits: int = 3) -> str:
+    return f"{value:.{digits}f}".removeprefix("0")
 
 
 def markdown_table(result: Result) -> str:

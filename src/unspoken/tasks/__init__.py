@@ -1,6 +1,7 @@
 """Tasks: data and their judges, one room each."""
 
 from unspoken.tasks.base import Examples, Split, Task
+from unspoken.tasks.chain import Chain
 from unspoken.tasks.colouring import Colouring
 from unspoken.tasks.countdown import Countdown
 from unspoken.tasks.paths import Paths
@@ -12,9 +13,10 @@ from unspoken.tasks.text import Text
 from unspoken.tasks.zebra import Zebra
 
 # The union of all tasks: the CLI's choices and the record's tags come from it.
-Tasks = Colouring | Countdown | Paths | PathStar | Sat | Sudoku | SudokuGrids | Text | Zebra
+Tasks = Chain | Colouring | Countdown | Paths | PathStar | Sat | Sudoku | SudokuGrids | Text | Zebra
 
 __all__ = [
+    "Chain",
     "Colouring",
     "Countdown",
     "Examples",

@@ -1,0 +1,173 @@
+"""Decoding through noise: all tokens at once, each at a time of its own, along a path from the prior to clean.
+
+One loop for discrete and Gaussian tokens, and for every path: what one pass does to the tokens is a function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from unspoken.decoders.decode import check_tokens
+from unspoken.denoiser import Model
+from unspoken.prediction import Prediction, guided, predictor
+from unspoken.process import Absorbing, Discrete, Gaussian, Process, Views
+from unspoken.process.gaussian import View
+from unspoken.times import Diagonal, Path, turns
+
+P = TypeVar("P")
+# What a pass does: the prediction, the state, its times before and after, and the randomness, to the next state.
+Advance = Callable[[P, Tensor, Tensor, Tensor, torch.Generator | None], Tensor]
+
+
+@dataclass(frozen=True)
+class Move(Generic[P]):
+    """What one pass of a walk did.
+
+    z: the state after it, `[batch, seq]` tokens or `[batch, seq, width]` vectors. t: its times, `[batch, seq]`.
+    changed: `[batch, seq]` bool, where the state is another. prediction: what the network said.
+    """
+
+    index: int
+    z: Tensor
+    t: Tensor
+    changed: Tensor
+    prediction: P
+
+
+@torch.no_grad()
+def walk(
+    predict: Callable[[Tensor, Tensor], P],
+    advance: Advance[P],
+    z: Tensor,
+    given: Tensor,
+    *,
+    steps: int,
+    path: Path | None = None,
+    rank: Tensor | None = None,
+    shown: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Iterator[Move[P]]:
+    """From the prior to clean in `steps` passes along a path; yields each.
+
+    predict: of the state and its times. advance: `ancestral`, `remasking` or `gaussian`.
+    z: the state at the prior, what is given in place. given: `[batch, seq]` bool; it never changes.
+    rank: in which order the path takes the free tokens, by default from the left.
+    shown: the network is shown no time below this: a little doubt at what is final (Diffusion Forcing's stabilisation).
+        The state does not notice.
+    """
+    path = path or Diagonal()
+    _check_walk(steps, shown)
+    times = path.grid(steps, given, rank)
+    for index in range(steps):
+        t, s = times[index].to(z.device), times[index + 1].to(z.device)
+        prediction = predict(z, t.clamp_min(shown))
+        moved = advance(prediction, z, t, s, generator)
+        changed = moved != z if z.dim() == 2 else (moved != z).any(-1)
+        z = moved
+        yield Move(index, z, s, changed, prediction)
+
+
+def ancestral(process: Discrete, mask_id: int) -> Advance[Prediction]:
+    """z_s ~ p(z_s | z_t) of every token on its own (`Discrete.bridge`), for any process."""
+
+    def advance(prediction: Prediction, z: Tensor, t: Tensor, s: Tensor, generator: torch.Generator | None) -> Tensor:
+        guess = prediction.leave_one_out(z, process.marginal(t, mask_id)).softmax(-1)
+        return draw(process.bridge(guess, z, t, s, mask_id), generator)
+
+    return advance
+
+
+def remasking(process: Absorbing, mask_id: int, share: float) -> Advance[Prediction]:
+    """ReMDM (Wang et al. 2025, arXiv 2503.00307): said tokens are masked again with a probability, and said anew.
+
+    share: of the largest probability at which a token's marginals stay what they were, min(1, (1 - alpha_s) / alpha_t).
+    """
+
+    def advance(prediction: Prediction, z: Tensor, t: Tensor, s: Tensor, generator: torch.Generator | None) -> Tensor:
+        alpha_t, alpha_s = process.alpha(t), process.alpha(s)
+        tiny = torch.finfo(alpha_t.dtype).tiny
+        again = share * ((1 - alpha_s) / alpha_t.clamp_min(tiny)).clamp_max(1) * (s < t)
+        speak = (alpha_s - (1 - again) * alpha_t) / (1 - alpha_t).clamp_min(tiny)
+        u = torch.rand(z.shape, generator=generator, dtype=t.dtype).to(z.device)
+        said = draw(prediction.logits.softmax(-1), generator)
+        masked = z == mask_id
+        return torch.where(
+            masked, torch.where((u < speak) & (s < t), said, mask_id), torch.where(u < again, mask_id, z)
+        )
+
+    return advance
+
+
+def gaussian(process: Gaussian, view: View) -> Advance[Tensor]:
+    """One step of DDIM, or ancestral by the process's `eta`; the network predicts a `view`."""
+
+    def advance(prediction: Tensor, z: Tensor, t: Tensor, s: Tensor, generator: torch.Generator | None) -> Tensor:
+        views: Views = process.views(prediction, z, t.to(z.dtype), view)
+        return process.step(views, z, t.to(z.dtype), s.to(z.dtype), generator)
+
+    return advance
+
+
+def denoise(
+    model: Model,
+    process: Process,
+    tokens: Tensor,
+    *,
+    steps: int,
+    path: Path | None = None,
+    random_order: bool = False,
+    remask: float = 0.0,
+    guidance: float = 1.0,
+    shown: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Iterator[Move[Prediction]]:
+    """Says all tokens that are masks, under any process, in `steps` passes; the others are given and stay.
+
+    tokens: `[batch, seq]` int64, the mask id where unsaid: prompts and infilling are one thing.
+    path: how the times of the tokens run from 1 to 0; by default all together.
+    random_order: the path takes the tokens in random order, not from the left.
+    remask: above 0, under `Absorbing`: said tokens may be masked again (see `remasking`).
+    guidance: classifier-free, 1 is none (see `prediction.guided`).
+    shown: see `walk`.
+    Raises ValueError on tokens outside the vocabulary, and on what does not go together.
+    """
+    check_tokens(model, tokens)
+    mask_id, given = model.mask_id, tokens != model.mask_id
+    if model.vocab_size != mask_id + 1 and not process.absorbs:
+        raise ValueError(
+            f"{model.vocab_size} token ids with the mask at {mask_id}: the noise of {process} is drawn from the ids "
+            "below the mask, so the mask should be the last one"
+        )
+    if not 0 <= remask <= 1 or (remask and not isinstance(process, Absorbing)):
+        raise ValueError(f"remask={remask} under {process}: give a share in [0, 1], above 0 under Absorbing alone")
+    _check_walk(steps, shown)
+    predict = guided(predictor(model, given), given, guidance, mask_id)
+    advance = ancestral(process, mask_id)
+    if remask and isinstance(process, Absorbing):
+        advance = remasking(process, mask_id, remask)
+    start = process.prior(tokens, given, generator, mask_id=mask_id)
+    rank = _shuffled(given, generator) if random_order else None
+    return walk(predict, advance, start, given, steps=steps, path=path, rank=rank, shown=shown, generator=generator)
+
+
+def _shuffled(given: Tensor, generator: torch.Generator | None) -> Tensor:
+    """`[batch, seq]`: ranks 0, 1, ... of the free tokens of each row, in random order."""
+    device = given.device if generator is None else generator.device
+    score = torch.rand(given.shape, generator=generator, device=device).to(given.device)
+    return torch.where(given, turns(given), (score + given).argsort(1).argsort(1))
+
+
+def _check_walk(steps: int, shown: float) -> None:
+    if steps < 1 or not 0 <= shown < 1:
+        raise ValueError(f"steps={steps}, shown={shown}: give 1 step or more, and a time in [0, 1)")
+
+
+def draw(p: Tensor, generator: torch.Generator | None) -> Tensor:
+    """`[batch, m]`: one token each of `p` `[batch, m, vocab]`."""
+    device = p.device if generator is None else generator.device
+    return torch.multinomial(p.flatten(0, 1).to(device), 1, generator=generator).view(p.shape[:2]).to(p.device)

@@ -1,0 +1,80 @@
+"""What a network says of every token at once: a guess at the clean one, and whether it has used the token itself.
+
+The two differ wherever a visible token may be noise. The NELBO trains the guess that leaves the token itself out,
+p(x_i | z without z_i): a network that copies what it sees is punished. p(x_i | z) is the other; `Marginal` converts.
+For masks they are one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from unspoken.denoiser import Model
+from unspoken.layout import one_block
+from unspoken.process import Marginal
+
+Kind = Literal["leave-one-out", "posterior"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """logits: `[batch, seq, vocab]`, -inf for the mask. kind: of p(x_i | z without z_i), or of p(x_i | z)."""
+
+    logits: Tensor
+    kind: Kind = "leave-one-out"
+
+    def leave_one_out(self, z: Tensor, marginal: Marginal) -> Tensor:
+        """Logits of p(x_i | z without z_i); `marginal` is q_t(z_i | x_i)."""
+        return self.logits if self.kind == "leave-one-out" else marginal.leave_one_out(z, self.logits)
+
+    def posterior(self, z: Tensor, marginal: Marginal) -> Tensor:
+        """Logits of p(x_i | z)."""
+        return self.logits if self.kind == "posterior" else marginal.posterior(z, self.logits)
+
+
+Predict = Callable[[Tensor, Tensor], Prediction]  # tokens and their times, `[batch, seq]` each
+
+
+def predictor(model: Model, given: Tensor, kind: Kind = "leave-one-out") -> Predict:
+    """A model as a function of noisy tokens and their times; where `given` `[batch, seq]`, tokens are the prompt.
+
+    kind: what it was trained to predict; the NELBO (`objective.Masked`, `objective.Diffused`) trains "leave-one-out".
+    Raises ValueError for a rule under which a token does not see all others.
+    """
+    rule = model.attention
+    if rule.context != "bidirectional" or rule.latents != "joint" or not rule.context_sees_latents:
+        raise ValueError(
+            f"attention {rule.name}: a walk through noise shows every token to every other; take mdm, or decode this "
+            "model with unspoken.decode"
+        )
+
+    def predict(z: Tensor, t: Tensor) -> Prediction:
+        layout = one_block(z, ~given, torch.zeros_like(z), time=t)
+        return Prediction(model(layout), kind)
+
+    return predict
+
+
+def guided(predict: Predict, given: Tensor, scale: float, mask_id: int) -> Predict:
+    """Classifier-free guidance (arXiv 2207.12598): away from what the network says when it does not know the prompt.
+
+    The prompt that is not known is one at the prior: masks at time 1, as a model trained on independent times knows
+    them. scale: 0 forgets the prompt, 1 is the plain prediction, more exaggerates it. Two passes for one.
+    """
+    if scale == 1:
+        return predict
+
+    def both(z: Tensor, t: Tensor) -> Prediction:
+        known = predict(z, t)
+        blind = predict(torch.where(given, mask_id, z), torch.where(given, 1.0, t)).logits.log_softmax(-1)
+        logits = known.logits.log_softmax(-1)
+        # 0 and -inf where the mask is; its logit stays what it is
+        mixed = torch.where(logits.isinf(), logits, blind + scale * (logits - blind))
+        return Prediction(mixed, known.kind)
+
+    return both

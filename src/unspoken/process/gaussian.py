@@ -1,0 +1,128 @@
+"""Noise on continuous tokens, and one prediction seen as eps, x0, v or u."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+View = Literal["eps", "x0", "v", "u"]
+
+
+@dataclass(frozen=True)
+class Views:
+    """One prediction: the clean token and the noise that z = alpha x0 + sigma eps is made of, `[batch, seq, width]`."""
+
+    x0: Tensor
+    eps: Tensor
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """z_t = alpha(t) x0 + sigma(t) eps, eps standard normal; z `[batch, seq, width]`, t `[batch, seq]`.
+
+    Attributes:
+        path: `vp` keeps the variance, alpha = cos(pi/2 t) (arXiv 2102.09672's cosine, without its offset); `linear` is
+            the straight line of rectified flow, alpha = 1 - t (arXiv 2209.03003).
+        eta: Of sampling: 0 is DDIM (no new noise), 1 the ancestral step (arXiv 2010.02502, eq. 16).
+    """
+
+    path: Literal["vp", "linear"] = "vp"
+    eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.path not in ("vp", "linear"):
+            raise ValueError(f"path is {self.path!r}; give 'vp' or 'linear'")
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta={self.eta}; give a number in [0, 1]: 0 is DDIM, 1 the ancestral step")
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """What is left of the signal. `t` of any shape."""
+        return 1 - t if self.path == "linear" else torch.cos(math.pi / 2 * t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """The noise's standard deviation."""
+        return t if self.path == "linear" else torch.sin(math.pi / 2 * t)
+
+    def _slopes(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """d alpha / dt and d sigma / dt."""
+        if self.path == "linear":
+            return -torch.ones_like(t), torch.ones_like(t)
+        return -math.pi / 2 * self.sigma(t), math.pi / 2 * self.alpha(t)
+
+    def snr(self, t: Tensor) -> Tensor:
+        """alpha^2 / sigma^2, infinite at t = 0."""
+        return (self.alpha(t) / self.sigma(t)) ** 2
+
+    def sample(self, x0: Tensor, t: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """zt ~ q_t(. | x0); x0 `[batch, seq, width]`, t `[batch, seq]`."""
+        eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype).to(x0.device)
+        return self.mix(Views(x0, eps), t)
+
+    def mix(self, views: Views, t: Tensor) -> Tensor:
+        """alpha x0 + sigma eps."""
+        return self.alpha(t)[..., None] * views.x0 + self.sigma(t)[..., None] * views.eps
+
+    def seen(self, views: Views, t: Tensor, view: View) -> Tensor:
+        """A prediction as a network states it. v = alpha eps - sigma x0 (arXiv 2202.00512), u = dz / dt."""
+        alpha, sigma = self.alpha(t)[..., None], self.sigma(t)[..., None]
+        if view == "v":
+            return alpha * views.eps - sigma * views.x0
+        if view == "u":
+            down, up = (s[..., None] for s in self._slopes(t))
+            return down * views.x0 + up * views.eps
+        return views.eps if view == "eps" else views.x0
+
+    def views(self, predicted: Tensor, z: Tensor, t: Tensor, view: View) -> Views:
+        """What `seen` shows, back to x0 and eps. At the ends of time some views do not tell: eps at t = 1, x0 at 0."""
+        alpha, sigma = self.alpha(t)[..., None], self.sigma(t)[..., None]
+        if view == "v":
+            norm = alpha**2 + sigma**2
+            return Views((alpha * z - sigma * predicted) / norm, (sigma * z + alpha * predicted) / norm)
+        if view == "u":
+            down, up = (s[..., None] for s in self._slopes(t))
+            norm = alpha * up - sigma * down
+            return Views((up * z - sigma * predicted) / norm, (alpha * predicted - down * z) / norm)
+        if view == "eps":
+            return Views((z - sigma * predicted) / alpha, predicted)
+        return Views(predicted, (z - alpha * predicted) / sigma)
+
+    def step(self, views: Views, z: Tensor, t: Tensor, s: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """z at times s <= t; tokens whose time does not change stay as they are, bit by bit."""
+        ratio = self.alpha(t) / self.alpha(s).clamp_min(torch.finfo(z.dtype).tiny)
+        fresh = (self.sigma(t) ** 2 - (ratio * self.sigma(s)) ** 2).clamp_min(0)  # variance between s and t
+        spread = self.eta * fresh.sqrt() * self.sigma(s) / self.sigma(t).clamp_min(torch.finfo(z.dtype).tiny)
+        kept = (self.sigma(s) ** 2 - spread**2).clamp_min(0).sqrt()
+        moved = self.alpha(s)[..., None] * views.x0 + kept[..., None] * views.eps
+        if self.eta:
+            moved = moved + spread[..., None] * torch.randn(z.shape, generator=generator, dtype=z.dtype).to(z.device)
+        return torch.where((s == t)[..., None], z, moved)
+
+    def loss_weight(self, snr: Tensor, view: View, clip: float = 5.0) -> Tensor:
+        """Min-SNR weights of the squared error of a view (arXiv 2303.09556); `clip` bounds the SNR.
+
+        Raises ValueError for u, whose weight is 1 on both paths.
+        """
+        bounded = snr.clamp_max(clip)
+        if view == "u":
+            raise ValueError("the velocity u has weight 1 on every path: leave its squared error as it is")
+        return {"eps": bounded / snr, "x0": bounded, "v": bounded / (snr + 1)}[view]
+
+
+def fused_snr(snr: Tensor, decay: float, clip: float = 5.0) -> Tensor:
+    """An SNR for each token that counts what its past tells: `[batch, seq]` in and out (Diffusion Forcing's code).
+
+    With S = min(snr, clip) / clip and its running mean C: S' = 1 - (1 - decay C_before)(1 - S), times clip. A token
+    with a clean past is not really in the dark. The first token, and decay 0, keep S.
+    """
+    if not 0 <= decay < 1:
+        raise ValueError(f"decay={decay}; give a number in [0, 1): how much of the past counts")
+    s = snr.clamp_max(clip) / clip
+    n = torch.arange(s.shape[1], device=s.device)
+    lag = (n[:, None] - n[None, :]).clamp_min(0)  # of the running mean at a token (row) behind a token (column)
+    share = torch.tril(decay ** lag.to(s.dtype)) * torch.where(n == 0, 1.0, 1 - decay)
+    before = torch.cat([torch.zeros_like(s[:, :1]), (s @ share.T)[:, :-1]], dim=1)
+    return clip * (1 - (1 - decay * before) * (1 - s))

@@ -1,0 +1,141 @@
+"""One model for every schedule? A time for every token in training, many paths in sampling (arXiv 2407.01392).
+
+The same network under uniform noise, trained on one time a row, on a time for every token, and on a mixture of both.
+Its bound, and the illegal steps of what it draws, along the diagonal, a pyramid and from left to right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unspoken.config import Train
+from unspoken.metrics import interval
+from unspoken.objective import Diffused
+from unspoken.process import Uniform
+from unspoken.record import environment
+from unspoken.study.pool import train_all
+from unspoken.study.report import Check, Claim, Result, Stage, claim, ends
+from unspoken.study.walks import Drawn, bound_on, drawn
+from unspoken.tasks import Chain
+from unspoken.times import Autoregressive, Diagonal, Independent, Mixture, Paths, Pyramid, Shared, Times
+from unspoken.train import load
+
+LOSES, WINS = 0.03, 2.0
+SHARED, INDEPENDENT, MIXED = "shared", "independent", "mixed"
+DIAGONAL, PYRAMID, LEFT = "diagonal", "pyramid", "left to right"
+TRAINED: dict[str, Times] = {SHARED: Shared(), INDEPENDENT: Independent(), MIXED: Mixture(Shared(), Independent())}
+WALKED: dict[str, Paths] = {DIAGONAL: Diagonal(), PYRAMID: Pyramid(0.15), LEFT: Autoregressive()}
+
+
+@dataclass(frozen=True)
+class Forcing:
+    """The study's config.
+
+    Attributes:
+        train: The budget; times and seed are varied.
+        seeds: Training seeds.
+        passes: Of a walk.
+        sequences: Drawn a seed.
+        draws: Of the bound, a sequence.
+        workers: Runs trained at a time.
+    """
+
+    train: Train
+    seeds: tuple[int, ...] = (0, 1, 2)
+    passes: tuple[int, ...] = (24, 96)
+    sequences: int = 500
+    draws: int = 16
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "passes"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"{name}={values}: give one or more, each once")
+        for name in ("sequences", "draws", "workers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
+
+    def budget(self) -> str:
+        """One line on what will be done."""
+        return (
+            f"times {', '.join(TRAINED)}: {len(self.seeds)} seed(s) of {self.train.steps} steps on "
+            f"{self.train.task.title}; then bounds and {self.sequences} sequences along {', '.join(WALKED)}"
+        )
+
+    def job(self, times: str, seed: int, runs: Path) -> tuple[Train, Path]:
+        """A training run and its folder."""
+        objective = Diffused(times=TRAINED[times])
+        return replace(self.train, process=Uniform(), objective=objective, seed=seed), runs / f"{times}-seed{seed}"
+
+
+def run(config: Forcing, runs: Path) -> Iterator[Stage | Result]:
+    """Trains what `runs` does not hold yet, walks every path, and ends in a `Result`."""
+    began = environment()
+    task = config.train.task
+    if not isinstance(task, Chain):
+        raise ValueError(f"{task.title} given; illegal steps are counted on a chain: give a Chain")
+    jobs = {times: [config.job(times, seed, runs) for seed in config.seeds] for times in TRAINED}
+    every = [job for its in jobs.values() for job in its]
+    for done in train_all(every, config.workers):
+        yield Stage("training", done, sum(train.steps for train, _ in every))
+    rows: list[dict[str, Any]] = []
+    bounds: dict[tuple[str, str], Tensor] = {}
+    test = task.sample("test", config.sequences)
+    prompt = torch.full((config.sequences, task.length), task.mask_id)
+    for done, times in enumerate(TRAINED):
+        models = [load(folder, "cpu") for _, folder in jobs[times]]
+        for name, path in WALKED.items():
+            yield Stage(f"{times} times, {name}", done, len(TRAINED))
+            bound = bounds[times, name] = bound_on(models, Uniform(), test, path, config.draws)
+            of_bound = {"bound": float(bound.mean()), "bound_interval": list(interval(bound))}
+            for passes in config.passes:
+                found = [drawn(m, Uniform(), prompt, passes, path, seed=n) for n, m in enumerate(models)]
+                its = Drawn.of(task, found)
+                rows.append(
+                    {
+                        "times": times,
+                        "path": name,
+                        "passes": passes,
+                        **of_bound,
+                        "illegal": float(its.illegal.mean()),
+                        "illegal_interval": list(interval(its.illegal)),
+                        "illegal_by_seed": its.illegal.mean(1).tolist(),
+                        "entropy": float(its.entropy.mean()),
+                    }
+                )
+    yield Result("forcing", config, rows, [verdict(rows, bounds)], _notes(config, task), began)
+
+
+def verdict(rows: list[dict[str, Any]], bounds: dict[tuple[str, str], Tensor]) -> Claim:
+    """Independent times lose at most 0.03 nats on the diagonal, and win from the left: in bound and illegal steps.
+
+    Of the latter they draw at most half as many.
+    """
+    lost = bounds[INDEPENDENT, DIAGONAL] - bounds[SHARED, DIAGONAL]
+    won = bounds[INDEPENDENT, LEFT] - bounds[SHARED, LEFT]
+    checks = [
+        Check(float(lost.mean()) <= LOSES, f"diagonal: {lost.mean():+.3f} nats a token {ends(interval(lost), '+')}"),
+        Check(interval(won)[1] < 0, f"left to right: {won.mean():+.3f} nats a token {ends(interval(won), '+')}"),
+    ]
+    left = {(r["times"], r["passes"]): r["illegal"] for r in rows if r["path"] == LEFT}
+    for (times, passes), illegal in left.items():
+        if times == INDEPENDENT:
+            text = f"illegal from the left in {passes} passes {illegal:.3f}, of shared times {left[SHARED, passes]:.3f}"
+            checks.append(Check(illegal * WINS <= left[SHARED, passes], text))
+    return claim("one model every schedule", checks)
+
+
+def _notes(config: Forcing, task: Chain) -> list[str]:
+    return [
+        f"{len(config.seeds)} seed(s) of {config.train.steps} steps, uniform noise; {config.sequences} sequences a "
+        "seed. 95% intervals over seeds and sequences.",
+        f"Bounds in nats a token along the path itself; the chain's own entropy is {task.entropy / task.length:.3f}.",
+        "Mixed: half of the rows have one time, half a time for every token.",
+    ]

@@ -1,0 +1,302 @@
+"""How many steps are enough? What parallel decoding of a trained model loses, foretold from its losses alone.
+
+The profile is measured on validation (`profile`), schedules are planned from it, and what they are foretold to lose is
+held against what they do lose on test: the likelihood of whole decodings, and the answers that they draw.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from scipy.stats import norm
+from torch import Tensor
+
+from unspoken.config import Train
+from unspoken.decoders.decode import decode
+from unspoken.decoders.policies import UNIFORM
+from unspoken.decoders.step import last
+from unspoken.denoiser import Denoiser
+from unspoken.metrics import interval, share_interval
+from unspoken.objective import Diffused, Masked
+from unspoken.profile import InformationProfile, even, parallel_nll, profile_losses
+from unspoken.record import Run, environment
+from unspoken.study.report import Check, Claim, Result, Stage, claim, ends
+from unspoken.tasks.base import Examples, Split, Task
+from unspoken.train import load, seeded
+
+EVEN, PLANNED = "even", "planned"
+AS_GOOD = 0.01  # nats a token
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The study's config.
+
+    Attributes:
+        runs: Run folders; seeds of one model are those that differ in the seed alone.
+        passes: Of the schedules.
+        latents: How many unknown tokens each is predicted beside, of models that have the dial; all besides.
+        examples: Of validation, for the profile, and of test: those of the commonest number of tokens to say.
+        draws: Random sets a row and k in the profile; random orders a row of a schedule.
+    """
+
+    runs: tuple[str, ...]
+    passes: tuple[int, ...] = (2, 3, 4, 6, 8, 12)
+    latents: tuple[int, ...] = (0, 4)
+    examples: int = 500
+    draws: int = 8
+
+    def __post_init__(self) -> None:
+        if not self.runs or len(set(self.runs)) < len(self.runs):
+            raise ValueError(f"runs={self.runs}: give one run folder or more, each once")
+        if not self.passes or list(self.passes) != sorted(set(self.passes)) or self.passes[0] < 1:
+            raise ValueError(f"passes={self.passes}: give numbers of 1 or more that rise")
+        if min(self.examples, self.draws) < 1 or min(self.latents, default=0) < 0:
+            raise ValueError("examples and draws must be 1 or more, latents 0 or more")
+
+    def budget(self) -> str:
+        """One line on what will be done."""
+        return (
+            f"the profiles of {len(self.runs)} run(s) on {self.examples} validation examples; schedules of "
+            f"{', '.join(map(str, self.passes))} passes, even and planned, on as many of test"
+        )
+
+
+@dataclass(frozen=True)
+class Group:
+    """The seeds of one model on one task."""
+
+    name: str
+    train: Train
+    models: list[Denoiser]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A schedule: what was foretold and what came, `[seeds, rows]` nats a token; shares of answers that are right."""
+
+    group: str
+    latents: int | None
+    kind: str
+    sizes: tuple[int, ...]
+    predicted: float
+    foretold: Tensor
+    nll: Tensor
+    right: Tensor
+
+    def row(self) -> dict[str, Any]:
+        """As a row of the study."""
+        return {
+            "part": "schedule",
+            "model": self.group,
+            "latents": self.latents,
+            "schedule": self.kind,
+            "passes": len(self.sizes),
+            "sizes": list(self.sizes),
+            "predicted": self.predicted,
+            "nll": float(self.nll.mean()),
+            "nll_interval": list(interval(self.nll)),
+            "accuracy": float(self.right.mean()),
+            "accuracy_interval": list(share_interval(self.right)),
+        }
+
+
+def run(config: Steps) -> Iterator[Stage | Result]:
+    """Loads the runs, measures their profiles, plans, decodes, and ends in a `Result`. Trains nothing."""
+    began = environment()
+    groups = groups_of(config.runs)
+    rows: list[dict[str, Any]] = []
+    found: list[Measured] = []
+    notes = []
+    for done, group in enumerate(groups):
+        counts = (*config.latents, None) if group.train.attention.latents == "ordered" else (None,)
+        known, test = (of_one_length(group.train.task, split, config.examples) for split in ("validation", "test"))
+        length = int((~test.given[0]).sum())
+        notes.append(
+            f"{group.name}: {len(group.models)} run(s); {len(known)} validation and {len(test)} test examples with "
+            f"{length} tokens to say (the commonest number)."
+        )
+        if int((~known.given[0]).sum()) != length:
+            raise ValueError(f"{group.name}: validation and test differ in the commonest number of tokens to say")
+        for latents in counts:
+            beside = "all" if latents is None else latents
+            yield Stage(f"{group.name} beside {beside}: profile", done, len(groups))
+            losses = torch.stack(
+                [
+                    profile_losses(m, known.x0, known.given, latents, seeded("profile"), config.draws)
+                    for m in group.models
+                ]
+            )
+            profile = InformationProfile.fitted(losses.flatten(0, 1))
+            rows.append(_profile_row(group.name, latents, profile))
+            for kind, sizes in schedules(profile, config.passes):
+                yield Stage(f"{group.name} beside {beside}: {len(sizes)} passes, {kind}", done, len(groups))
+                found.append(measure(config, group, latents, kind, sizes, profile, losses, test))
+    rows += [m.row() for m in found]
+    yield Result("steps", config, rows, [prediction(found), planned(found)], [*notes, *_notes(config, rows)], began)
+
+
+def groups_of(runs: Sequence[str]) -> list[Group]:
+    """The runs by model and task. Raises ValueError before any work for one whose tokens are not masks at random."""
+    named: dict[str, list[tuple[Train, str]]] = {}
+    for folder in runs:
+        train = Run(Path(folder)).config(Train)
+        if not (train.process.absorbs and isinstance(train.objective, Masked | Diffused)):
+            raise ValueError(
+                f"{folder} was trained with {train.objective} under {train.process}: a profile is of tokens masked at "
+                "random; give runs of masked diffusion"
+            )
+        named.setdefault(f"{train.attention.name.upper()}, {train.task.title}", []).append((train, folder))
+    return [Group(name, its[0][0], [load(folder, "cpu") for _, folder in its]) for name, its in named.items()]
+
+
+def of_one_length(task: Task, split: Split, n: int) -> Examples:
+    """Of the split's examples the first n with the commonest number of tokens to say, or as many as there are."""
+    every = task.sample(split, task.size(split))
+    free = (~every.given).sum(1)
+    at = (free == int(free.mode().values)).nonzero()[:n, 0]
+    return Examples(every.x0[at], every.given[at])
+
+
+def schedules(profile: InformationProfile, passes: Sequence[int]) -> list[tuple[str, tuple[int, ...]]]:
+    """Even and planned sizes of every number of passes, and the fewest planned passes as good as each even one."""
+    sizes: list[tuple[str, tuple[int, ...]]] = []
+    for n in [n for n in passes if n <= profile.length]:
+        equal = even(profile.length, n)
+        sizes += [(EVEN, equal), (PLANNED, profile.schedule(n)), (PLANNED, profile.fewest(profile.overhead(equal)))]
+    return list(dict.fromkeys(sizes))
+
+
+@torch.no_grad()
+def measure(
+    config: Steps,
+    group: Group,
+    latents: int | None,
+    kind: str,
+    sizes: tuple[int, ...],
+    profile: InformationProfile,
+    losses: Tensor,
+    test: Examples,
+) -> Measured:
+    """The likelihood of test sequences under a schedule, and what it draws from their prompts."""
+    task, length = group.train.task, profile.length
+    starts = torch.tensor([0, *sizes[:-1]]).cumsum(0)
+    foretold = (losses[..., starts] * torch.tensor(sizes)).sum(-1) / length
+    nll, right = [], []
+    for model in group.models:
+        # Pairs: with one seed every schedule says the tokens in the same orders.
+        runs = [
+            parallel_nll(model, test.x0, test.given, sizes, latents, seeded("orders", n)) for n in range(config.draws)
+        ]
+        nll.append(torch.stack(runs).mean(0) / length)
+        prompt = test.prompt(task.mask_id)
+        steps = decode(
+            model,
+            prompt,
+            latents=latents,
+            commit=sizes,
+            order=UNIFORM,
+            temperature=1.0,
+            generator=seeded("draws"),
+        )
+        right.append(task.score(prompt, last(steps, prompt)).double())
+    predicted = profile.predicted_nll(sizes) / length
+    return Measured(group.name, latents, kind, sizes, predicted, foretold, torch.stack(nll), torch.stack(right))
+
+
+def _profile_row(group: str, latents: int | None, profile: InformationProfile) -> dict[str, Any]:
+    n = profile.length
+    return {
+        "part": "profile",
+        "model": group,
+        "latents": latents,
+        "h": list(profile.h),
+        "nll": profile.nll / n,
+        "total_correlation": profile.total_correlation / n,
+        "dual_total_correlation": profile.dual_total_correlation / n,
+        "least_overhead": [lost / n for lost in profile.least_overhead()],
+    }
+
+
+def prediction(found: Sequence[Measured]) -> Claim:
+    """What was foretold is what came, for models whose candidates see each other's places as the profile's do.
+
+    The difference of the two means, of validation and of test, is within its interval of 0: two-sided, 95% for all
+    schedules of a model together (Bonferroni). By rows alone: both sides are of the same seeds.
+    """
+    checks = []
+    for name in dict.fromkeys(m.group for m in found if m.latents is None):
+        its = [m for m in found if m.group == name and m.latents is None]
+        if not name.startswith("MDM"):
+            continue
+        z = float(norm.ppf(1 - 0.025 / len(its)))
+        worst = max(its, key=lambda m: abs(_gap(m)[0]) / _gap(m)[1])
+        gap, error = _gap(worst)
+        text = (
+            f"{name}: {len(its)} schedules, farthest {gap:+.4f} nats a token ({worst.kind}, {len(worst.sizes)} passes)"
+        )
+        checks.append(Check(abs(gap) <= z * error, f"{text}, allowed {z * error:.4f}"))
+    return claim("prediction", checks)
+
+
+def _gap(m: Measured) -> tuple[float, float]:
+    """What came less what was foretold, and its standard error over rows."""
+    came, told = m.nll.mean(0), m.foretold.mean(0)
+    error = math.sqrt(float(came.var()) / len(came) + float(told.var()) / len(told))
+    return float(came.mean() - told.mean()), max(error, 1e-12)
+
+
+def planned(found: Sequence[Measured]) -> Claim:
+    """At two numbers of passes or more, and with every model, a plan of fewer passes is as good as even steps.
+
+    As good: on the same test rows and orders at most 0.01 nats a token worse, and not surely worse at all.
+    """
+    checks = []
+    for name, latents in dict.fromkeys((m.group, m.latents) for m in found):
+        if latents is not None:
+            continue
+        its = [m for m in found if (m.group, m.latents) == (name, latents)]
+        plans = {len(m.sizes): m for m in its if m.kind == PLANNED}
+        better, told = 0, []
+        for m in (m for m in its if m.kind == EVEN):
+            fewer = [p for n, p in plans.items() if n < len(m.sizes) and _as_good(p, m)]
+            if fewer:
+                best = min(fewer, key=lambda p: len(p.sizes))
+                gap = interval(best.nll - m.nll)
+                better += 1
+                told.append(f"{len(best.sizes)} for {len(m.sizes)} ({ends(gap, '+')})")
+        checks.append(Check(better >= 2, f"{name}: planned passes as good as even ones: {', '.join(told) or 'none'}"))
+    return claim("planned schedule", checks)
+
+
+def _as_good(plan: Measured, other: Measured) -> bool:
+    gap = plan.nll - other.nll
+    return float(gap.mean()) <= AS_GOOD and interval(gap)[0] <= 0
+
+
+def _notes(config: Steps, rows: Sequence[dict[str, Any]]) -> list[str]:
+    notes = [
+        f"Nats a token; {config.draws} random sets a row and k in the profile, {config.draws} random orders a row of a "
+        "schedule; answers drawn at temperature 1, in random order. 95% intervals over seeds and examples.",
+    ]
+    profiles = [r for r in rows if r["part"] == "profile"]
+    for name in dict.fromkeys(r["model"] for r in profiles):
+        its = [r for r in profiles if r["model"] == name]
+        if len(its) < 2:
+            continue
+        goal = its[-1]["nll"] + 0.1
+        needed = []
+        for r in its:
+            reach = next((n for n, lost in enumerate(r["least_overhead"], 1) if r["nll"] + lost <= goal), None)
+            needed.append(f"beside {'all' if r['latents'] is None else r['latents']} {reach or 'never'}")
+        notes.append(
+            f"{name}: passes of the best plan for {goal:.3f} nats a token (one at a time beside all, and 0.1): "
+            + ", ".join(needed)
+            + "."
+        )
+    return notes

@@ -1,0 +1,307 @@
+"""The theory of parallel decoding, against enumeration (float64).
+
+Laws: h falls and sums to the entropy; the predicted loss is the brute force over ordered partitions; bounds are never
+violated; the plan is the best of all compositions; logarithmic schedules keep their promise; a network's profile and
+its decoding agree.
+"""
+
+from itertools import combinations, pairwise, permutations
+from math import factorial, log
+
+import numpy as np
+import pytest
+import torch
+from toy import EXACT, Exact, all_sequences, random_distribution, seeded, tiny
+
+from unspoken.attention import ATTENTIONS, MDM, SCDM
+from unspoken.decoders.decode import decode
+from unspoken.profile import (
+    InformationProfile,
+    even,
+    of_what_is_known,
+    of_what_remains,
+    parallel_nll,
+    profile_losses,
+)
+
+
+def markov(length: int, vocab: int = 3, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    start, table = rng.dirichlet(np.ones(vocab)), rng.dirichlet(np.full(vocab, 0.3), vocab)
+    states = all_sequences(vocab, length).numpy()
+    p = start[states[:, 0]]
+    for a, b in pairwise(states.T):
+        p = p * table[a, b]
+    return p.reshape((vocab,) * length)
+
+
+def ising(length: int, beta: float = 0.3) -> np.ndarray:
+    spins = 2 * all_sequences(2, length).numpy() - 1
+    p = np.exp(beta * (spins * np.roll(spins, 1, 1)).sum(1))
+    return (p / p.sum()).reshape((2,) * length)
+
+
+def sparse(length: int, seed: int = 1) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    p = np.zeros(2**length)
+    p[rng.choice(len(p), len(p) // 8, replace=False)] = rng.dirichlet(np.ones(len(p) // 8))
+    return p.reshape((2,) * length)
+
+
+def parity(length: int) -> np.ndarray:
+    even_ones = all_sequences(2, length).sum(1).numpy() % 2 == 0
+    return (even_ones / even_ones.sum()).reshape((2,) * length)
+
+
+def repetition(length: int, vocab: int = 3) -> np.ndarray:
+    p = np.zeros((vocab,) * length)
+    for v in range(vocab):
+        p[(v,) * length] = 1 / vocab
+    return p
+
+
+TABLES = {
+    "markov": markov(6),
+    "ising": ising(8),
+    "sparse": sparse(8),
+    "parity": parity(7),
+    "repetition": repetition(6),
+    "random": random_distribution(2, 7).numpy().reshape((2,) * 7),
+}
+each_table = pytest.mark.parametrize("p", TABLES.values(), ids=TABLES)
+
+
+def entropy(p: np.ndarray, keep: tuple[int, ...]) -> float:
+    q = p.sum(tuple(i for i in range(p.ndim) if i not in keep)).ravel()
+    return float(-(q[q > 0] * np.log(q[q > 0])).sum())
+
+
+def exact_profile(p: np.ndarray) -> InformationProfile:
+    n = p.ndim
+    mean = [np.mean([entropy(p, s) for s in combinations(range(n), k)]) for k in range(n + 1)]
+    return InformationProfile(tuple(np.diff(mean).tolist()))
+
+
+def compositions(n: int) -> list[tuple[int, ...]]:
+    return [()] if n == 0 else [(first, *rest) for first in range(1, n + 1) for rest in compositions(n - first)]
+
+
+def brute_force(p: np.ndarray, sizes: tuple[int, ...]) -> float:
+    """E over all orders of KL(p | the product of conditional marginals of each step), by conditional entropies."""
+    n, total = p.ndim, 0.0
+    for order in permutations(range(n)):
+        said = 0
+        for size in sizes:
+            known, now = tuple(order[:said]), order[said : said + size]
+            together = entropy(p, known + now) - entropy(p, known)
+            total += sum(entropy(p, (*known, i)) - entropy(p, known) for i in now) - together
+            said += size
+    return total / factorial(n)
+
+
+@each_table
+def test_the_profile_falls_sums_to_the_entropy_and_holds_both_correlations(p: np.ndarray) -> None:
+    profile, n = exact_profile(p), p.ndim
+    whole = tuple(range(n))
+    singles = sum(entropy(p, (i,)) for i in range(n))
+    last = sum(entropy(p, whole) - entropy(p, whole[:i] + whole[i + 1 :]) for i in range(n))
+    assert profile.nll == pytest.approx(entropy(p, whole), abs=1e-12)
+    assert profile.total_correlation == pytest.approx(singles - profile.nll, abs=1e-12)
+    assert profile.dual_total_correlation == pytest.approx(profile.nll - last, abs=1e-12)
+    assert profile.total_information == pytest.approx(
+        profile.total_correlation + profile.dual_total_correlation, abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("make", [markov, ising, sparse, parity, repetition])
+def test_the_predicted_loss_is_that_of_all_orders(make) -> None:
+    p = make(5)
+    profile = exact_profile(p)
+    for sizes in compositions(5):
+        assert profile.overhead(sizes) == pytest.approx(brute_force(p, sizes), abs=1e-12)
+
+
+@each_table
+def test_no_schedule_breaks_a_bound(p: np.ndarray) -> None:
+    profile = exact_profile(p)
+    for sizes in compositions(p.ndim):
+        assert 0 <= profile.overhead(sizes) <= profile.bound(sizes) + 1e-12
+        assert profile.bound(sizes) <= profile.looser_bound(sizes) + 1e-12
+
+
+def test_parity_and_repetition_attain_the_bound() -> None:
+    """All information at the last token, or at the first."""
+    parities, repeats = exact_profile(TABLES["parity"]), exact_profile(TABLES["repetition"])
+    for sizes in compositions(7):
+        assert parities.overhead(sizes) == pytest.approx((sizes[-1] > 1) * log(2), abs=1e-12)
+    assert parities.overhead((6, 1)) == pytest.approx(0, abs=1e-12)
+    assert (
+        parities.overhead((5, 2)) == pytest.approx(parities.bound((1,) * 5 + (2,)), abs=1e-12) == pytest.approx(log(2))
+    )
+    assert repeats.overhead((1, 5)) == pytest.approx(0, abs=1e-12)
+    assert repeats.overhead((6,)) == pytest.approx(repeats.bound((6,)), abs=1e-12)
+    assert repeats.dual_total_correlation == pytest.approx(log(3), abs=1e-12)
+    assert parities.total_correlation == pytest.approx(log(2), abs=1e-12)
+
+
+@each_table
+def test_the_plan_is_the_best_of_all_schedules(p: np.ndarray) -> None:
+    profile, n = exact_profile(p), p.ndim
+    every = compositions(n)
+    least = profile.least_overhead()
+    assert len(least) == n
+    assert least[-1] == pytest.approx(0, abs=1e-12)
+    assert all(a >= b - 1e-12 for a, b in pairwise(least))
+    for steps in range(1, n + 1):
+        best = min(profile.overhead(sizes) for sizes in every if len(sizes) == steps)
+        plan = profile.schedule(steps)
+        assert len(plan) == steps
+        assert profile.overhead(plan) == pytest.approx(best, abs=1e-12) == pytest.approx(least[steps - 1], abs=1e-12)
+        assert best <= profile.overhead(even(n, steps)) + 1e-12
+        fewest = profile.fewest(best)
+        assert profile.overhead(fewest) <= best + 1e-9
+        assert not [s for s in every if len(s) < len(fewest) and profile.overhead(s) <= best - 1e-9]
+
+
+def test_golden_numbers() -> None:
+    """Ising ring of 12, beta .3, even steps (the specification's table)."""
+    profile = exact_profile(ising(12))
+    for steps, lost, bound, looser in [
+        (1, 0.5166, 0.908, 1.238),
+        (2, 0.2291, 0.413, 0.578),
+        (3, 0.1363, 0.248, 0.248),
+        (4, 0.0905, 0.165, 0.248),
+        (6, 0.0450, 0.083, 0.083),
+        (12, 0.0, 0.0, 0.0),
+    ]:
+        sizes = even(12, steps)
+        assert profile.overhead(sizes) == pytest.approx(lost, abs=5e-5)
+        assert profile.bound(sizes) == pytest.approx(bound, abs=6e-4)
+        assert profile.looser_bound(sizes) == pytest.approx(looser, abs=6e-4)
+
+
+def test_a_plan_may_save_much() -> None:
+    """A chain of 8 in 4 steps: the plan loses at least a quarter less than even steps."""
+    profile = exact_profile(markov(8))
+    assert profile.overhead(profile.schedule(4)) < 0.75 * profile.overhead(even(8, 4))
+
+
+@each_table
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0, 3.0])
+def test_schedules_of_what_remains_and_is_known_keep_their_promise(p: np.ndarray, share: float) -> None:
+    profile, n = exact_profile(p), p.ndim
+    assert profile.overhead(of_what_remains(n, share)) <= share * profile.total_correlation + 1e-12
+    assert profile.overhead(of_what_is_known(n, share)) <= share * profile.dual_total_correlation + 1e-12
+
+
+def test_their_steps_are_logarithmic() -> None:
+    """The specification's counts: 17 and 7 steps for 128 tokens, 26 and 10 for 1,024."""
+    for length, quarter, whole in [(128, 17, 7), (1024, 26, 10)]:
+        for make in (of_what_remains, of_what_is_known):
+            assert abs(len(make(length, 0.25)) - quarter) <= 2
+            assert abs(len(make(length, 1.0)) - whole) <= 1
+            assert sum(make(length, 0.25)) == length
+
+
+def test_independent_tokens_lose_nothing_and_finer_steps_never_lose_more() -> None:
+    flat = InformationProfile((0.7,) * 6)
+    assert all(flat.overhead(sizes) == pytest.approx(0, abs=1e-12) for sizes in compositions(6))
+    profile = exact_profile(markov(6))
+    for sizes in compositions(6):
+        for at, size in enumerate(sizes):
+            for first in range(1, size):
+                finer = (*sizes[:at], first, size - first, *sizes[at + 1 :])
+                assert profile.overhead(finer) <= profile.overhead(sizes) + 1e-12
+
+
+def test_each_token_masked_on_its_own_is_an_integral_of_the_same_curve() -> None:
+    """MDLM's ancestral steps keep a random number of tokens: the integral over time is the entropy, and at finitely
+    many steps they lose more than fixed sizes (Ising ring of 8, beta .6, the specification's .279 against .159).
+    """
+    profile = exact_profile(ising(8, 0.6))
+    n, h = 8, np.array(profile.h)
+    ways = np.array([factorial(n - 1) / factorial(k) / factorial(n - 1 - k) for k in range(n)])
+
+    def rate(kept: float) -> float:
+        return float(n * (ways * kept ** np.arange(n) * (1 - kept) ** (n - 1 - np.arange(n)) * h).sum())
+
+    x, w = np.polynomial.legendre.leggauss(32)
+    assert sum(w / 2 * [rate((xi + 1) / 2) for xi in x]) == pytest.approx(profile.nll, abs=1e-10)
+    lost = sum(rate(j / 4) / 4 for j in range(4)) - profile.nll
+    assert lost <= profile.total_information / 4
+    assert lost == pytest.approx(0.279, abs=5e-4)
+    assert profile.overhead(even(8, 4)) == pytest.approx(0.159, abs=5e-4)
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_a_networks_profile_and_its_decoding_agree_on_an_exact_network(name: str) -> None:
+    """Predicted from the exact network's losses = the mean of whole decodings: 6,000 rows, 4.5 standard errors."""
+    p = random_distribution(2, 4, seed=3)
+    model = Exact(p, 2, 4, ATTENTIONS[name])
+    truth = exact_profile(p.numpy().reshape((2,) * 4))
+    x0 = all_sequences(2, 4)[torch.multinomial(p, 6_000, replacement=True, generator=seeded(1))]
+    given = torch.zeros_like(x0).bool()
+    losses = profile_losses(model, x0, given, generator=seeded(2))
+    spread = losses.std(0) / len(x0) ** 0.5
+    assert ((losses.mean(0) - torch.tensor(truth.h)).abs() <= 4.5 * spread + 1e-9).all()
+    for sizes in ((4,), (1, 3), (2, 1, 1), (1, 1, 1, 1)):
+        nll = parallel_nll(model, x0, given, sizes, generator=seeded(3))
+        assert abs(float(nll.mean()) - truth.predicted_nll(sizes)) < 4.5 * float(nll.std()) / len(x0) ** 0.5
+
+
+def test_saying_in_steps_is_what_decode_does() -> None:
+    """The likelihood of whole decodings, pass by pass, of a real network: each as `decode` would compute it."""
+    x0, given = torch.randint(5, (3, 6), generator=seeded()), torch.zeros(3, 6, dtype=torch.bool)
+    given[:, 2] = True
+    for attention in (MDM, SCDM):
+        model = tiny(attention, vocab=5, positions=8)
+        prompt = torch.where(given, x0, 5)
+        passes = [int(s.committed.sum(1).unique()) for s in decode(model, prompt, order="uniform", commit=(1, 3, 1))]
+        assert passes == [1, 3, 1]
+        one = parallel_nll(model, x0, given, (5,), generator=seeded(4))
+        step = next(decode(model, prompt, order="uniform", commit=5, temperature=1.0))
+        assert step.entries == 6
+        assert torch.isfinite(one).all()
+        same = parallel_nll(model, x0, given, (5,), 3, generator=seeded(4))
+        assert torch.allclose(one, same, **EXACT)  # nobody is left to be a latent
+
+
+def test_sizes_go_on_with_the_last_and_replace_confidences() -> None:
+    model, tokens = tiny(MDM, vocab=5, positions=8), torch.full((2, 6), 5)
+    for order in ("uniform", "confidence", "left_to_right"):
+        assert [int(s.chosen.sum(1)[0]) for s in decode(model, tokens, order=order, commit=(1, 2))] == [1, 2, 2, 1]
+    with pytest.raises(ValueError, match="one or the other"):
+        decode(model, tokens, commit=(1, 2), threshold=0.5)
+    with pytest.raises(ValueError, match="commit <= candidates"):
+        decode(model, tokens, commit=(1, 0))
+
+
+def test_noise_is_smoothed_by_the_nearest_curve_that_falls() -> None:
+    losses = torch.tensor([[3.0, 2.0, 2.4, 1.0]])
+    assert InformationProfile.fitted(losses).h == pytest.approx((3.0, 2.2, 2.2, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: InformationProfile((1.0, 2.0)), "never rises"),
+        (lambda: InformationProfile(()), "give the cross-entropy"),
+        (lambda: InformationProfile((1.0, 0.5)).overhead((1, 2)), "sum to 2"),
+        (lambda: InformationProfile((1.0, 0.5)).schedule(3), "from 1 to"),
+        (lambda: InformationProfile((1.0, 0.5)).fewest(-0.1), "0 or more"),
+        (lambda: even(4, 5), "from 1 to 4"),
+        (lambda: of_what_remains(4, -1.0), "0 or more"),
+        (
+            lambda: profile_losses(
+                tiny(MDM, 5),
+                torch.zeros(2, 3).long(),
+                torch.eye(3).bool()[:2] & False | torch.tensor([[True, False, False], [False] * 3]),
+            ),
+            "one number",
+        ),
+        (lambda: parallel_nll(tiny(MDM, 5), torch.zeros(1, 3).long(), torch.zeros(1, 3).bool(), (1, 1)), "sum to 3"),
+    ],
+)
+def test_bad_input_is_told(call, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        call()
