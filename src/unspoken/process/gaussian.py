@@ -123,6 +123,7 @@ def fused_snr(snr: Tensor, decay: float, clip: float = 5.0) -> Tensor:
     s = snr.clamp_max(clip) / clip
     n = torch.arange(s.shape[1], device=s.device)
     lag = (n[:, None] - n[None, :]).clamp_min(0)  # of the running mean at a token (row) behind a token (column)
-    share = torch.tril(decay ** lag.to(s.dtype)) * torch.where(n == 0, 1.0, 1 - decay)
+    share = torch.tril(decay ** lag.to(s.dtype))
+    share[:, 1:] *= 1 - decay
     before = torch.cat([torch.zeros_like(s[:, :1]), (s @ share.T)[:, :-1]], dim=1)
     return clip * (1 - (1 - decay * before) * (1 - s))
