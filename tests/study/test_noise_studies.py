@@ -1,0 +1,295 @@
+"""Laws of the studies of noise (gidd, forcing, steps): all cells are measured, verdicts can come out false."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from toy import seeded
+
+from unspoken import presets
+from unspoken.attention import MDM, SCDM
+from unspoken.config import Train, Trunk
+from unspoken.objective import Diffused, NextToken
+from unspoken.process import Hybrid, Uniform
+from unspoken.profile import InformationProfile, even
+from unspoken.record import Run, from_record, to_record
+from unspoken.show.figure import draw
+from unspoken.show.report import table_cells, write_page
+from unspoken.study import forcing, gidd, steps
+from unspoken.study.forcing import DIAGONAL, INDEPENDENT, LEFT, SHARED, TRAINED, WALKED, Forcing
+from unspoken.study.gidd import Gidd
+from unspoken.study.report import Result, finish
+from unspoken.study.steps import (
+    EVEN,
+    PLANNED,
+    Measured,
+    Steps,
+    groups_of,
+    of_one_length,
+    planned,
+    prediction,
+    schedules,
+)
+from unspoken.study.walks import Drawn
+from unspoken.tasks import Chain, PathStar, Sudoku
+from unspoken.train import train
+
+CHAIN = Chain(states=4, shares=(0.7, 0.3), length=6, validation=20, test=20)
+TINY = Train(
+    CHAIN,
+    attention=MDM,
+    process=Hybrid(0.2),
+    objective=Diffused(),
+    trunk=Trunk(layers=1, width=16, heads=2, times=True),
+    steps=2,
+    batch=8,
+    warmup=1,
+    validate=2,
+    save=2,
+    log=1,
+)
+BOARD = replace(TINY, task=Sudoku(2, 2, givens=8, train=100, validation=20, test=20))
+
+
+def one_by_one(jobs: list[tuple[Train, Path]], workers: int) -> Iterator[int]:
+    """What `pool.train_all` does, in this process."""
+    for config, folder in jobs:
+        if not Run(folder).checkpoints():
+            train(config, folder)
+            yield config.steps
+
+
+def whole(result: Result, tmp: Path) -> None:
+    """Saved, drawn and written: every row has its cells."""
+    result.save(tmp)
+    cells = table_cells(result)
+    assert len(cells) == len(result.rows)
+    assert len({len(line) for line in cells}) == 1
+    page = write_page(result, draw(result, tmp / "figure.png").name, tmp / "README.md")
+    assert all(claim.name in page.read_text() for claim in result.claims)
+
+
+@pytest.fixture(scope="module")
+def mended(tmp_path_factory) -> Result:
+    config = Gidd(
+        TINY, BOARD, seeds=(0, 1), passes=(2, 16), puzzle_passes=(3,), sequences=12, draws=2, rounds=3, workers=1
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gidd, "train_all", one_by_one)
+        return finish(gidd.run(config, tmp_path_factory.mktemp("gidd")))
+
+
+def test_second_thoughts_are_measured_at_every_share_and_number_of_passes(mended: Result, tmp_path: Path) -> None:
+    found = {(r["part"], r["share"], r["passes"]) for r in mended.rows}
+    chain = {("chain", share, passes) for share in (0.0, 0.2) for passes in (2, 16)}
+    assert found == chain | {("sudoku", share, 3) for share in (0.0, 0.2)}
+    for row in mended.rows:
+        assert 0 <= row["after"] <= 1
+        assert 0 <= row["more_passes"] <= 3
+    assert {r["bound"] for r in mended.rows if r["part"] == "chain" and r["share"] == 0} != {
+        r["bound"] for r in mended.rows if r["part"] == "chain" and r["share"] == 0.2
+    }
+    whole(mended, tmp_path)
+
+
+def rows_of(masks: tuple[float, float], hybrid: tuple[float, float]) -> list[dict[str, Any]]:
+    return [
+        {"part": "chain", "share": share, "passes": 16, "before": before, "after": after}
+        for share, (before, after) in ((0.0, masks), (0.2, hybrid))
+    ]
+
+
+def test_the_verdict_on_second_thoughts_can_be_either() -> None:
+    config = presets.gidd()
+    low, high = torch.full((3, 9), 1.0), torch.full((3, 9), 1.1)
+    good, bounds = rows_of((0.1, 0.1), (0.1, 0.01)), {0.0: low, 0.2: high}
+    assert gidd.verdict(config, good, bounds).holds
+    assert not gidd.verdict(config, rows_of((0.1, 0.1), (0.1, 0.03)), bounds).holds
+    assert not gidd.verdict(config, rows_of((0.1, 0.01), (0.1, 0.01)), bounds).holds
+    assert not gidd.verdict(config, good, {0.0: high, 0.2: low}).holds
+    assert not gidd.verdict(config, [], {0.0: low}).holds
+
+
+@pytest.fixture(scope="module")
+def forced(tmp_path_factory) -> Result:
+    config = Forcing(TINY, seeds=(0, 1), passes=(3, 6), sequences=12, draws=2, workers=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forcing, "train_all", one_by_one)
+        return finish(forcing.run(config, tmp_path_factory.mktemp("forcing")))
+
+
+def test_every_way_to_train_is_walked_along_every_path(forced: Result, tmp_path: Path) -> None:
+    cells = {(r["times"], r["path"], r["passes"]) for r in forced.rows}
+    assert cells == {(t, p, n) for t in TRAINED for p in WALKED for n in (3, 6)}
+    bounds = {(r["times"], r["path"]): r["bound"] for r in forced.rows}
+    assert len(set(bounds.values())) == len(bounds)
+    assert all(value >= 0.3 * CHAIN.entropy / 6 for value in bounds.values())
+    whole(forced, tmp_path)
+
+
+def test_runs_of_forcing_differ_in_their_times_alone(tmp_path: Path) -> None:
+    jobs = [presets.forcing().job(times, 0, tmp_path)[0] for times in TRAINED]
+    assert {type(job.objective) for job in jobs} == {Diffused}
+    assert len({replace(job, objective=Diffused()) for job in jobs}) == 1
+    assert all(job.process == Uniform() for job in jobs)
+
+
+def test_the_verdict_on_times_can_be_either() -> None:
+    noise = 1e-3 * torch.randn(3, 50, generator=seeded())
+
+    def verdict(lost: float, won: float, illegal: float) -> bool:
+        bounds = {
+            (SHARED, DIAGONAL): 1 + noise,
+            (INDEPENDENT, DIAGONAL): 1 + lost + noise.flip(1),
+            (SHARED, LEFT): 1.2 + noise,
+            (INDEPENDENT, LEFT): 1.2 - won + noise.flip(1),
+        }
+        rows = [
+            {"times": times, "path": LEFT, "passes": 24, "illegal": value}
+            for times, value in ((SHARED, 0.4), (INDEPENDENT, illegal))
+        ]
+        return forcing.verdict(rows, bounds).holds
+
+    assert verdict(0.02, 0.1, 0.1)
+    assert not verdict(0.04, 0.1, 0.1)
+    assert not verdict(0.02, -0.1, 0.1)
+    assert not verdict(0.02, 0.1, 0.3)
+
+
+def test_what_is_drawn_is_held_against_the_chain() -> None:
+    x0 = CHAIN.sample("test", 20).x0
+    wrong = x0.clone()
+    wrong[:, 1] = (CHAIN.transition[wrong[:, 0]] == 0).int().argmax(1)
+    legal, broken = Drawn.of(CHAIN, [x0]), Drawn.of(CHAIN, [wrong])
+    assert legal.illegal.sum() == 0
+    assert (broken.illegal >= 1 / 5).all()
+    first = CHAIN.nll(x0) - legal.nll[0] * 5
+    assert ((first > 0) & (first < 5)).all()  # what is left is the first token's
+    share = torch.bincount(x0.flatten(), minlength=4).double() / x0.numel()
+    assert float(legal.entropy) == pytest.approx(float(torch.special.entr(share).sum()))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, list[str]]:
+    base = tmp_path_factory.mktemp("steps")
+    plain = replace(TINY, trunk=Trunk(layers=1, width=16, heads=2))
+    configs = {
+        "mdm": replace(plain, process=presets.chain().process, objective=presets.chain().objective),
+        "scdm": replace(plain, attention=SCDM, process=presets.chain().process, objective=presets.chain().objective),
+        "hybrid": TINY,
+    }
+    found: dict[str, list[str]] = {}
+    for name, config in configs.items():
+        for seed in (0, 1):
+            train(replace(config, seed=seed), base / f"{name}{seed}")
+            found.setdefault(name, []).append(str(base / f"{name}{seed}"))
+    return found
+
+
+def test_profiles_and_schedules_of_trained_runs(folders: dict[str, list[str]], tmp_path: Path) -> None:
+    config = Steps((*folders["mdm"], *folders["scdm"]), passes=(1, 2, 4), latents=(0, 2), examples=15, draws=2)
+    result = finish(steps.run(config))
+    profiles = [(r["model"], r["latents"]) for r in result.rows if r["part"] == "profile"]
+    mdm, scdm = (f"{name}, {CHAIN.title}" for name in ("MDM", "SCDM"))
+    assert profiles == [(mdm, None), (scdm, 0), (scdm, 2), (scdm, None)]
+    for row in result.rows:
+        if row["part"] == "schedule":
+            assert sum(row["sizes"]) == 6 and len(row["sizes"]) == row["passes"]
+    assert [c.name for c in result.claims] == ["prediction", "planned schedule"]
+    assert any("passes of the best plan" in note for note in result.notes)
+    whole(result, tmp_path)
+
+
+def test_seeds_of_one_model_are_a_group_and_other_noise_is_refused(folders: dict[str, list[str]], tmp_path) -> None:
+    groups = groups_of([*folders["mdm"], *folders["scdm"]])
+    assert [len(g.models) for g in groups] == [2, 2]
+    with pytest.raises(ValueError, match="masked at random"):
+        groups_of(folders["hybrid"])
+    with pytest.raises(ValueError, match="no run folder"):
+        groups_of([str(tmp_path)])
+    from_left = Train(
+        PathStar(2, 3, 8, validation=10, test=10),
+        attention=presets.path_star().attention,
+        objective=NextToken(),
+        trunk=Trunk(layers=1, width=16, heads=2),
+        steps=1,
+        batch=8,
+    )
+    train(from_left, tmp_path / "ar")
+    with pytest.raises(ValueError, match="masked at random"):
+        groups_of([str(tmp_path / "ar")])
+
+
+def test_rows_of_the_commonest_number_are_taken() -> None:
+    task = Sudoku(2, 3, train=50, validation=60, test=20)
+    every = (~task.sample("validation", 60).given).sum(1)
+    some = of_one_length(task, "validation", 500)
+    free = (~some.given).sum(1)
+    assert len(free.unique()) == 1
+    assert len(some) == int((every == free[0]).sum()) == int(torch.bincount(every).max())
+
+
+def test_schedules_hold_the_fewest_planned_passes_as_good_as_even_ones() -> None:
+    profile = InformationProfile(tuple(4.0 / (1 + k) for k in range(12)))
+    found = schedules(profile, (3, 6, 50))
+    assert (EVEN, even(12, 3)) in found and (PLANNED, profile.schedule(6)) in found
+    assert all(sum(sizes) == 12 for _, sizes in found)
+    for n, most in ((3, 3), (6, 5)):
+        fewer = profile.fewest(profile.overhead(even(12, n)))
+        assert len(fewer) <= most and (PLANNED, fewer) in found
+
+
+def measured(kind: str, passes: int, nll: float, told: float, group: str = "MDM, x") -> Measured:
+    noise = 0.1 * torch.randn(2, 200, generator=seeded(passes), dtype=torch.float64)
+    other = 0.1 * torch.randn(2, 200, generator=seeded(passes + 50), dtype=torch.float64)
+    centred = [part - part.mean() for part in (noise, other)]
+    right = torch.ones(2, 200, dtype=torch.float64)
+    return Measured(group, None, kind, (1,) * passes, told, told + centred[0], nll + centred[1], right)
+
+
+def test_the_verdicts_on_steps_can_be_either() -> None:
+    good = [measured(EVEN, 4, 1.0, 1.0), measured(EVEN, 8, 0.8, 0.8)]
+    plans = [measured(PLANNED, 3, 1.0, 1.0), measured(PLANNED, 6, 0.8, 0.8)]
+    assert prediction(good + plans).holds
+    assert not prediction([*good, measured(PLANNED, 3, 1.05, 1.0)]).holds
+    assert not prediction([measured(EVEN, 4, 1.0, 1.0, "SCDM, x")]).holds  # nothing to judge by
+    assert planned(good + plans).holds
+    assert not planned([*good, plans[0]]).holds  # at one number alone
+    assert not planned(good).holds
+    assert not planned([*good, measured(PLANNED, 3, 1.05, 1.0), measured(PLANNED, 6, 0.85, 0.8)]).holds
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: replace(presets.gidd(), shares=(0.2, 0.4)), "masks alone"),
+        (lambda: replace(presets.gidd(), seeds=(0, 0)), "each once"),
+        (lambda: replace(presets.gidd(), rounds=0), "1 or more"),
+        (lambda: replace(presets.forcing(), passes=()), "one or more"),
+        (lambda: replace(presets.forcing(), draws=0), "1 or more"),
+        (lambda: Steps(()), "one run folder"),
+        (lambda: Steps(("a",), passes=(4, 2)), "rise"),
+        (lambda: Steps(("a",), examples=0), "1 or more"),
+    ],
+)
+def test_bad_configs_are_refused(make, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        make()
+
+
+@pytest.mark.parametrize("kind", [gidd, forcing])
+def test_illegal_steps_need_a_chain(kind, tmp_path: Path) -> None:
+    config = replace(presets.gidd() if kind is gidd else presets.forcing(), train=BOARD)
+    with pytest.raises(ValueError, match="give a Chain"):
+        next(kind.run(config, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "config", [*(make() for make in presets.GIDD.values()), *(m() for m in presets.FORCING.values())]
+)
+def test_presets_are_recorded_and_say_what_they_will_do(config) -> None:
+    assert from_record(type(config), to_record(config)) == config
+    assert "seed(s)" in config.budget()
