@@ -123,7 +123,7 @@ HELP = {
     "train, objectives": (["train", "sudoku-4x4"], [f"objective:{name}" for name in OBJECTIVES]),
     "train path-star": (["train", "path-star"], [*flags(Train, *NESTED), "--task.degree", *flags_of_blocks()]),
     "solve": (["solve"], flags(cli.SolveRun, "run")),
-    "solve, every decoding": (["solve"], flags(Decoding)),
+    "solve, every decoding": (["solve"], flags(Decoding, "process")),  # the process is the run's
     "study": (["study", "latents", "quick"], [*flags(Latents, "train"), "--runs", "--out", "--train.steps"]),
     "study ar-latents quick": (["study", "ar-latents", "quick"], AR),
     "study ar-latents reference": (["study", "ar-latents", "reference"], AR),

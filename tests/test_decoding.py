@@ -7,7 +7,7 @@ dated one after the other; every way ends within the passes that it promises. Wh
 """
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import islice
 from typing import Any, get_args
 
@@ -16,16 +16,18 @@ import torch
 from torch import Tensor
 from toy import Ignorant, ragged_clean, seeded, tiny
 
-from unspoken.attention import CACHED_JOINT, SCDM
+from unspoken.attention import CACHED_JOINT, MDM, SCDM
 from unspoken.cache import Cache
 from unspoken.decoders.autoregressive import block_by_block, next_tokens, speculate
 from unspoken.decoders.decode import decode
 from unspoken.decoders.policies import ORDERS
 from unspoken.decoders.step import Step, last
+from unspoken.decoders.walk import denoise
 from unspoken.decoding import USED, By, Decoding, natural
 from unspoken.denoiser import Model
 from unspoken.layout import Layout
-from unspoken.objective import Teacherless
+from unspoken.objective import Diffused, Masked, Teacherless
+from unspoken.process import Absorbing, Hybrid
 
 MASK = 6
 
@@ -148,6 +150,7 @@ OTHER: dict[str, Any] = {  # than the default, each a value that some way of dec
     **{"latents": 1, "candidates": 9, "commit": 2, "threshold": 0.5, "entropy": 1.0, "order": "uniform"},
     **{"beside": "next", "widen": 0.5, "split": 0.1, "block": 3, "drafts": 1, "temperature": 1.0},
     **{f.name: not f.default for f in fields(Decoding) if isinstance(f.default, bool)},
+    **{"passes": 3, "rounds": 2, "process": Hybrid(0.2)},
 }
 
 
@@ -155,7 +158,7 @@ OTHER: dict[str, Any] = {  # than the default, each a value that some way of dec
 @pytest.mark.parametrize("name", [f.name for f in fields(Decoding) if f.name != "by"])
 def test_an_option_that_does_not_apply_is_refused(by: By, name: str) -> None:
     """One that does is taken, and so is the default of one that does not."""
-    default: Any = next(f.default for f in fields(Decoding) if f.name == name)
+    default: Any = getattr(Decoding(), name)
     assert Decoding(by=by, **{name: default}) == Decoding(by=by)
     if name in USED[by]:
         assert getattr(Decoding(by=by, **{name: OTHER[name]}), name) == OTHER[name] != default
@@ -261,3 +264,30 @@ def test_every_way_ends_within_its_passes(decoding: Decoding, passes: int | None
     ignorant = Ignorant(MASK, CACHED_JOINT)
     list(decoding.steps(ignorant, tokens))
     assert all((layout.unsaid | layout.said).any() for layout in ignorant.seen)
+
+
+def test_noise_other_than_masks_is_walked() -> None:
+    """By the process of the run, in as many passes as positions or as asked, and second thoughts after them."""
+    model, prompt = tiny(MDM, vocab=5, positions=8), torch.tensor([[1, 5, 5, 5], [5, 5, 5, 5]])
+    way = natural(Diffused(), Hybrid(0.2))
+    assert way == Decoding(by="walk", process=Hybrid(0.2))
+    assert natural(Diffused(), Absorbing()) == natural(Masked()) == Decoding()
+    steps = list(way.steps(model, prompt, generator=seeded()))
+    assert [s.index for s in steps] == [0, 1, 2, 3]
+    walked = list(denoise(model, Hybrid(0.2), prompt, steps=4, generator=seeded()))
+    for step, move in zip(steps, walked, strict=True):
+        assert torch.equal(step.tokens, move.z)
+        assert torch.equal(step.committed, move.changed & (move.z != 5))
+        assert torch.equal(step.candidates, prompt == 5)
+        assert torch.equal(step.guess, torch.where(prompt == 5, move.prediction.logits.argmax(-1), 5))
+    twice = list(replace(way, passes=2, rounds=3).steps(model, prompt, generator=seeded()))
+    assert 2 <= len(twice) <= 5
+    assert [s.index for s in twice] == list(range(len(twice)))
+    assert all(torch.equal(s.tokens[0, :1], prompt[0, :1]) for s in twice)
+    assert list(way.steps(model, torch.tensor([[1, 2, 3, 4]]))) == []
+    with pytest.raises(ValueError, match="no use for latents"):
+        replace(way, latents=3)
+    with pytest.raises(ValueError, match="0 or more"):
+        replace(way, passes=-1)
+    with pytest.raises(ValueError, match="no use for process"):
+        Decoding(process=Hybrid(0.2))

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Literal, get_args, get_type_hints
 
 import torch
 from torch import Tensor
 
 from unspoken.decoders.autoregressive import block_by_block, next_tokens, speculate
+from unspoken.decoders.correct import correct
 from unspoken.decoders.decode import decode
 from unspoken.decoders.policies import latents_named, order_named
 from unspoken.decoders.step import Step
+from unspoken.decoders.walk import as_steps, denoise
 from unspoken.denoiser import Model
 from unspoken.objective import BlockDiffusion, LatentBlocks, NextToken, Objective, Registers, Teacherless
+from unspoken.process import Absorbing, Process
 
-By = Literal["slots", "next_token", "speculation", "blocks"]
+By = Literal["slots", "next_token", "speculation", "blocks", "walk"]
 OrderName = Literal["uniform", "left_to_right", "confidence", "margin", "entropy", "promising"]
 Beside = Literal["uniform", "next", "nearest", "uncertain", "certain", "oldest"]
 
@@ -42,6 +45,7 @@ USED: dict[By, tuple[str, ...]] = {  # the fields that a way of decoding goes by
     "next_token": ("by", "cache"),
     "speculation": ("by", "latents", "drafts", "cache"),
     "blocks": ("by", "block", "commit", "cache"),
+    "walk": ("by", "passes", "rounds", "process"),
 }
 
 
@@ -51,7 +55,8 @@ class Decoding:
 
     Attributes:
         by: `slots`, from masks in the pass (`decode`); `next_token`, at the last token said; `speculation`, what slots
-            would say from left to right, in fewer passes; `blocks`, block by block of `block` tokens.
+            would say from left to right, in fewer passes; `blocks`, block by block of `block` tokens; `walk`, all at
+            once through the noise of `process`.
         latents: Unsaid tokens beside the candidates in a pass; by default all.
         candidates: From how many the best is said; by default 8, or `commit` if larger.
         commit: Tokens said a pass, at most.
@@ -68,6 +73,9 @@ class Decoding:
         split: Above 0, rows that need fewer entries get passes of their own, where that saves this share of them.
         temperature: 0 says the likeliest token; more draws one.
         cache: Keep the context's keys and values where the attention allows it.
+        passes: Of a walk; 0 for as many as there are positions.
+        rounds: Of second thoughts after a walk.
+        process: That a walk goes through.
     """
 
     by: By = "slots"
@@ -86,6 +94,9 @@ class Decoding:
     split: float = 0.0
     temperature: float = 0.0
     cache: bool = True
+    passes: int = 0
+    rounds: int = 0
+    process: Process = field(default_factory=Absorbing)
 
     def __post_init__(self) -> None:
         for name in ("by", "beside"):
@@ -94,7 +105,10 @@ class Decoding:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; give one of {', '.join(known)}")
         order_named(self.order)
         latents_named(self.beside)
-        idle = [f.name for f in fields(self) if f.name not in USED[self.by] and getattr(self, f.name) != f.default]
+        if self.passes < 0 or self.rounds < 0:
+            raise ValueError(f"passes={self.passes}, rounds={self.rounds}; give 0 or more")
+        usual = {f.name: Absorbing() if f.name == "process" else f.default for f in fields(self)}
+        idle = [name for name in usual if name not in USED[self.by] and getattr(self, name) != usual[name]]
         if idle:
             raise ValueError(f"by={self.by!r} has no use for {', '.join(idle)}; it takes {', '.join(USED[self.by])}")
 
@@ -108,6 +122,8 @@ class Decoding:
             return speculate(model, tokens, latents=self.latents, drafts=self.drafts, cache=self.cache)
         if self.by == "blocks":
             return block_by_block(model, tokens, size=self.block, commit=self.commit, cache=self.cache)
+        if self.by == "walk":
+            return self._walk(model, tokens, generator)
         return decode(
             model,
             tokens,
@@ -128,9 +144,25 @@ class Decoding:
             generator=generator,
         )
 
+    def _walk(self, model: Model, tokens: Tensor, generator: torch.Generator | None) -> Iterator[Step]:
+        """A walk, then second thoughts about what it said."""
+        given = tokens != model.mask_id
+        if bool(given.all()):
+            return
+        steps = denoise(model, self.process, tokens, steps=self.passes or tokens.shape[1], generator=generator)
+        passes = 0
+        for step in as_steps(steps, given, model.mask_id):
+            tokens, passes = step.tokens, passes + 1
+            yield step
+        if self.rounds:
+            thoughts = correct(model, tokens, given, rounds=self.rounds, generator=generator)
+            yield from as_steps(thoughts, given, model.mask_id, first=passes)
 
-def natural(objective: Objective) -> Decoding:
-    """How a model of that objective is decoded: as it was trained."""
+
+def natural(objective: Objective, process: Process | None = None) -> Decoding:
+    """How a model of that objective, and of that process where it is not masks alone, is decoded: as it was trained."""
+    if process is not None and not process.absorbs:
+        return Decoding(by="walk", process=process)
     if isinstance(objective, (NextToken, Registers)):
         return Decoding(by="next_token")
     if isinstance(objective, LatentBlocks):

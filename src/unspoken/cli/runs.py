@@ -54,7 +54,8 @@ class SolveRun:
         run: A run folder that `unspoken train` made.
         puzzle: A puzzle, its rows one after the other, `.` or `0` for a blank.
         file: A .txt, .csv (source,question,answer,rating) or .npy file of puzzles: all are solved and judged.
-        by: `slots`, `next_token`, `speculation` (as `slots` from left to right, exactly, in fewer passes) or `blocks`.
+        by: `slots`, `next_token`, `speculation` (as `slots` from left to right, exactly, in fewer passes), `blocks`, or
+            `walk` (through the run's own noise).
         latents: Unsaid tokens beside the candidates in a pass.
         candidates: From how many the best is said.
         commit: Tokens said a pass, at most.
@@ -71,6 +72,8 @@ class SolveRun:
         drafts: Of speculation: drafts checked in a pass.
         temperature: 0 says the likeliest token; more draws one.
         cache: Keep the context's keys and values where the attention allows it.
+        passes: Of a walk through noise; by default as many as there are positions.
+        rounds: Of second thoughts after a walk.
         seed: Of every random choice.
         html: Also write the decoding as a self-contained page.
 
@@ -97,6 +100,8 @@ class SolveRun:
     drafts: int | None = None
     temperature: float | None = None
     cache: bool | None = None
+    passes: int | None = None
+    rounds: int | None = None
     seed: int = 0
     html: Path | None = None
 
@@ -114,8 +119,10 @@ class SolveRun:
 
     def decoding(self) -> Decoding:
         """As the run was trained, but for what was asked: another way goes by what it has a use for."""
-        asked = {f.name: getattr(self, f.name) for f in fields(Decoding) if getattr(self, f.name) is not None}
-        trained = natural(Run(self.run).config(Train).objective)
+        asked = {f.name: getattr(self, f.name, None) for f in fields(Decoding)}
+        asked = {name: value for name, value in asked.items() if value is not None}
+        train = Run(self.run).config(Train)
+        trained = natural(train.objective, train.process)
         kept = {name: getattr(trained, name) for name in USED[asked.get("by", trained.by)] if name in USED[trained.by]}
         return Decoding(**kept | asked)
 

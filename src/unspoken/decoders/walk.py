@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from unspoken.decoders.decode import check_tokens
+from unspoken.decoders.step import Step
 from unspoken.denoiser import Model
 from unspoken.prediction import Prediction, guided, predictor
 from unspoken.process import Absorbing, Discrete, Gaussian, Process, Views
@@ -153,6 +154,32 @@ def denoise(
     start = process.prior(tokens, given, generator, mask_id=mask_id)
     rank = _shuffled(given, generator) if random_order else None
     return walk(predict, advance, start, given, steps=steps, path=path, rank=rank, shown=shown, generator=generator)
+
+
+def as_steps(moves: Iterator[Move[Prediction]], given: Tensor, mask_id: int, first: int = 0) -> Iterator[Step]:
+    """Moves as the other decoders tell theirs: every free token is a candidate, and what changes to a token is said.
+
+    first: the number of the first.
+    """
+    position = torch.arange(given.shape[1], device=given.device).expand_as(given)
+    for move in moves:
+        probability, likeliest = move.prediction.logits.softmax(-1).max(-1)
+        yield Step(
+            index=first + move.index,
+            tokens=move.z,
+            rows=torch.arange(len(given), device=given.device),
+            position=position,
+            real=~given,
+            held=given.shape[1],
+            said=position,
+            chosen=move.changed & (move.z != mask_id),
+            likeliest=likeliest,
+            probability=probability,
+            entries=given.shape[1],
+            cached=0,
+            asked=given.shape[1],
+            mask_id=mask_id,
+        )
 
 
 def _shuffled(given: Tensor, generator: torch.Generator | None) -> Tensor:
