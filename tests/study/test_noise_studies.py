@@ -242,12 +242,11 @@ def test_schedules_hold_the_fewest_planned_passes_as_good_as_even_ones() -> None
         assert len(fewer) <= most and (PLANNED, fewer) in found
 
 
-def measured(kind: str, passes: int, nll: float, told: float, group: str = "MDM, x") -> Measured:
-    noise = 0.1 * torch.randn(2, 200, generator=seeded(passes), dtype=torch.float64)
-    other = 0.1 * torch.randn(2, 200, generator=seeded(passes + 50), dtype=torch.float64)
-    centred = [part - part.mean() for part in (noise, other)]
+def measured(kind: str, passes: int, lost: float, told: float, group: str = "MDM, x") -> Measured:
+    noise = 0.1 * torch.randn(2, 2, 200, generator=seeded(passes), dtype=torch.float64)
+    ours, theirs = noise - noise.mean((1, 2), keepdim=True)
     right = torch.ones(2, 200, dtype=torch.float64)
-    return Measured(group, None, kind, (1,) * passes, told, told + centred[0], nll + centred[1], right)
+    return Measured(group, kind, (1,) * passes, told, told + theirs, 1 + lost + ours, lost + ours, right)
 
 
 def test_the_verdicts_on_steps_can_be_either() -> None:

@@ -49,7 +49,7 @@ def forcing(rows: Rows, path: Path) -> Path:
 
 def profiles(rows: Rows, path: Path) -> Path:
     """What a token costs beside k known ones; and what even and planned steps lose, foretold and measured."""
-    measured = [r for r in rows if r["part"] == "schedule" and r["latents"] is None]
+    measured = [r for r in rows if r["part"] == "schedule"]
     models = _kinds(measured, "model")
     figure = Figure(figsize=(5 + 4 * max(len(models), 1), 3.8), layout="constrained")
     curve, *lost = figure.subplots(1, 1 + max(len(models), 1))
@@ -63,9 +63,9 @@ def profiles(rows: Rows, path: Path) -> Path:
             its = sorted(
                 (r for r in measured if (r["model"], r["schedule"]) == (model, kind)), key=lambda r: r["passes"]
             )
-            _line(axis, its, "passes", "nll", f"{kind}, measured", "o", f"C{n}")
-            axis.plot([r["passes"] for r in its], [r["predicted"] for r in its], "-", color=f"C{n}", label="foretold")
-        axis.set(xlabel="passes", ylabel="NLL, nats a token", title=model)
+            _line(axis, its, "passes", "lost", f"{kind}, lost", "o", f"C{n}")
+            axis.plot([r["passes"] for r in its], [r["foretold"] for r in its], "-", color=f"C{n}", label="foretold")
+        axis.set(xlabel="passes", ylabel="nats a token lost", title=model)
         axis.title.set_fontsize(7)
     return _saved(figure, (curve, *lost), path)
 

@@ -107,10 +107,10 @@ def _steps(row: Row) -> list[str]:
     head = [row["part"], row["model"], _some(row, "latents")]
     if row["part"] == "profile":
         low, high = row["dual_total_correlation"], row["total_correlation"]
-        return [*head, f"TC {high:.3f}, DTC {low:.3f}", "", "", f"{row['nll']:.4f}", "", ""]
+        return [*head, f"TC {high:.3f}, DTC {low:.3f}", "", "", "", "", f"{row['nll']:.4f}", ""]
     sizes = " ".join(map(str, row["sizes"]))
-    told = [f"{row['predicted']:.4f}", _with_interval(row, "nll", 4)]
-    return [*head, row["schedule"], str(row["passes"]), sizes, *told, _with_interval(row, "accuracy")]
+    costs = [f"{row['foretold']:.4f}", _with_interval(row, "lost", 4), f"{row['nll']:.4f}"]
+    return [*head, row["schedule"], str(row["passes"]), sizes, *costs, _with_interval(row, "accuracy")]
 
 
 def _some(row: Row, name: str) -> str:
@@ -169,11 +169,12 @@ TABLES: dict[str, Table] = {
         "chain never takes. Entropy: of single tokens, nats. With 95% intervals.",
     ),
     "steps": Table(
-        ("part", "model", "latents", "schedule", "passes", "sizes", "foretold", "NLL", "right"),
+        ("part", "model", "latents", "schedule", "passes", "sizes", "foretold", "lost", "NLL", "right"),
         {"part", "model", "latents"},
         _steps,
-        "Nats a token: foretold from validation, and of whole decodings of test sequences. Right: answers drawn at "
-        "temperature 1. TC, DTC: total and dual total correlation a token. With 95% intervals.",
+        "Nats a token that saying tokens together loses: foretold from validation, lost by whole decodings of test "
+        "sequences; the NLL of these. Right: answers drawn at temperature 1. TC, DTC: total and dual total correlation "
+        "a token. With 95% intervals.",
     ),
     "ar-latents": Table(
         ("task", "method", "window", "decoded", "solved", "first", "passes", "entries", "MFLOPs", "ms", "LR"),

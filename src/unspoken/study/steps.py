@@ -16,6 +16,7 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
+from unspoken.attention import MDM
 from unspoken.config import Train
 from unspoken.decoders.decode import decode
 from unspoken.decoders.policies import UNIFORM
@@ -78,15 +79,19 @@ class Group:
 
 @dataclass(frozen=True)
 class Measured:
-    """A schedule: what was foretold and what came, `[seeds, rows]` nats a token; shares of answers that are right."""
+    """A schedule, beside all latents: what was foretold of it, and what came.
+
+    overhead: nats a token that it was foretold to lose, by the profile; `told` `[seeds, rows]` the same of each row.
+    nll, lost: `[seeds, rows]` nats a token of test, and those above saying one at a time; right: its answers.
+    """
 
     group: str
-    latents: int | None
     kind: str
     sizes: tuple[int, ...]
-    predicted: float
-    foretold: Tensor
+    overhead: float
+    told: Tensor
     nll: Tensor
+    lost: Tensor
     right: Tensor
 
     def row(self) -> dict[str, Any]:
@@ -94,11 +99,13 @@ class Measured:
         return {
             "part": "schedule",
             "model": self.group,
-            "latents": self.latents,
+            "latents": None,
             "schedule": self.kind,
             "passes": len(self.sizes),
             "sizes": list(self.sizes),
-            "predicted": self.predicted,
+            "foretold": self.overhead,
+            "lost": float(self.lost.mean()),
+            "lost_interval": list(interval(self.lost)),
             "nll": float(self.nll.mean()),
             "nll_interval": list(interval(self.nll)),
             "accuracy": float(self.right.mean()),
@@ -113,32 +120,49 @@ def run(config: Steps) -> Iterator[Stage | Result]:
     rows: list[dict[str, Any]] = []
     found: list[Measured] = []
     notes = []
+    data = {group.name: _data(group.train.task, config.examples) for group in groups}
     for done, group in enumerate(groups):
-        counts = (*config.latents, None) if group.train.attention.latents == "ordered" else (None,)
-        known, test = (of_one_length(group.train.task, split, config.examples) for split in ("validation", "test"))
+        known, test = data[group.name]
         length = int((~test.given[0]).sum())
         notes.append(
             f"{group.name}: {len(group.models)} run(s); {len(known)} validation and {len(test)} test examples with "
             f"{length} tokens to say (the commonest number)."
         )
-        if int((~known.given[0]).sum()) != length:
-            raise ValueError(f"{group.name}: validation and test differ in the commonest number of tokens to say")
-        for latents in counts:
-            beside = "all" if latents is None else latents
-            yield Stage(f"{group.name} beside {beside}: profile", done, len(groups))
-            losses = torch.stack(
-                [
-                    profile_losses(m, known.x0, known.given, latents, seeded("profile"), config.draws)
-                    for m in group.models
-                ]
-            )
-            profile = InformationProfile.fitted(losses.flatten(0, 1))
-            rows.append(_profile_row(group.name, latents, profile))
-            for kind, sizes in schedules(profile, config.passes):
-                yield Stage(f"{group.name} beside {beside}: {len(sizes)} passes, {kind}", done, len(groups))
-                found.append(measure(config, group, latents, kind, sizes, profile, losses, test))
+        for latents in config.latents if group.train.attention.latents == "ordered" else ():
+            yield Stage(f"{group.name} beside {latents}: profile", done, len(groups))
+            rows.append(_profile_row(group.name, latents, _fitted(_losses(config, group, latents, known))))
+        yield Stage(f"{group.name}: profile", done, len(groups))
+        losses = _losses(config, group, None, known)
+        profile = _fitted(losses)
+        rows.append(_profile_row(group.name, None, profile))
+        yield Stage(f"{group.name}: one at a time", done, len(groups))
+        alone = _nll(config, group, (1,) * length, test)
+        for kind, sizes in schedules(profile, config.passes):
+            yield Stage(f"{group.name}: {len(sizes)} passes, {kind}", done, len(groups))
+            found.append(measure(config, group, kind, sizes, profile, losses, test, alone))
     rows += [m.row() for m in found]
     yield Result("steps", config, rows, [prediction(found), planned(found)], [*notes, *_notes(config, rows)], began)
+
+
+def _losses(config: Steps, group: Group, latents: int | None, known: Examples) -> Tensor:
+    """`[seeds, rows, L]`: of the profile. The same sets of known tokens for every model."""
+    of_seeds = [
+        profile_losses(model, known.x0, known.given, latents, seeded("profile"), config.draws) for model in group.models
+    ]
+    return torch.stack(of_seeds)
+
+
+def _fitted(losses: Tensor) -> InformationProfile:
+    return InformationProfile.fitted(losses.flatten(0, 1))
+
+
+def _data(task: Task, n: int) -> tuple[Examples, Examples]:
+    """Of validation and test n examples with as many tokens to say as is commonest in test. ValueError where none is."""
+    test = of_one_length(task, "test", n)
+    known = of_one_length(task, "validation", n, int((~test.given[0]).sum()))
+    if not len(known):
+        raise ValueError(f"{task.title}: no validation example has as many tokens to say as the test examples taken")
+    return known, test
 
 
 def groups_of(runs: Sequence[str]) -> list[Group]:
@@ -155,11 +179,11 @@ def groups_of(runs: Sequence[str]) -> list[Group]:
     return [Group(name, its[0][0], [load(folder, "cpu") for _, folder in its]) for name, its in named.items()]
 
 
-def of_one_length(task: Task, split: Split, n: int) -> Examples:
-    """Of the split's examples the first n with the commonest number of tokens to say, or as many as there are."""
+def of_one_length(task: Task, split: Split, n: int, length: int | None = None) -> Examples:
+    """Of the split's examples the first n with `length` tokens to say, by default the commonest number."""
     every = task.sample(split, task.size(split))
     free = (~every.given).sum(1)
-    at = (free == int(free.mode().values)).nonzero()[:n, 0]
+    at = (free == (int(free.mode().values) if length is None else length)).nonzero()[:n, 0]
     return Examples(every.x0[at], every.given[at])
 
 
@@ -172,41 +196,43 @@ def schedules(profile: InformationProfile, passes: Sequence[int]) -> list[tuple[
     return list(dict.fromkeys(sizes))
 
 
-@torch.no_grad()
 def measure(
     config: Steps,
     group: Group,
-    latents: int | None,
     kind: str,
     sizes: tuple[int, ...],
     profile: InformationProfile,
     losses: Tensor,
     test: Examples,
+    alone: Tensor,
 ) -> Measured:
-    """The likelihood of test sequences under a schedule, and what it draws from their prompts."""
-    task, length = group.train.task, profile.length
+    """The likelihood of test sequences under a schedule, and what it draws from their prompts.
+
+    losses: of the profile; alone: nats a token of test, said one at a time.
+    """
     starts = torch.tensor([0, *sizes[:-1]]).cumsum(0)
-    foretold = (losses[..., starts] * torch.tensor(sizes)).sum(-1) / length
-    nll, right = [], []
+    told = ((losses[..., starts] * torch.tensor(sizes)).sum(-1) - losses.sum(-1)) / profile.length
+    nll, overhead = _nll(config, group, sizes, test), profile.overhead(sizes) / profile.length
+    right = torch.stack([_right(group.train.task, model, sizes, test) for model in group.models])
+    return Measured(group.name, kind, sizes, overhead, told, nll, nll - alone, right)
+
+
+def _nll(config: Steps, group: Group, sizes: Sequence[int], test: Examples) -> Tensor:
+    """`[seeds, rows]` nats a token. With one seed every schedule says the tokens in the same orders: they are pairs."""
+    of_seeds = []
     for model in group.models:
-        # Pairs: with one seed every schedule says the tokens in the same orders.
-        runs = [
-            parallel_nll(model, test.x0, test.given, sizes, latents, seeded("orders", n)) for n in range(config.draws)
+        draws = [
+            parallel_nll(model, test.x0, test.given, sizes, None, seeded("orders", n)) for n in range(config.draws)
         ]
-        nll.append(torch.stack(runs).mean(0) / length)
-        prompt = test.prompt(task.mask_id)
-        steps = decode(
-            model,
-            prompt,
-            latents=latents,
-            commit=sizes,
-            order=UNIFORM,
-            temperature=1.0,
-            generator=seeded("draws"),
-        )
-        right.append(task.score(prompt, last(steps, prompt)).double())
-    predicted = profile.predicted_nll(sizes) / length
-    return Measured(group.name, latents, kind, sizes, predicted, foretold, torch.stack(nll), torch.stack(right))
+        of_seeds.append(torch.stack(draws).mean(0) / sum(sizes))
+    return torch.stack(of_seeds)
+
+
+def _right(task: Task, model: Denoiser, sizes: Sequence[int], test: Examples) -> Tensor:
+    """`[rows]`: which answers, drawn in such steps and in random order, are right."""
+    prompt = test.prompt(task.mask_id)
+    steps = decode(model, prompt, commit=sizes, order=UNIFORM, temperature=1.0, generator=seeded("draws"))
+    return task.score(prompt, last(steps, prompt)).double()
 
 
 def _profile_row(group: str, latents: int | None, profile: InformationProfile) -> dict[str, Any]:
@@ -224,31 +250,30 @@ def _profile_row(group: str, latents: int | None, profile: InformationProfile) -
 
 
 def prediction(found: Sequence[Measured]) -> Claim:
-    """What was foretold is what came, for models whose candidates see each other's places as the profile's do.
+    """What a schedule was foretold to lose is what it lost, for models whose tokens see all others' places as masks.
 
-    The difference of the two means, of validation and of test, is within its interval of 0: two-sided, 95% for all
-    schedules of a model together (Bonferroni). By rows alone: both sides are of the same seeds.
+    The difference is within its interval of 0: two-sided, 95% for all schedules of a model together (Bonferroni), by
+    rows alone, since both sides are of the same seeds.
     """
     checks = []
-    for name in dict.fromkeys(m.group for m in found if m.latents is None):
-        its = [m for m in found if m.group == name and m.latents is None]
-        if not name.startswith("MDM"):
-            continue
+    for name in dict.fromkeys(m.group for m in found if m.group.startswith(MDM.name.upper())):
+        its = [m for m in found if m.group == name]
         z = float(norm.ppf(1 - 0.025 / len(its)))
         worst = max(its, key=lambda m: abs(_gap(m)[0]) / _gap(m)[1])
         gap, error = _gap(worst)
         text = (
-            f"{name}: {len(its)} schedules, farthest {gap:+.4f} nats a token ({worst.kind}, {len(worst.sizes)} passes)"
+            f"{name}: of {len(its)} schedules the farthest ({worst.kind}, {len(worst.sizes)} passes) was foretold to "
+            f"lose {worst.overhead:.4f} and lost {worst.lost.mean():.4f} nats a token, allowed {z * error:.4f} apart"
         )
-        checks.append(Check(abs(gap) <= z * error, f"{text}, allowed {z * error:.4f}"))
+        checks.append(Check(abs(gap) <= z * error, text))
     return claim("prediction", checks)
 
 
 def _gap(m: Measured) -> tuple[float, float]:
-    """What came less what was foretold, and its standard error over rows."""
-    came, told = m.nll.mean(0), m.foretold.mean(0)
+    """What it lost less what was foretold, and the standard error of that over rows."""
+    came, told = m.lost.mean(0), m.told.mean(0)
     error = math.sqrt(float(came.var()) / len(came) + float(told.var()) / len(told))
-    return float(came.mean() - told.mean()), max(error, 1e-12)
+    return float(came.mean()) - m.overhead, max(error, 1e-12)
 
 
 def planned(found: Sequence[Measured]) -> Claim:
@@ -257,10 +282,8 @@ def planned(found: Sequence[Measured]) -> Claim:
     As good: on the same test rows and orders at most 0.01 nats a token worse, and not surely worse at all.
     """
     checks = []
-    for name, latents in dict.fromkeys((m.group, m.latents) for m in found):
-        if latents is not None:
-            continue
-        its = [m for m in found if (m.group, m.latents) == (name, latents)]
+    for name in dict.fromkeys(m.group for m in found):
+        its = [m for m in found if m.group == name]
         plans = {len(m.sizes): m for m in its if m.kind == PLANNED}
         better, told = 0, []
         for m in (m for m in its if m.kind == EVEN):

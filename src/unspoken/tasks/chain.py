@@ -65,7 +65,7 @@ class Chain:
     @property
     def title(self) -> str:
         """What it is."""
-        return f"a Markov chain of {self.states} states, {len(self.shares)} successors, {self.length} tokens"
+        return f"chain of {self.states} states"
 
     @property
     def transition(self) -> Tensor:
