@@ -9,19 +9,38 @@ for step in us.decode(model, tokens, latents=16):
 
 from unspoken import presets, study, tasks
 from unspoken.attention import ANY_ORDER, CACHED_ALONE, CACHED_JOINT, MDM, SCDM, SIDM, Attention
+from unspoken.bound import nelbo_along
 from unspoken.config import Train, Trunk
 from unspoken.decoders.autoregressive import block_by_block, next_tokens, speculate
+from unspoken.decoders.correct import correct
 from unspoken.decoders.decode import decode
 from unspoken.decoders.policies import CONFIDENCE, ENTROPY, LEFT_TO_RIGHT, MARGIN, UNIFORM, Order
 from unspoken.decoders.step import Step, last
+from unspoken.decoders.walk import Move, denoise, walk
 from unspoken.decoding import Decoding
 from unspoken.denoiser import Denoiser, Model
 from unspoken.layout import Layout, one_block, random_order
 from unspoken.likelihood import nelbo, nll_by_latents, noised, packed_losses, token_losses
-from unspoken.objective import BlockDiffusion, LatentBlocks, Masked, NextToken, Registers, Teacherless
+from unspoken.objective import BlockDiffusion, Diffused, LatentBlocks, Masked, NextToken, Registers, Teacherless
 from unspoken.packing import Packed
-from unspoken.process import Absorbing
+from unspoken.prediction import Prediction, guided, predictor
+from unspoken.process import Absorbing, Gaussian, Hybrid, SNRMix, Uniform
+from unspoken.profile import InformationProfile, parallel_nll, profile_losses
 from unspoken.schedule import Cosine, Linear, Polynomial
+from unspoken.times import (
+    AlongPath,
+    Autoregressive,
+    BlockConstant,
+    Blocks,
+    Diagonal,
+    Independent,
+    Mixture,
+    PrefixClean,
+    Pyramid,
+    Shared,
+    Sizes,
+    Trapezoid,
+)
 from unspoken.train import load, train, training
 
 __all__ = [
@@ -37,36 +56,63 @@ __all__ = [
     "SIDM",
     "UNIFORM",
     "Absorbing",
+    "AlongPath",
     "Attention",
+    "Autoregressive",
+    "BlockConstant",
     "BlockDiffusion",
+    "Blocks",
     "Cosine",
     "Decoding",
     "Denoiser",
+    "Diagonal",
+    "Diffused",
+    "Gaussian",
+    "Hybrid",
+    "Independent",
+    "InformationProfile",
     "LatentBlocks",
     "Layout",
     "Linear",
     "Masked",
+    "Mixture",
     "Model",
+    "Move",
     "NextToken",
     "Order",
     "Packed",
     "Polynomial",
+    "Prediction",
+    "PrefixClean",
+    "Pyramid",
     "Registers",
+    "SNRMix",
+    "Shared",
+    "Sizes",
     "Step",
     "Teacherless",
     "Train",
+    "Trapezoid",
     "Trunk",
+    "Uniform",
     "block_by_block",
+    "correct",
     "decode",
+    "denoise",
+    "guided",
     "last",
     "load",
     "nelbo",
+    "nelbo_along",
     "next_tokens",
     "nll_by_latents",
     "noised",
     "one_block",
     "packed_losses",
+    "parallel_nll",
+    "predictor",
     "presets",
+    "profile_losses",
     "random_order",
     "speculate",
     "study",
@@ -74,4 +120,5 @@ __all__ = [
     "token_losses",
     "train",
     "training",
+    "walk",
 ]

@@ -157,7 +157,7 @@ def _fitted(losses: Tensor) -> InformationProfile:
 
 
 def _data(task: Task, n: int) -> tuple[Examples, Examples]:
-    """Of validation and test n examples with as many tokens to say as is commonest in test. ValueError where none is."""
+    """Validation and test: n of each with as many tokens to say as is commonest in test. ValueError where none is."""
     test = of_one_length(task, "test", n)
     known = of_one_length(task, "validation", n, int((~test.given[0]).sum()))
     if not len(known):
