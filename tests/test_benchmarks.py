@@ -52,7 +52,7 @@ def test_decode(tmp_path: Path) -> None:
         latents=3,
         repeats=1,
         lengths=(40,),
-        sampler=(2, 8),
+        sampler=(2, (8,)),
         out=tmp_path,
     )
     bench.main(options)
@@ -66,7 +66,8 @@ def test_decode(tmp_path: Path) -> None:
     assert by_way["MDM, 2 a pass"]["passes"] == 5
     # With a cache a pass computes what was said last and what is left: the prompt first, then two and the rest.
     assert by_way["cached, 2 a pass"]["entries"] == (3 + 9) + (2 + 7) + (2 + 5) + (2 + 3) + (2 + 1)
-    assert record["sampler"]["steps"] == 7 and record["sampler"]["ratio"] > 0
+    (alone,) = record["sampler"]
+    assert alone["steps"] == 7 and alone["ours_ratio"] > 0 and alone["ours_of_8_ratio"] > 0
     assert [r["length"] for r in record["by_length"]] == [40]
 
 
