@@ -248,9 +248,11 @@ def test_guidance_goes_from_what_is_blind_to_what_knows_the_prompt() -> None:
     blind = predict(torch.tensor([[V, 1, V]]), torch.tensor([[1.0, 0.5, 1.0]]).double()).logits.softmax(-1)
 
     def at(scale: float) -> Tensor:
-        return guided(predict, given, scale, V)(z, t).logits.softmax(-1)
+        return guided(predict, given, scale, torch.full_like(z, V))(z, t).logits.softmax(-1)
 
-    assert guided(predict, given, 1.0, V) is predict
+    assert guided(predict, given, 1.0, z) is predict
+    with pytest.raises(ValueError, match="give a number"):
+        guided(predict, given, float("nan"), z)
     assert torch.allclose(at(0.0), blind, atol=1e-9)
     assert torch.allclose(at(1.0 + 1e-12), known, atol=1e-9)
     sharper = known**2 / blind.clamp_min(1e-300)

@@ -101,6 +101,7 @@ def _said_at(
 def _begun_at(process: Discrete, x0: Tensor, given: Tensor, mask_id: int, late: float) -> Tensor:
     """`[batch]`: KL(q_late(. | x0) | q_late(. | a uniform guess)), summed over the free tokens."""
     t = torch.full(x0.shape, late, dtype=torch.float64, device=x0.device)
-    guess = torch.full((*x0.shape, mask_id + 1), 1 / mask_id, dtype=torch.float64, device=x0.device)
-    guess[..., mask_id] = 0.0
+    guess = torch.zeros(*x0.shape, mask_id + 1, dtype=torch.float64, device=x0.device)
+    guess[..., mask_id] = -torch.inf
+    guess = guess.log_softmax(-1)
     return torch.where(given, 0.0, process.marginal(t, mask_id).kl(x0, guess)).sum(1)

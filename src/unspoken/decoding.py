@@ -17,7 +17,7 @@ from unspoken.decoders.policies import latents_named, order_named
 from unspoken.decoders.step import Step
 from unspoken.decoders.walk import as_steps, denoise
 from unspoken.denoiser import Model
-from unspoken.objective import BlockDiffusion, LatentBlocks, NextToken, Objective, Registers, Teacherless
+from unspoken.objective import BlockDiffusion, Diffused, LatentBlocks, NextToken, Objective, Registers, Teacherless
 from unspoken.process import Absorbing, Process
 
 By = Literal["slots", "next_token", "speculation", "blocks", "walk"]
@@ -160,9 +160,9 @@ class Decoding:
 
 
 def natural(objective: Objective, process: Process | None = None) -> Decoding:
-    """How a model of that objective, and of that process where it is not masks alone, is decoded: as it was trained."""
-    if process is not None and not process.absorbs:
-        return Decoding(by="walk", process=process)
+    """How a model of that objective and process is decoded: as it was trained."""
+    if isinstance(objective, Diffused):
+        return Decoding(by="walk", process=process or Absorbing())
     if isinstance(objective, (NextToken, Registers)):
         return Decoding(by="next_token")
     if isinstance(objective, LatentBlocks):

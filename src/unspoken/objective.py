@@ -37,7 +37,7 @@ from unspoken.packing import (
     weigh_slots,
 )
 from unspoken.process import Absorbing, Process
-from unspoken.times import Shared, Times, stratified_times
+from unspoken.times import AlongPath, Diagonal, Shared, Times, stratified_times
 
 
 @dataclass(frozen=True)
@@ -262,6 +262,10 @@ class Diffused:
             raise ValueError(
                 f"weight={self.weight!r}, most={self.most}: give 'snr', 'elbo' or 'clamp', and most above 0"
             )
+        if self.weight == "elbo" and self.times not in (Shared(), AlongPath(Diagonal())):
+            raise ValueError(
+                f"weight='elbo' with times={self.times} is no bound: take Shared() times, or measure it by nelbo_along"
+            )
 
     def check(self, attention: Attention) -> None:
         """Raises ValueError where a token does not see all others: what is visible may be noise, none is context."""
@@ -274,11 +278,12 @@ class Diffused:
         """See `Masked.pack`."""
         t = self.times.draw(given, generator)
         z = torch.where(given, x0, process.sample(x0, t, mask_id, generator))
-        weight = process.weight(z, x0, t, mask_id) * (t > 0)
+        weight = process.weight(z, x0, t, mask_id)
         if self.weight == "snr":
             weight = weight / process.log_snr_speed(t)
         elif self.weight == "clamp":
             weight = weight.clamp_max(self.most)
+        weight = torch.where(t > 0, weight, 0.0)  # some schedules stand still, or leap, at 0
         packed = ask_masks(one_block(z, ~given, torch.zeros_like(z), time=t), x0)
         weight = weight.gather(1, packed.at) * packed.real / (~given).sum()
         return replace(packed, weight=weight, marginal=process.marginal(t, mask_id).take(packed.at))

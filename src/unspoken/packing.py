@@ -223,7 +223,9 @@ def side_by_side(packs: Sequence[Packed]) -> Packed:
 
 
 def _questions(packs: Sequence[Packed]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """All the questions, one pass's after the other's: at, target, slot, weight."""
+    """All the questions, one pass's after the other's: at, target, slot, weight. Of cross-entropies alone."""
+    if any(p.marginal is not None for p in packs):
+        raise ValueError("divergences of a process do not go with others into one pass; give packs of cross-entropies")
     at, target, slot, weight = (
         torch.cat([getattr(p, name) for p in packs], dim=1) for name in ("at", "target", "slot", "weight")
     )

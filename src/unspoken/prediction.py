@@ -7,6 +7,7 @@ For masks they are one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -60,21 +61,24 @@ def predictor(model: Model, given: Tensor, kind: Kind = "leave-one-out") -> Pred
     return predict
 
 
-def guided(predict: Predict, given: Tensor, scale: float, mask_id: int) -> Predict:
+def guided(predict: Predict, given: Tensor, scale: float, blind: Tensor) -> Predict:
     """Classifier-free guidance (arXiv 2207.12598): away from what the network says when it does not know the prompt.
 
-    The prompt that is not known is one at the prior: masks at time 1, as a model trained on independent times knows
-    them. scale: 0 forgets the prompt, 1 is the plain prediction, more exaggerates it. Two passes for one.
+    The prompt that is not known is one at the prior and at time 1, as a model trained on independent times knows it.
+    scale: 0 forgets the prompt, 1 is the plain prediction, more exaggerates it. Two passes for one.
+    blind: `[batch, seq]` tokens of the process's prior, to stand where `given`: masks, or under uniform noise any.
     """
+    if not math.isfinite(scale):
+        raise ValueError(f"guidance={scale}; give a number: 1 for none, more to hold on to the prompt")
     if scale == 1:
         return predict
 
     def both(z: Tensor, t: Tensor) -> Prediction:
         known = predict(z, t)
-        blind = predict(torch.where(given, mask_id, z), torch.where(given, 1.0, t)).logits.log_softmax(-1)
+        forgot = predict(torch.where(given, blind, z), torch.where(given, 1.0, t)).logits.log_softmax(-1)
         logits = known.logits.log_softmax(-1)
         # 0 and -inf where the mask is; its logit stays what it is
-        mixed = torch.where(logits.isinf(), logits, blind + scale * (logits - blind))
+        mixed = torch.where(logits.isinf(), logits, forgot + scale * (logits - forgot))
         return Prediction(mixed, known.kind)
 
     return both

@@ -41,7 +41,7 @@ class InformationProfile:
     @classmethod
     def fitted(cls, losses: Tensor) -> InformationProfile:
         """From losses `[examples, L]` beside 0, 1, ... known tokens, noise and all: the nearest curve that falls."""
-        mean = losses.double().mean(0).numpy()
+        mean = losses.double().mean(0).cpu().numpy()
         return cls(tuple(isotonic_regression(mean, increasing=False).x.tolist()))
 
     @property

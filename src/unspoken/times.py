@@ -10,7 +10,7 @@ are given are clean: their time is 0.
 | `Independent`     | Diffusion Forcing (arXiv 2407.01392)                         |
 | `BlockConstant`   | block diffusion (arXiv 2503.09573), LaDiR (arXiv 2510.04573) |
 | `PrefixClean`     | teacher forcing                                              |
-| `AlongPath`       | what a path visits: its own bound                            |
+| `AlongPath`       | what a path visits                                           |
 | `Mixture`         | two of them, by shares                                       |
 """
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from toy import seeded
 from unspoken import presets
 from unspoken.attention import MDM, SCDM
 from unspoken.config import Train, Trunk
+from unspoken.decoders.correct import correct
 from unspoken.objective import Diffused, NextToken
 from unspoken.process import Hybrid, Uniform
 from unspoken.profile import InformationProfile, even
@@ -33,9 +35,10 @@ from unspoken.study.steps import (
     prediction,
     schedules,
 )
-from unspoken.study.walks import Drawn
+from unspoken.study.walks import Drawn, bound_on, drawn
 from unspoken.tasks import Chain, PathStar, Sudoku
-from unspoken.train import train
+from unspoken.train import load, train
+from unspoken.train import seeded as train_seeded
 
 CHAIN = Chain(states=4, shares=(0.7, 0.3), length=6, validation=20, test=20)
 TINY = Train(
@@ -97,9 +100,30 @@ def test_second_thoughts_are_measured_at_every_share_and_number_of_passes(mended
 
 def rows_of(masks: tuple[float, float], hybrid: tuple[float, float]) -> list[dict[str, Any]]:
     return [
-        {"part": "chain", "share": share, "passes": 16, "before": before, "after": after}
+        {
+            **{"part": "chain", "share": share, "passes": 16, "before": before, "after": after},
+            **{"before_interval": [before * 0.9, before * 1.1], "after_interval": [after * 0.9, after * 1.1]},
+        }
         for share, (before, after) in ((0.0, masks), (0.2, hybrid))
     ]
+
+
+def test_second_thoughts_are_had_and_paths_walked(tmp_path: Path) -> None:
+    """What the rows hold is what `correct` and `denoise` give with their seeds."""
+    train(TINY, tmp_path / "run")
+    model, prompt = load(tmp_path / "run", "cpu"), torch.full((6, 6), CHAIN.mask_id)
+    given, config = prompt != CHAIN.mask_id, replace(presets.gidd(), rounds=3)
+    before = drawn(model, Hybrid(0.2), prompt, 4, seed=1)
+    after, passes = gidd.mended(config, model, before, given, 5)
+    moves = list(correct(model, before, given, rounds=3, temperature=0.1, generator=train_seeded("second thoughts", 5)))
+    assert torch.equal(after, moves[-1].z)
+    assert not torch.equal(after, before)
+    assert passes == sum(int(m.changed.any(1).sum()) for m in moves) / 6
+    walks = [drawn(model, Uniform(), prompt, 6, path, seed=1) for path in WALKED.values()]
+    assert all(not torch.equal(a, b) for a, b in pairwise(walks))
+    bounds = [bound_on([model], Uniform(), CHAIN.sample("test", 9), path, 2) for path in WALKED.values()]
+    assert all(not torch.equal(a, b) for a, b in pairwise(bounds))
+    assert bounds[0].shape == (1, 9)
 
 
 def test_the_verdict_on_second_thoughts_can_be_either() -> None:
@@ -110,7 +134,10 @@ def test_the_verdict_on_second_thoughts_can_be_either() -> None:
     assert not gidd.verdict(config, rows_of((0.1, 0.1), (0.1, 0.03)), bounds).holds
     assert not gidd.verdict(config, rows_of((0.1, 0.01), (0.1, 0.01)), bounds).holds
     assert not gidd.verdict(config, good, {0.0: high, 0.2: low}).holds
-    assert not gidd.verdict(config, [], {0.0: low}).holds
+    assert not gidd.verdict(config, [], bounds).holds
+    assert not gidd.verdict(config, good[1:], bounds).holds
+    assert not gidd.verdict(config, rows_of((0.0, 0.0), (0.0, 0.0)), bounds).holds
+    assert not gidd.verdict(config, [row | {"passes": 8} for row in good], bounds).holds
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +235,10 @@ def test_seeds_of_one_model_are_a_group_and_other_noise_is_refused(folders: dict
     assert [len(g.models) for g in groups] == [2, 2]
     with pytest.raises(ValueError, match="masked at random"):
         groups_of(folders["hybrid"])
+    other = replace(presets.chain(), task=replace(CHAIN, seed=9), trunk=Trunk(layers=1, width=16, heads=2), steps=1)
+    train(replace(other, attention=MDM, batch=8), tmp_path / "other")
+    apart = groups_of([*folders["mdm"], str(tmp_path / "other")])
+    assert [(g.name[-3:], len(g.models)) for g in apart] == [("(1)", 2), ("(2)", 1)]
     with pytest.raises(ValueError, match="no run folder"):
         groups_of([str(tmp_path)])
     from_left = Train(
@@ -250,15 +281,19 @@ def measured(kind: str, passes: int, lost: float, told: float, group: str = "MDM
 
 
 def test_the_verdicts_on_steps_can_be_either() -> None:
-    good = [measured(EVEN, 4, 1.0, 1.0), measured(EVEN, 8, 0.8, 0.8)]
+    evens = [measured(EVEN, 3, 1.2, 1.2), measured(EVEN, 4, 1.0, 1.0), measured(EVEN, 6, 0.9, 0.9)]
+    good = [*evens, measured(EVEN, 8, 0.8, 0.8)]
     plans = [measured(PLANNED, 3, 1.0, 1.0), measured(PLANNED, 6, 0.8, 0.8)]
     assert prediction(good + plans).holds
     assert not prediction([*good, measured(PLANNED, 3, 1.05, 1.0)]).holds
     assert not prediction([measured(EVEN, 4, 1.0, 1.0, "SCDM, x")]).holds  # nothing to judge by
+    assert not prediction([measured(EVEN, 4, 0.01, 0.01)]).holds  # an interval that could hold anything
     assert planned(good + plans).holds
     assert not planned([*good, plans[0]]).holds  # at one number alone
     assert not planned(good).holds
     assert not planned([*good, measured(PLANNED, 3, 1.05, 1.0), measured(PLANNED, 6, 0.85, 0.8)]).holds
+    same = [measured(kind, n, 1.0, 1.0) for n in (2, 3, 4, 6) for kind in (EVEN, PLANNED)]
+    assert not planned(same).holds  # even steps do it as well
 
 
 @pytest.mark.parametrize(
@@ -267,6 +302,7 @@ def test_the_verdicts_on_steps_can_be_either() -> None:
         (lambda: replace(presets.gidd(), shares=(0.2, 0.4)), "masks alone"),
         (lambda: replace(presets.gidd(), seeds=(0, 0)), "each once"),
         (lambda: replace(presets.gidd(), rounds=0), "1 or more"),
+        (lambda: replace(presets.gidd(), passes=(4, 8)), "16 or more"),
         (lambda: replace(presets.forcing(), passes=()), "one or more"),
         (lambda: replace(presets.forcing(), draws=0), "1 or more"),
         (lambda: Steps(()), "one run folder"),

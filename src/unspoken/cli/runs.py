@@ -124,6 +124,8 @@ class SolveRun:
         train = Run(self.run).config(Train)
         trained = natural(train.objective, train.process)
         kept = {name: getattr(trained, name) for name in USED[asked.get("by", trained.by)] if name in USED[trained.by]}
+        if asked.get("by") == "walk":
+            kept["process"] = train.process
         return Decoding(**kept | asked)
 
     def _file(self, console: Console) -> None:

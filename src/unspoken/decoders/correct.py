@@ -34,8 +34,11 @@ def correct(
 
     tokens: `[batch, seq]`, all said; given: `[batch, seq]` bool, never changed.
     temperature: of the draws; 0 takes the likeliest. time: at which the tokens are shown to the network.
+    generator: every random choice; None = a fresh one of seed 0.
     """
     check_tokens(model, tokens)
+    if given.shape != tokens.shape or given.dtype != torch.bool:
+        raise ValueError(f"given is {given.dtype} of shape {tuple(given.shape)}; give bool {tuple(tokens.shape)}")
     if bool((tokens == model.mask_id).any()):
         raise ValueError("there are masks among the tokens: second thoughts are for what is said; decode first")
     if rounds < 0 or commit < 1 or patience < 1 or temperature < 0 or not 0 <= time <= 1:
@@ -43,6 +46,7 @@ def correct(
             f"rounds={rounds}, commit={commit}, patience={patience}, temperature={temperature}, time={time}: give "
             "rounds and temperature of 0 or more, commit and patience of 1 or more, a time in [0, 1]"
         )
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
     return _rounds(model, tokens, given, rounds, commit, temperature, time, patience, generator)
 
 

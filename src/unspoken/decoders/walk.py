@@ -94,7 +94,8 @@ def remasking(process: Absorbing, mask_id: int, share: float) -> Advance[Predict
         tiny = torch.finfo(alpha_t.dtype).tiny
         again = share * ((1 - alpha_s) / alpha_t.clamp_min(tiny)).clamp_max(1) * (s < t)
         speak = (alpha_s - (1 - again) * alpha_t) / (1 - alpha_t).clamp_min(tiny)
-        u = torch.rand(z.shape, generator=generator, dtype=t.dtype).to(z.device)
+        device = z.device if generator is None else generator.device
+        u = torch.rand(z.shape, generator=generator, dtype=t.dtype, device=device).to(z.device)
         said = draw(prediction.logits.softmax(-1), generator)
         masked = z == mask_id
         return torch.where(
@@ -105,7 +106,12 @@ def remasking(process: Absorbing, mask_id: int, share: float) -> Advance[Predict
 
 
 def gaussian(process: Gaussian, view: View) -> Advance[Tensor]:
-    """One step of DDIM, or ancestral by the process's `eta`; the network predicts a `view`."""
+    """One step of DDIM, or ancestral by the process's `eta`; the network predicts a `view`.
+
+    Raises ValueError for eps: a walk begins at t = 1, where eps is all that z is and does not tell x0.
+    """
+    if view == "eps":
+        raise ValueError("a walk begins at t = 1, where eps does not tell x0: let the network predict x0, v or u")
 
     def advance(prediction: Tensor, z: Tensor, t: Tensor, s: Tensor, generator: torch.Generator | None) -> Tensor:
         views: Views = process.views(prediction, z, t.to(z.dtype), view)
@@ -135,6 +141,7 @@ def denoise(
     remask: above 0, under `Absorbing`: said tokens may be masked again (see `remasking`).
     guidance: classifier-free, 1 is none (see `prediction.guided`).
     shown: see `walk`.
+    generator: every random choice; None = a fresh one of seed 0.
     Raises ValueError on tokens outside the vocabulary, and on what does not go together.
     """
     check_tokens(model, tokens)
@@ -147,7 +154,9 @@ def denoise(
     if not 0 <= remask <= 1 or (remask and not isinstance(process, Absorbing)):
         raise ValueError(f"remask={remask} under {process}: give a share in [0, 1], above 0 under Absorbing alone")
     _check_walk(steps, shown)
-    predict = guided(predictor(model, given), given, guidance, mask_id)
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    blind = process.prior(tokens, torch.zeros_like(given), generator, mask_id=mask_id) if guidance != 1 else tokens
+    predict = guided(predictor(model, given), given, guidance, blind)
     advance = ancestral(process, mask_id)
     if remask and isinstance(process, Absorbing):
         advance = remasking(process, mask_id, remask)

@@ -103,11 +103,13 @@ class Discrete(ABC):
         late, early = self.marginal(t, mask_id), self.marginal(s, mask_id)
         stay = late.alpha / early.alpha.clamp_min(torch.finfo(late.alpha.dtype).tiny)
         jump = (late.noise.at(z) - stay * early.noise.at(z)).clamp_min(0)
-        p = early.probabilities(guess)  # the one tensor of this size: what follows is in place
+        p = early.probabilities(guess)  # what follows is in place
         same = p.gather(2, z[..., None]) * stay[..., None].to(p.dtype)
         p.mul_(jump[..., None]).scatter_add_(2, z[..., None], same)
-        p.div_(p.sum(-1, keepdim=True).clamp_min(torch.finfo(p.dtype).tiny))
-        moves = torch.as_tensor(s != t).expand(z.shape)[..., None]
+        total = p.sum(-1, keepdim=True)
+        # A token that can only be clean stays, also where rounding has left the guess nothing for it.
+        moves = torch.as_tensor(s != t).expand(z.shape)[..., None] & (total > 0)
+        p.div_(total.clamp_min(torch.finfo(p.dtype).tiny))
         return p.mul_(moves).scatter_add_(2, z[..., None], (~moves).to(p.dtype))
 
 
@@ -222,9 +224,10 @@ class SNRMix(Discrete):
     schedule: Schedule = field(default_factory=Linear)
 
     def __post_init__(self) -> None:
-        if not -1 <= self.a <= 1:
+        if not -1 <= self.a <= 1 or self.b != self.b:
             raise ValueError(
-                f"a={self.a}; give a slope in [-1, 1]: past that mass would flow out of a state faster than it came in"
+                f"a={self.a}, b={self.b}; give a slope in [-1, 1] (past that mass would flow out of a state faster "
+                "than it came in) and a number"
             )
 
     def _shares(self, tau: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:

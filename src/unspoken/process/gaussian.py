@@ -59,8 +59,7 @@ class Gaussian:
 
     def sample(self, x0: Tensor, t: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """zt ~ q_t(. | x0); x0 `[batch, seq, width]`, t `[batch, seq]`."""
-        eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype).to(x0.device)
-        return self.mix(Views(x0, eps), t)
+        return self.mix(Views(x0, _normal(x0, generator)), t)
 
     def mix(self, views: Views, t: Tensor) -> Tensor:
         """alpha x0 + sigma eps."""
@@ -98,7 +97,7 @@ class Gaussian:
         kept = (self.sigma(s) ** 2 - spread**2).clamp_min(0).sqrt()
         moved = self.alpha(s)[..., None] * views.x0 + kept[..., None] * views.eps
         if self.eta:
-            moved = moved + spread[..., None] * torch.randn(z.shape, generator=generator, dtype=z.dtype).to(z.device)
+            moved = moved + spread[..., None] * _normal(z, generator)
         return torch.where((s == t)[..., None], z, moved)
 
     def loss_weight(self, snr: Tensor, view: View, clip: float = 5.0) -> Tensor:
@@ -106,10 +105,16 @@ class Gaussian:
 
         Raises ValueError for u, whose weight is 1 on both paths.
         """
-        bounded = snr.clamp_max(clip)
+        bounded = snr.clamp_max(clip)  # eps: bounded / snr, which is 1 at snr 0
         if view == "u":
             raise ValueError("the velocity u has weight 1 on every path: leave its squared error as it is")
-        return {"eps": bounded / snr, "x0": bounded, "v": bounded / (snr + 1)}[view]
+        return {"eps": 1 / (snr / clip).clamp_min(1), "x0": bounded, "v": bounded / (snr + 1)}[view]
+
+
+def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Standard normal numbers of the shape of `like`, drawn where the generator is."""
+    device = like.device if generator is None else generator.device
+    return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=device).to(like.device)
 
 
 def fused_snr(snr: Tensor, decay: float, clip: float = 5.0) -> Tensor:

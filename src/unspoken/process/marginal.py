@@ -68,22 +68,26 @@ class Marginal:
         Itakura-Saito's p/q - log(p/q) - 1). It is least for the prediction that leaves z itself out.
         logits: `[batch, m, vocab]` of the guess, -inf for the mask.
         """
-        tiny = torch.finfo(logits.dtype).tiny
-        guess = logits.softmax(-1)
-        seen = self.alpha.to(guess.dtype) * guess.gather(2, z[..., None])[..., 0] + self.noise.at(z).to(guess.dtype)
-        ratio = self.probability(z, x).to(guess.dtype).clamp_min(tiny) / seen.clamp_min(tiny)
-        return self.kl(x, guess) + (ratio - ratio.log() - 1)
+        says = logits.log_softmax(-1)
+        alpha, noise = (part.clamp_min(torch.finfo(part.dtype).tiny).log() for part in (self.alpha, self.noise.at(z)))
+        seen = torch.logaddexp(alpha.to(says.dtype) + says.gather(2, z[..., None])[..., 0], noise.to(says.dtype))
+        truth = self.probability(z, x).clamp_min(torch.finfo(self.alpha.dtype).tiny).log().to(says.dtype)
+        # Where z can not be noise the weight is 0, and must not meet an infinite ratio.
+        ratio = (truth - seen).clamp_max(60.0)
+        return self.kl(x, says) + (ratio.exp() - ratio - 1)
 
-    def kl(self, x: Tensor, guess: Tensor) -> Tensor:
-        """KL(q_t(. | x) | q_t(. | guess)) in nats, `[batch, m]`; the guess `[batch, m, vocab]` as probabilities."""
-        tiny = torch.finfo(guess.dtype).tiny
-        alpha, each = self.alpha.to(guess.dtype), self.noise.each.to(guess.dtype)
-        right = guess.gather(2, x[..., None])[..., 0]
+    def kl(self, x: Tensor, says: Tensor) -> Tensor:
+        """KL(q_t(. | x) | q_t(. | guess)) in nats, `[batch, m]`; says: the guess `[batch, m, vocab]`, as logarithms."""
+        tiny = torch.finfo(says.dtype).tiny
+        alpha, each = self.alpha.to(says.dtype), self.noise.each.to(says.dtype)
+        odds = alpha.clamp_min(tiny).log() - each.clamp_min(tiny).log()
         # Mass on a token but x is `each` in truth and each + alpha guess in the guess: what that costs, summed.
-        odds = torch.log1p(guess * (alpha / each.clamp_min(tiny))[..., None])
-        others = odds.sum(-1) - odds.gather(2, x[..., None])[..., 0]
-        truth = alpha + each
-        return truth * (truth.clamp_min(tiny).log() - (alpha * right + each).clamp_min(tiny).log()) - each * others
+        costs = torch.nn.functional.softplus(says + odds[..., None])
+        others = costs.sum(-1) - costs.gather(2, x[..., None])[..., 0]
+        right = torch.logaddexp(
+            alpha.clamp_min(tiny).log() + says.gather(2, x[..., None])[..., 0], each.clamp_min(tiny).log()
+        )
+        return (alpha + each) * ((alpha + each).clamp_min(tiny).log() - right) - each * others
 
     def posterior(self, z: Tensor, logits: Tensor) -> Tensor:
         """Logits of p(x_i | z) from those of p(x_i | z without z_i): times q_t(z_i | x_i)."""

@@ -28,7 +28,7 @@ from unspoken.tasks.base import Examples
 from unspoken.times import Diagonal
 from unspoken.train import load, seeded
 
-FEWER, NO_FEWER = 5.0, 0.8
+FEWER, NO_FEWER, JUDGED = 5.0, 0.8, 16
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ class Gidd:
                 raise ValueError(f"{name}={values}: give one or more, each once")
         if self.shares[0] != 0 or len(self.shares) < 2:
             raise ValueError(f"shares={self.shares}: begin with 0 (masks alone), and give one or more above it")
+        if max(self.passes) < JUDGED:
+            raise ValueError(f"passes={self.passes}: give one of {JUDGED} or more, where the claim is judged")
         for name in ("sequences", "draws", "rounds", "workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
@@ -167,17 +169,24 @@ def _board_row(config: Gidd, model: Denoiser, share: float, passes: int, puzzles
 def verdict(config: Gidd, rows: list[dict[str, Any]], bounds: dict[float, Tensor]) -> Claim:
     """With uniform noise second thoughts make illegal steps 5 times rarer, without they do not; masks bound lower.
 
-    Judged on the chain at 16 passes or more, where a walk is not hopeless to begin with.
+    Judged on the chain at 16 passes or more, where a walk is not hopeless to begin with; with noise the interval after
+    must be as far below the interval before.
     """
     checks = []
     for row in rows:
-        if row["part"] != "chain" or row["passes"] < 16:
+        if row["part"] != "chain" or row["passes"] < JUDGED:
             continue
-        text = f"p_u {row['share']:g}, {row['passes']} passes: illegal {row['before']:.3f} to {row['after']:.4f}"
+        low, high = row["before_interval"][0], row["after_interval"][1]
+        text = (
+            f"p_u {row['share']:g}, {row['passes']} passes: illegal {row['before']:.3f} {ends(row['before_interval'])} "
+            f"to {row['after']:.4f} {ends(row['after_interval'])}"
+        )
         if row["share"] == 0:
-            checks.append(Check(row["after"] >= NO_FEWER * row["before"], text))
+            checks.append(Check(row["after"] >= NO_FEWER * row["before"] > 0, text))
         else:
-            checks.append(Check(row["after"] * FEWER <= row["before"], text))
+            checks.append(Check(low > 0 and high * FEWER <= low, text))
+    if {row["share"] == 0 for row in rows if row["part"] == "chain" and row["passes"] >= JUDGED} != {True, False}:
+        checks.append(Check(False, "with and without uniform noise were not both measured"))
     plain = bounds[0.0]
     for share, bound in bounds.items():
         if share:

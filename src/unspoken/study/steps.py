@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from unspoken.tasks.base import Examples, Split, Task
 from unspoken.train import load, seeded
 
 EVEN, PLANNED = "even", "planned"
-AS_GOOD = 0.01  # nats a token
+AS_GOOD, RESOLVED = 0.01, 0.2  # nats a token; the share of the largest loss that an interval may hold
 
 
 @dataclass(frozen=True)
@@ -166,17 +166,21 @@ def _data(task: Task, n: int) -> tuple[Examples, Examples]:
 
 
 def groups_of(runs: Sequence[str]) -> list[Group]:
-    """The runs by model and task. Raises ValueError before any work for one whose tokens are not masks at random."""
-    named: dict[str, list[tuple[Train, str]]] = {}
+    """The runs that differ in the seed alone. ValueError before any work for one that is not of masks at random."""
+    alike: dict[Train, list[str]] = {}
     for folder in runs:
         train = Run(Path(folder)).config(Train)
-        if not (train.process.absorbs and isinstance(train.objective, Masked | Diffused)):
+        if not (train.process.absorbs and isinstance(train.objective, Masked | Diffused)) or train.trunk.times:
             raise ValueError(
-                f"{folder} was trained with {train.objective} under {train.process}: a profile is of tokens masked at "
-                "random; give runs of masked diffusion"
+                f"{folder} was trained with {train.objective} under {train.process}, times={train.trunk.times}; a "
+                "profile is of tokens masked at random, and its models are shown no times: give other runs"
             )
-        named.setdefault(f"{train.attention.name.upper()}, {train.task.title}", []).append((train, folder))
-    return [Group(name, its[0][0], [load(folder, "cpu") for _, folder in its]) for name, its in named.items()]
+        alike.setdefault(replace(train, seed=0), []).append(folder)
+    names = [f"{train.attention.name.upper()}, {train.task.title}" for train in alike]
+    return [
+        Group(name if names.count(name) == 1 else f"{name} ({n})", train, [load(folder, "cpu") for folder in its])
+        for n, (name, (train, its)) in enumerate(zip(names, alike.items(), strict=True), 1)
+    ]
 
 
 def of_one_length(task: Task, split: Split, n: int, length: int | None = None) -> Examples:
@@ -188,11 +192,17 @@ def of_one_length(task: Task, split: Split, n: int, length: int | None = None) -
 
 
 def schedules(profile: InformationProfile, passes: Sequence[int]) -> list[tuple[str, tuple[int, ...]]]:
-    """Even and planned sizes of every number of passes, and the fewest planned passes as good as each even one."""
+    """Even and planned sizes of every number of passes, and of the fewest planned passes as good as each even one."""
     sizes: list[tuple[str, tuple[int, ...]]] = []
     for n in [n for n in passes if n <= profile.length]:
         equal = even(profile.length, n)
-        sizes += [(EVEN, equal), (PLANNED, profile.schedule(n)), (PLANNED, profile.fewest(profile.overhead(equal)))]
+        fewer = profile.fewest(profile.overhead(equal))
+        sizes += [
+            (EVEN, equal),
+            (PLANNED, profile.schedule(n)),
+            (PLANNED, fewer),
+            (EVEN, even(profile.length, len(fewer))),
+        ]
     return list(dict.fromkeys(sizes))
 
 
@@ -266,6 +276,9 @@ def prediction(found: Sequence[Measured]) -> Claim:
             f"lose {worst.overhead:.4f} and lost {worst.lost.mean():.4f} nats a token, allowed {z * error:.4f} apart"
         )
         checks.append(Check(abs(gap) <= z * error, text))
+        most = max(its, key=lambda m: m.overhead)
+        share = z * _gap(most)[1] / most.overhead if most.overhead else math.inf
+        checks.append(Check(share <= RESOLVED, f"resolved to {share:.1%} of what {len(most.sizes)} even passes lose"))
     return claim("prediction", checks)
 
 
@@ -279,27 +292,28 @@ def _gap(m: Measured) -> tuple[float, float]:
 def planned(found: Sequence[Measured]) -> Claim:
     """At two numbers of passes or more, and with every model, a plan of fewer passes is as good as even steps.
 
-    As good: on the same test rows and orders at most 0.01 nats a token worse, and not surely worse at all.
+    As good: on the same test rows and orders at most 0.01 nats a token worse, and not surely worse at all; while even
+    steps of those fewer passes are surely worse than the plan.
     """
     checks = []
     for name in dict.fromkeys(m.group for m in found):
         its = [m for m in found if m.group == name]
-        plans = {len(m.sizes): m for m in its if m.kind == PLANNED}
-        better, told = 0, []
-        for m in (m for m in its if m.kind == EVEN):
-            fewer = [p for n, p in plans.items() if n < len(m.sizes) and _as_good(p, m)]
+        plans, evens = ({len(m.sizes): m for m in its if m.kind == kind} for kind in (PLANNED, EVEN))
+        told = []
+        for passes, equal in sorted(evens.items()):
+            fewer = [n for n in plans if n < passes and n in evens and _saves(plans[n], equal, evens[n])]
             if fewer:
-                best = min(fewer, key=lambda p: len(p.sizes))
-                gap = interval(best.nll - m.nll)
-                better += 1
-                told.append(f"{len(best.sizes)} for {len(m.sizes)} ({ends(gap, '+')})")
-        checks.append(Check(better >= 2, f"{name}: planned passes as good as even ones: {', '.join(told) or 'none'}"))
+                gap = interval(plans[min(fewer)].nll - equal.nll)
+                told.append(f"{min(fewer)} for {passes} ({ends(gap, '+')})")
+        checks.append(Check(len(told) >= 2, f"{name}: planned for even passes: {', '.join(told) or 'none'}"))
     return claim("planned schedule", checks)
 
 
-def _as_good(plan: Measured, other: Measured) -> bool:
-    gap = plan.nll - other.nll
-    return float(gap.mean()) <= AS_GOOD and interval(gap)[0] <= 0
+def _saves(plan: Measured, more: Measured, as_many: Measured) -> bool:
+    """Whether a plan is as good as `more` even passes, and surely better than `as_many` even ones as it has."""
+    gap = plan.nll - more.nll
+    as_good = float(gap.mean()) <= AS_GOOD and interval(gap)[0] <= 0
+    return as_good and interval(plan.nll - as_many.nll)[1] < 0
 
 
 def _notes(config: Steps, rows: Sequence[dict[str, Any]]) -> list[str]:

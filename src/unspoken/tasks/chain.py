@@ -44,7 +44,7 @@ class Chain:
                 f"states={self.states}, {len(self.shares)} shares: give 2 to {len(LETTERS)} states, and from 1 share "
                 "to as many as there are states"
             )
-        if abs(sum(self.shares) - 1) > 1e-9 or min(self.shares) <= 0:
+        if not abs(sum(self.shares) - 1) <= 1e-9 or not min(self.shares) > 0:
             raise ValueError(f"shares={self.shares}: give probabilities above 0 that sum to 1")
         if self.length < 2 or self.validation < 0 or self.test < 0 or self.seed < 0:
             raise ValueError(
@@ -157,8 +157,13 @@ class Chain:
             "entropy": f"{self.entropy / self.length:.3f} nats a token",
             "symmetries": "none",
             "licence": "generated here: no rights reserved",
-            "splits": {split: {"sequences": self.size(split), "duplicates": 0} for split in SPLITS},
+            "splits": {split: {"sequences": self.size(split), "duplicates": self._twice(split)} for split in SPLITS},
         }
+
+    def _twice(self, split: Split) -> int:
+        """How many of a split's sequences came before in it: they are draws, and short chains repeat."""
+        x0 = self.sample(split, self.size(split)).x0
+        return len(x0) - len(torch.unique(x0, dim=0))
 
     def _draw(self, n: int, generator: torch.Generator) -> Tensor:
         """`[n, length]` by inverse distribution functions: one uniform number a token."""
