@@ -97,7 +97,13 @@ def test_walks_draw_the_datas_law(process: Gaussian, path: Path) -> None:
     """2,000 rows, 150 steps: every covariance within .09 (standard errors are at most .016, the rest is step size)."""
     given = torch.zeros(2_000, 3, dtype=torch.bool)
     z = torch.randn(2_000, 3, 1, generator=seeded(1), dtype=torch.float64)
-    moves = walk(exact(process), gaussian(process, "x0"), z, given, steps=150, path=path, generator=seeded(2))
+    view: View = "v" if process.eta else "u"
+
+    def predict(z: Tensor, t: Tensor) -> Tensor:
+        clean = exact(process)(z, t)
+        return process.seen(process.views(clean, z, t.clamp_min(1e-6), "x0"), t, view)
+
+    moves = walk(predict, gaussian(process, view), z, given, steps=150, path=path, generator=seeded(2))
     for move in moves:
         z = move.z
     found = z[..., 0].T @ z[..., 0] / len(z)
@@ -175,6 +181,7 @@ def test_weights_of_the_views_are_one_loss() -> None:
         losses.append(process.loss_weight(snr, view) * error)
     assert torch.allclose(losses[0], losses[1], rtol=1e-8)
     assert torch.allclose(losses[1], losses[2], rtol=1e-8)
+    assert float(process.loss_weight(torch.zeros(()), "eps")) == 1  # at the prior
 
 
 @pytest.mark.parametrize(
@@ -184,6 +191,7 @@ def test_weights_of_the_views_are_one_loss() -> None:
         (lambda: Gaussian(eta=2.0), "DDIM"),
         (lambda: fused_snr(torch.ones(1, 2), 1.0), "how much of the past"),
         (lambda: Gaussian().loss_weight(torch.ones(1), "u"), "weight 1"),
+        (lambda: gaussian(Gaussian(), "eps"), "does not tell x0"),
     ],
 )
 def test_bad_input_is_told(call, says: str) -> None:

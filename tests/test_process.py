@@ -12,8 +12,10 @@ from toy import EXACT, seeded
 
 from unspoken.likelihood import packed_losses
 from unspoken.objective import Diffused, Masked
-from unspoken.process import Absorbing, Discrete, Hybrid, SNRMix, Uniform
-from unspoken.schedule import Linear
+from unspoken.packing import side_by_side
+from unspoken.process import Absorbing, Discrete, Hybrid, Process, SNRMix, Uniform
+from unspoken.schedule import Cosine, Linear, Polynomial
+from unspoken.times import BlockConstant, Independent, PrefixClean, Shared
 
 V = 4  # tokens of the data; the mask is the fifth state
 TIMES = torch.linspace(0, 1, 41, dtype=torch.float64)
@@ -193,23 +195,18 @@ def test_without_uniform_noise_the_loss_is_that_of_masked_diffusion() -> None:
     logits = torch.randn(8, 6, V + 1, generator=seeded(1))
     logits[..., V] = -torch.inf
 
-    def model(layout, at):
-        return logits.gather(1, layout.position.gather(1, at)[..., None].expand(-1, -1, V + 1))
-
     masked = Masked(bound=True).pack(Absorbing(), x0, given, V, seeded(2))
     for process in (Absorbing(), Hybrid(0.0)):
         packed = Diffused(weight="elbo").pack(process, x0, given, V, seeded(2))
         z = packed.layout.token.gather(1, packed.at)
         assert (packed.weight[z != V] == 0).all()
-        loss = packed.reduce(packed_losses(model, packed))
-        assert float(loss) == pytest.approx(float(masked.reduce(packed_losses(model, masked))), rel=1e-5)
+        loss = packed.reduce(packed_losses(Table(logits), packed))
+        assert float(loss) == pytest.approx(float(masked.reduce(packed_losses(Table(logits), masked))), rel=1e-5)
 
 
 def test_a_re_timing_is_the_same_process_at_other_times() -> None:
     """At equal tau: equal masses, and a rate a unit of tau that is equal too."""
     for make in (Absorbing, Uniform, lambda schedule: Hybrid(0.2, schedule=schedule), lambda s: SNRMix(schedule=s)):
-        from unspoken.schedule import Cosine
-
         plain, curved = make(Linear()), make(Cosine())
         t = INNER
         tau = Cosine().beta(t)
@@ -226,8 +223,91 @@ def test_a_re_timing_is_the_same_process_at_other_times() -> None:
         (lambda: Hybrid(-0.1), "p_u"),
         (lambda: SNRMix(a=1.5), "slope"),
         (lambda: SNRMix(a=float("nan")), "slope"),
+        (lambda: SNRMix(b=float("nan")), "a number"),
     ],
 )
 def test_what_is_no_process_is_refused(make, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         make()
+
+
+class Table:
+    """A network of given logits `[batch, seq, vocab]`, read by position."""
+
+    def __init__(self, logits: Tensor):
+        self.logits = logits
+
+    def __call__(self, layout, at):
+        return self.logits.gather(1, layout.position.gather(1, at)[..., None].expand(-1, -1, V + 1))
+
+
+RAGGED = torch.tensor([[True] * 3 + [False] * 3, [False] * 6, [False, True] * 3])
+
+
+@pytest.mark.parametrize("gap", [20.0, 45.0, 60.0, 87.0, 95.0, 200.0])
+@pytest.mark.parametrize("process", [*PROCESSES.values(), Absorbing(Polynomial(0.5)), Hybrid(schedule=Polynomial(0.5))])
+def test_losses_and_gradients_are_finite_however_sure_a_network_is(process: Process, gap: float) -> None:
+    """In float32, ragged prompts, every token sure of a wrong one: also where a probability rounds to nothing."""
+    x0 = torch.randint(V, RAGGED.shape, generator=seeded())
+    logits = torch.zeros(*RAGGED.shape, V + 1).scatter(2, ((x0 + 1) % V)[..., None], gap)
+    logits[..., V] = -torch.inf
+    logits.requires_grad_()
+    for weight in ("snr", "elbo", "clamp"):
+        for times in (Shared(), Independent(), PrefixClean()) if weight != "elbo" else (Shared(),):
+            packed = Diffused(times, weight).pack(process, x0, RAGGED, V, seeded(3))
+            loss = packed.reduce(packed_losses(Table(logits), packed))
+            assert loss.isfinite()
+            (gradient,) = torch.autograd.grad(loss, logits)
+            assert gradient[..., :V].isfinite().all()
+            assert (gradient[RAGGED] == 0).all()
+
+
+@each_process
+def test_a_token_stays_where_rounding_has_left_nothing_for_it(process: Process) -> None:
+    guess = torch.zeros(1, 1, V + 1)
+    guess[..., 1] = 1.0
+    z, t, s = torch.tensor([[0]]), torch.tensor([[0.5]]), torch.tensor([[0.2]])
+    p = process.bridge(guess, z, t, s, V)
+    assert float(p.sum()) == pytest.approx(1, abs=1e-6)
+    if process.absorbs:
+        assert p[0, 0, 0] == 1
+
+
+@each_process
+def test_a_pass_weighs_each_token_at_its_own_time(process: Process) -> None:
+    """Independent times, ragged rows: the loss is the sum over tokens, one at a time, of weight and divergence.
+
+    Padding adds nothing: a row's share is what it is alone, over the number of tokens asked.
+    """
+    x0 = torch.randint(V, RAGGED.shape, generator=seeded())
+    logits = torch.randn(*RAGGED.shape, V + 1, generator=seeded(1))
+    logits[..., V] = -torch.inf
+    for weight in ("snr", "clamp"):
+        packed = Diffused(Independent(), weight, most=2.0).pack(process, x0, RAGGED, V, seeded(4))
+        loss, total = packed.reduce(packed_losses(Table(logits), packed)), 0.0
+        assert packed.layout.time is not None
+        for row, column in (~RAGGED).nonzero().tolist():
+            one = (slice(row, row + 1), slice(column, column + 1))
+            t, z, x = packed.layout.time[one], packed.layout.token[one], x0[one]
+            w = process.weight(z, x, t, V)
+            tau, rest = process.schedule.beta(t), process.schedule.alpha(t)
+            w = w * tau * rest / process.schedule.rate(t) if weight == "snr" else w.clamp_max(2.0)
+            total += float(w * process.marginal(t, V).divergence(z, x, logits[one])) / int((~RAGGED).sum())
+        assert float(loss) == pytest.approx(total, rel=1e-4)
+
+
+def test_equal_times_are_shared_ones_bit_by_bit() -> None:
+    """D1: one block as long as the row is one time a row, in noising and loss."""
+    x0, given = torch.randint(V, (5, 6), generator=seeded()), torch.zeros(5, 6, dtype=torch.bool)
+    packs = [Diffused(times).pack(Hybrid(), x0, given, V, seeded(2)) for times in (Shared(), BlockConstant(6))]
+    assert torch.equal(packs[0].layout.token, packs[1].layout.token)
+    assert torch.equal(packs[0].weight, packs[1].weight)
+
+
+def test_the_elbo_needs_times_that_make_it_one_and_divergences_do_not_mix() -> None:
+    with pytest.raises(ValueError, match="no bound"):
+        Diffused(Independent(), "elbo")
+    x0, given = torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3, dtype=torch.bool)
+    packed = Diffused().pack(Hybrid(), x0, given, V, seeded())
+    with pytest.raises(ValueError, match="do not go with others"):
+        side_by_side([packed, packed])

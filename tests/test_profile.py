@@ -11,10 +11,13 @@ from math import factorial, log
 import numpy as np
 import pytest
 import torch
-from toy import EXACT, Exact, all_sequences, random_distribution, seeded, tiny
+from toy import Exact, all_sequences, random_distribution, seeded, tiny
 
-from unspoken.attention import ATTENTIONS, MDM, SCDM
+import unspoken.profile as profile_room
+from unspoken.attention import ATTENTIONS, MDM
 from unspoken.decoders.decode import decode
+from unspoken.decoders.policies import Order
+from unspoken.layout import rank_of
 from unspoken.profile import (
     InformationProfile,
     even,
@@ -249,21 +252,80 @@ def test_a_networks_profile_and_its_decoding_agree_on_an_exact_network(name: str
         assert abs(float(nll.mean()) - truth.predicted_nll(sizes)) < 4.5 * float(nll.std()) / len(x0) ** 0.5
 
 
-def test_saying_in_steps_is_what_decode_does() -> None:
-    """The likelihood of whole decodings, pass by pass, of a real network: each as `decode` would compute it."""
-    x0, given = torch.randint(5, (3, 6), generator=seeded()), torch.zeros(3, 6, dtype=torch.bool)
-    given[:, 2] = True
-    for attention in (MDM, SCDM):
-        model = tiny(attention, vocab=5, positions=8)
-        prompt = torch.where(given, x0, 5)
-        passes = [int(s.committed.sum(1).unique()) for s in decode(model, prompt, order="uniform", commit=(1, 3, 1))]
-        assert passes == [1, 3, 1]
-        one = parallel_nll(model, x0, given, (5,), generator=seeded(4))
-        step = next(decode(model, prompt, order="uniform", commit=5, temperature=1.0))
-        assert step.entries == 6
-        assert torch.isfinite(one).all()
-        same = parallel_nll(model, x0, given, (5,), 3, generator=seeded(4))
-        assert torch.allclose(one, same, **EXACT)  # nobody is left to be a latent
+class Thinking:
+    """Keeps the log-probabilities of each pass."""
+
+    def __init__(self, model):
+        self.model, self.passes = model, []
+        self.attention, self.mask_id, self.vocab_size = model.attention, model.mask_id, model.vocab_size
+
+    def __call__(self, layout, at=None, cache=None):
+        logits = self.model(layout, at, cache)
+        index = torch.arange(layout.shape[1]).expand(layout.shape) if at is None else at
+        self.passes.append((layout.position.gather(1, index), logits.log_softmax(-1)))
+        return logits
+
+    def new_cache(self):
+        return self.model.new_cache()
+
+
+@pytest.mark.parametrize("sizes", [(5,), (1, 3, 1), (2, 3), (1, 1, 1, 1, 1)])
+@pytest.mark.parametrize("latents", [None, 0, 1, 2])
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_saying_in_steps_is_what_decode_does(name: str, latents: int | None, sizes: tuple, monkeypatch) -> None:
+    """What `decode` draws has the likelihood that its passes gave it, when both say the tokens in one order."""
+    spy, seq = Thinking(tiny(ATTENTIONS[name], vocab=5, positions=8)), 6
+    prompt = torch.full((3, seq), 5)
+    prompt[:, 2] = 1
+    # Latents by place, and not at random, so that both take the same ones in the same order.
+    order = Order("in turn", before=lambda ahead: ahead.unsaid * TURN[ahead.unsaid.shape[1]], after=None)
+    steps = list(
+        decode(
+            spy, prompt, order=order, commit=sizes, latents=latents, beside="next", temperature=1.0, generator=seeded()
+        )
+    )
+    total = torch.zeros(3, dtype=torch.float64)
+    for step, (position, logp) in zip(steps, spy.passes, strict=True):
+        said = step.committed
+        at = said.gather(1, position)
+        total -= torch.where(at, logp.gather(2, step.tokens.gather(1, position)[..., None])[..., 0], 0.0).sum(1)
+    x0, given = steps[-1].tokens, prompt != 5
+    monkeypatch.setattr(
+        profile_room, "draw_ranks", lambda among, generator: rank_of(TURN[seq][None].expand(3, -1), among)
+    )
+    found = parallel_nll(spy.model, x0, given, sizes, latents)
+    assert torch.allclose(found, total, rtol=0, atol=1e-9)
+
+
+TURN = {6: torch.tensor([3.0, 0.0, 9.0, 5.0, 1.0, 2.0])}
+
+
+def test_latents_count_in_a_profile() -> None:
+    """Beside none, some and all an ordered or joint model says otherwise; one whose latents are alone does not."""
+    x0, given = torch.randint(5, (4, 5), generator=seeded()), torch.zeros(4, 5, dtype=torch.bool)
+    for name, matters in (("scdm", True), ("mdm", True), ("sidm", False)):
+        model = tiny(ATTENTIONS[name], vocab=5, positions=8)
+        none, all_, every = (profile_losses(model, x0, given, n, seeded(1), 3) for n in (0, None, 5))
+        assert torch.equal(all_, every)
+        assert torch.allclose(none[:, -1], all_[:, -1])  # nobody is left beside the last
+        assert torch.allclose(none[:, 0], all_[:, 0]) != matters
+
+
+def test_averaging_over_orders_only_helps() -> None:
+    """T7: KL from the mixture over orders is at most the mean KL, and here less (chain of 4 tokens, steps 2 and 2)."""
+    p = markov(4, 2, seed=3)
+    mixture, mean = np.zeros_like(p), 0.0
+    for order in permutations(range(4)):
+        now = order[:2]
+        pair = p.sum(tuple(i for i in range(4) if i not in now), keepdims=True)
+        first = pair.sum(now[0], keepdims=True) * pair.sum(now[1], keepdims=True)
+        rest = [p.sum(order[3 - k], keepdims=True) / np.maximum(pair, 1e-300) for k in (0, 1)]
+        q = first * rest[0] * rest[1]
+        assert q.sum() == pytest.approx(1)
+        mixture += q / 24
+        mean += float((p * np.log(p / q))[p > 0].sum()) / 24
+    assert mean == pytest.approx(exact_profile(p).overhead((2, 2)), abs=1e-12)
+    assert float((p * np.log(p / mixture))[p > 0].sum()) < mean - 1e-3
 
 
 def test_sizes_go_on_with_the_last_and_replace_confidences() -> None:

@@ -154,6 +154,7 @@ def test_the_network_is_told_times_and_shown_ones_change_only_that() -> None:
     tokens = torch.tensor([[5, 5, 1]])
     plain = list(denoise(spy, Hybrid(), tokens, steps=4, path=Autoregressive(), generator=seeded()))
     times = [layout.time for layout in spy.seen]
+    assert len(times) == len(plain) == 4  # a pass a step
     spy.seen.clear()
     doubt = list(denoise(spy, Hybrid(), tokens, steps=4, path=Autoregressive(), shown=0.1, generator=seeded()))
     for told, shown, a, b in zip(times, spy.seen, plain, doubt, strict=True):
@@ -229,6 +230,16 @@ def test_second_thoughts_mend_the_surest_token_first_and_then_rest() -> None:
     assert all(int(m.changed.sum(1).max()) <= 1 for m in moves)
 
 
+def test_second_thoughts_may_take_several_and_are_told_the_time() -> None:
+    model, given = wanting(0, 1, 2), torch.zeros(1, 3, dtype=torch.bool)
+    moves = list(correct(model, torch.tensor([[1, 2, 0]]), given, temperature=0.0, commit=2))
+    assert [m.z[0].tolist() for m in moves[:2]] == [[1, 1, 2], [0, 1, 2]]
+    spy = Ignorant(5, MDM)
+    next(correct(spy, torch.tensor([[1, 2, 0]]), torch.tensor([[True, False, False]]), time=0.07))
+    assert spy.seen[0].time is not None
+    assert spy.seen[0].time[0].tolist() == pytest.approx([0, 0.07, 0.07])
+
+
 def test_second_thoughts_leave_the_prompt_and_do_nothing_in_no_rounds() -> None:
     model, tokens = wanting(0, 1, 2), torch.tensor([[1, 2, 0]])
     given = torch.tensor([[True, False, False]])
@@ -250,11 +261,17 @@ def test_second_thoughts_of_a_batch_are_those_of_each_row() -> None:
 
 
 def test_second_thoughts_run_out_of_patience() -> None:
-    """A network that never grows surer: two tokens that are always wrong; `patience` rounds after the first."""
-    logits = torch.zeros(1, 2, 4)
-    logits[..., 3] = -torch.inf
-    moves = list(correct(Fixed(logits), torch.tensor([[1, 2]]), torch.zeros(1, 2).bool(), temperature=1.0, patience=3))
-    assert 1 <= len(moves) <= 3 + 2 * 2
+    """Two tokens that draw each other in turn, never surer: so many rounds after the first, and no more."""
+
+    class Swinging(Fixed):
+        def __call__(self, layout: Layout, at: Any = None, cache: Any = None) -> Tensor:
+            wrong = (layout.token + 1) % 3  # whatever is said, it would say another
+            return torch.where(torch.arange(4) == wrong[..., None], 5.0, self.logits)
+
+    nothing = torch.tensor([0.0, 0.0, 0.0, -torch.inf]).expand(1, 2, 4)
+    model, tokens, given = Swinging(nothing), torch.tensor([[1, 2]]), torch.zeros(1, 2).bool()
+    for patience in (1, 3, 7):
+        assert len(list(correct(model, tokens, given, temperature=0.0, patience=patience))) == patience
 
 
 @pytest.mark.parametrize(
@@ -268,6 +285,8 @@ def test_second_thoughts_run_out_of_patience() -> None:
         (lambda t: denoise(tiny(SCDM, vocab=5), Absorbing(), t, steps=3), "unspoken.decode"),
         (lambda t: correct(MODEL, t, t != 5), "masks among"),
         (lambda t: correct(MODEL, t * 0, t == 5, commit=0), "commit"),
+        (lambda t: correct(MODEL, t * 0, (t == 5)[:, :2]), "given is"),
+        (lambda t: denoise(MODEL, Hybrid(), t, steps=3, guidance=float("nan")), "give a number"),
     ],
 )
 def test_what_can_not_be_walked_is_refused_before_any_pass(call: Any, says: str) -> None:
@@ -280,6 +299,27 @@ def test_uniform_noise_needs_the_mask_to_be_the_last_id() -> None:
     odd: Any = type("Odd", (), {"attention": MDM, "mask_id": 2, "vocab_size": 6, "__call__": spy.__call__})()
     with pytest.raises(ValueError, match="last one"):
         denoise(odd, SNRMix(), torch.tensor([[2, 2, 1]]), steps=2)
+
+
+def test_guidance_hides_the_prompt_behind_the_process_s_own_prior() -> None:
+    """Behind masks, or under uniform noise behind tokens; scale 1 asks nothing twice."""
+    for process, blind in ((Hybrid(), True), (Uniform(), False)):
+        spy = Ignorant(5, MDM)
+        list(denoise(spy, process, torch.tensor([[1, 5, 5]]), steps=2, guidance=2.0, generator=seeded()))
+        known, hidden = spy.seen[:2]
+        assert len(spy.seen) == 4
+        assert known.token[0, 0] == 1 and (hidden.token[0, 0] == 5) == blind
+        assert known.time is not None and hidden.time is not None
+        assert (known.time[0, 0], hidden.time[0, 0]) == (0, 1)
+    plain = Ignorant(5, MDM)
+    list(denoise(plain, Hybrid(), torch.tensor([[1, 5, 5]]), steps=2))
+    assert len(plain.seen) == 2
+
+
+def test_without_a_generator_a_walk_is_the_same_again() -> None:
+    tokens = torch.full((2, 6), 5)
+    once, twice = (last(denoise(MODEL, Hybrid(), tokens, steps=4)) for _ in range(2))
+    assert torch.equal(once, twice)
 
 
 def test_a_move_tells_what_changed() -> None:
