@@ -130,7 +130,10 @@ drawn = {
     AlongPath: st.builds(AlongPath, st.one_of(*paths.values())),
 }
 mixtures = st.builds(Mixture, st.one_of(*drawn.values()), st.one_of(*drawn.values()), st.floats(0, 1))
-diffused = st.builds(Diffused, st.one_of(mixtures, *drawn.values()), st.sampled_from(["snr", "elbo", "clamp"]), above_0)
+diffused = st.one_of(
+    st.builds(Diffused, st.one_of(mixtures, *drawn.values()), st.sampled_from(["snr", "clamp"]), above_0),
+    st.just(Diffused(Shared(), "elbo")),
+)
 masked, teacherless = st.builds(Masked, st.booleans()), st.builds(Teacherless)
 latent_blocks = st.builds(
     lambda order, share, **rest: LatentBlocks(
