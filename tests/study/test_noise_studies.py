@@ -23,18 +23,9 @@ from unspoken.show.report import table_cells, write_page
 from unspoken.study import forcing, gidd, steps
 from unspoken.study.forcing import DIAGONAL, INDEPENDENT, LEFT, SHARED, TRAINED, WALKED, Forcing
 from unspoken.study.gidd import Gidd
+from unspoken.study.plans import EVEN, PLANNED, Measured, planned, prediction
 from unspoken.study.report import Result, finish
-from unspoken.study.steps import (
-    EVEN,
-    PLANNED,
-    Measured,
-    Steps,
-    groups_of,
-    of_one_length,
-    planned,
-    prediction,
-    schedules,
-)
+from unspoken.study.steps import Steps, groups_of, of_one_length, schedules
 from unspoken.study.walks import Drawn, bound_on, drawn
 from unspoken.tasks import Chain, PathStar, Sudoku
 from unspoken.train import load, train
