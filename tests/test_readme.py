@@ -102,6 +102,39 @@ def test_every_committed_page_is_written_from_its_study(study: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(
+    ("study", "claims"),
+    [
+        ("gidd", {"self-correction"}),
+        ("forcing", {"one model every schedule"}),
+        ("steps", {"prediction", "planned schedule"}),
+        ("decode", {"flops", "wall clock", "quarter of the latents"}),
+    ],
+)
+def test_committed_studies_name_their_claims(study: str, claims: set[str]) -> None:
+    result = read_result(ROOT / "docs" / "results" / study / "study.json")
+    assert {c.name for c in result.claims} == claims
+
+
+def test_the_numbers_of_noise_and_steps_are_the_committed_studies() -> None:
+    """Illegal steps before second thoughts, and bounds; what even and planned steps solve."""
+    result = read_result(ROOT / "docs" / "results" / "gidd" / "study.json")
+    measured = {(cells[1], cells[2]): cells for cells in table_cells(result) if cells[0] == "chain"}
+    shown = re.findall(
+        r"^\| ([\d.]+)[^|]* \| (\d+) \| (\.\d+ \S+ \S+) \| .*? \| ([\d.]+ \S+ \S+) \|$", README, re.MULTILINE
+    )
+    assert len(shown) == 4
+    for share, passes, before, bound in shown:
+        assert (before, bound) == (measured[share, passes][3], measured[share, passes][8])
+    result = read_result(ROOT / "docs" / "results" / "steps" / "study.json")
+    solved = {cells[5]: cells[9] for cells in table_cells(result) if cells[1].startswith("MDM, 6x6")}
+    rows = re.findall(r"^\| (\d+) \| ([\d ]+) \| (\..*?) \| ([\d ]+) \| (\..*?) \|$", README, re.MULTILINE)
+    assert len(rows) == 4
+    for passes, even, of_even, planned, of_planned in rows:
+        assert len(even.split()) == len(planned.split()) == int(passes)
+        assert (of_even, of_planned) == (solved[even], solved[planned])
+
+
+@pytest.mark.parametrize(
     ("study", "claims"), [("latents", {"joint prediction", "dial"}), ("ar-latents", {"lookahead"})]
 )
 def test_a_committed_study_names_its_claims(study: str, claims: set[str]) -> None:
