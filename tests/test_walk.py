@@ -330,3 +330,12 @@ def test_a_move_tells_what_changed() -> None:
         assert isinstance(move.prediction, Prediction)
         assert torch.equal(move.changed, move.z != before)
         before = move.z
+
+
+def test_nothing_is_walked_or_thought_of_in_an_empty_batch_and_no_pass_is_wasted() -> None:
+    empty = torch.empty(0, 4, dtype=torch.int64)
+    assert list(denoise(MODEL, Hybrid(), empty, steps=3)) == []
+    assert list(correct(MODEL, empty, empty == 0)) == []
+    model = wanting(0, 1, 2)
+    moves = list(correct(model, torch.tensor([[0, 1, 2]]), torch.zeros(1, 3).bool(), temperature=0.0))
+    assert model.calls == len(moves) == 1

@@ -68,6 +68,8 @@ def _rounds(
     best = torch.full((len(z),), -1.0, device=z.device)
     idle, going = torch.zeros_like(best), torch.ones_like(best, dtype=torch.bool)
     for index in range(rounds):
+        if not bool(going.any()):
+            return
         prediction = predict(z, t)
         sure = ((prediction.logits.argmax(-1) == z) | given).float().mean(1)
         idle = torch.where(sure > best, 0, idle + 1)

@@ -15,10 +15,11 @@ from torch import Tensor
 from unspoken.decoders.decode import check_tokens
 from unspoken.decoders.step import Step
 from unspoken.denoiser import Model
+from unspoken.layout import draw_ranks
 from unspoken.prediction import Prediction, guided, predictor
 from unspoken.process import Absorbing, Discrete, Gaussian, Process, Views
 from unspoken.process.gaussian import View
-from unspoken.times import Diagonal, Path, turns
+from unspoken.times import Diagonal, Path
 
 P = TypeVar("P")
 # What a pass does: the prediction, the state, its times before and after, and the randomness, to the next state.
@@ -63,6 +64,8 @@ def walk(
     """
     path = path or Diagonal()
     _check_walk(steps, shown)
+    if not len(z):
+        return
     times = path.grid(steps, given, rank)
     for index in range(steps):
         t, s = times[index].to(z.device), times[index + 1].to(z.device)
@@ -161,7 +164,7 @@ def denoise(
     if remask and isinstance(process, Absorbing):
         advance = remasking(process, mask_id, remask)
     start = process.prior(tokens, given, generator, mask_id=mask_id)
-    rank = _shuffled(given, generator) if random_order else None
+    rank = draw_ranks(~given, generator) if random_order else None
     return walk(predict, advance, start, given, steps=steps, path=path, rank=rank, shown=shown, generator=generator)
 
 
@@ -189,13 +192,6 @@ def as_steps(moves: Iterator[Move[Prediction]], given: Tensor, mask_id: int, fir
             asked=given.shape[1],
             mask_id=mask_id,
         )
-
-
-def _shuffled(given: Tensor, generator: torch.Generator | None) -> Tensor:
-    """`[batch, seq]`: ranks 0, 1, ... of the free tokens of each row, in random order."""
-    device = given.device if generator is None else generator.device
-    score = torch.rand(given.shape, generator=generator, device=device).to(given.device)
-    return torch.where(given, turns(given), (score + given).argsort(1).argsort(1))
 
 
 def _check_walk(steps: int, shown: float) -> None:

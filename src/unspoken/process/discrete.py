@@ -64,12 +64,8 @@ class Discrete(ABC):
         """q_t(. | x) of tokens at times `t` `[batch, m]`."""
         return Marginal(self.alpha(t), self.noise(t, mask_id))
 
-    def log_snr(self, t: Tensor) -> Tensor:
-        """log((1 - tau) / tau): the logarithm of what is left to what is lost, but for the noise's own mixture."""
-        return _log_snr(self.schedule.beta(t), self.schedule.alpha(t))
-
     def log_snr_speed(self, t: Tensor) -> Tensor:
-        """|d log_snr / dt|: divides weights a unit of time into weights a unit of log-SNR."""
+        """|d log((1 - tau) / tau) / dt|: divides weights a unit of time into weights a unit of log-SNR."""
         tau, rest = self.schedule.beta(t), self.schedule.alpha(t)
         return self.schedule.rate(t) * _inverse(tau * rest)
 

@@ -73,7 +73,9 @@ def prediction(found: Sequence[Measured]) -> Claim:
         checks.append(Check(abs(gap) <= z * error, text))
         most = max(its, key=lambda m: m.overhead)
         share = z * _gap(most)[1] / most.overhead if most.overhead else math.inf
-        checks.append(Check(share <= RESOLVED, f"resolved to {share:.1%} of what {len(most.sizes)} even passes lose"))
+        checks.append(
+            Check(share <= RESOLVED, f"resolved to {share:.1%} of what {len(most.sizes)} {most.kind} passes lose")
+        )
     return claim("prediction", checks)
 
 
