@@ -63,24 +63,10 @@ def _latents_type() -> Any:
     return _presets(lambda name, c: LatentsStudy(Path("runs") / name, Path("runs") / name / "latents", c), LATENTS)
 
 
-def _ar_latents_type() -> Any:
-    runs = Path("runs") / "ar-latents"
-    return _presets(lambda name, c: ArLatentsStudy(runs / name, runs / name / "study", c), AR_LATENTS)
-
-
-def _decode_type() -> Any:
-    runs = Path("runs") / "decode"
-    return _presets(lambda name, c: DecodeStudy(runs / name, runs / name / "study", c), DECODE)
-
-
-def _gidd_type() -> Any:
-    runs = Path("runs") / "gidd"
-    return _presets(lambda name, c: GiddStudy(runs / name, runs / name / "study", c), GIDD)
-
-
-def _forcing_type() -> Any:
-    runs = Path("runs") / "forcing"
-    return _presets(lambda name, c: ForcingStudy(runs / name, runs / name / "study", c), FORCING)
+def _study(name: str, kind: Callable[..., Any], presets: Mapping[str, Callable[[], Any]]) -> Callable[[], Any]:
+    """The command of a study: each preset's runs are in runs/NAME/PRESET, its result in `study` there."""
+    runs = Path("runs") / name
+    return lambda: _presets(lambda preset, c: kind(runs / preset, runs / preset / "study", c), presets)
 
 
 def _task_type() -> Any:
@@ -91,10 +77,19 @@ COMMANDS: dict[str, tuple[Callable[[], Any], str]] = {
     "train": (_train_type, "train a model from a preset; the same command goes on with a stopped run"),
     "solve": (lambda: SolveRun, "solve a puzzle and watch the latent tokens think; or judge a file of puzzles"),
     "study latents": (_latents_type, "what latent tokens buy and cost: table, figure, verdicts"),
-    "study ar-latents": (_ar_latents_type, "latent tokens from left to right: do they give AR models lookahead?"),
-    "study decode": (_decode_type, "how fast can latent tokens be made, and which of them matter?"),
-    "study gidd": (_gidd_type, "noise that says wrong tokens too: can a model mend what it said?"),
-    "study forcing": (_forcing_type, "a time for every token: one model for every schedule?"),
+    "study ar-latents": (
+        _study("ar-latents", ArLatentsStudy, AR_LATENTS),
+        "latent tokens from left to right: do they give AR models lookahead?",
+    ),
+    "study decode": (
+        _study("decode", DecodeStudy, DECODE),
+        "how fast can latent tokens be made, and which of them matter?",
+    ),
+    "study gidd": (_study("gidd", GiddStudy, GIDD), "noise that says wrong tokens too: can a model mend what it said?"),
+    "study forcing": (
+        _study("forcing", ForcingStudy, FORCING),
+        "a time for every token: one model for every schedule?",
+    ),
     "study steps": (lambda: StepsStudy, "how many steps are enough: the information profile of trained runs"),
     "study tasks": (lambda: TasksStudy, "the family on every task: which claims hold where"),
     "tasks list": (lambda: ListTasks, "the tasks by name"),
