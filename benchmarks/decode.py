@@ -24,7 +24,7 @@ from timing import VOCAB, Shape, costs, measure, model_of, prompts
 from torch import Tensor
 
 from unspoken import CACHED_JOINT, MDM, SCDM, Attention, Decoding, Denoiser
-from unspoken.layout import Layout
+from unspoken.layout.entries import Layout
 from unspoken.record import environment, write_json
 
 BASE = "MDM, one a pass"

@@ -18,7 +18,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from unspoken.catalogue import TASKS
+from unspoken.presets.tasks import TASKS
 from unspoken.record import environment, write_json
 from unspoken.tasks import Sudoku, Tasks, Text, Zebra
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unspoken import Attention, Decoding, Denoiser, Trunk
-from unspoken.metrics import pass_flops
+from unspoken.measure.costs import pass_flops
 
 VOCAB = 32
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from toy import all_sequences
 
-from unspoken.prediction import Prediction
-from unspoken.process import Absorbing, Hybrid, Process, SNRMix, Uniform
-from unspoken.schedule import Cosine, Polynomial
+from unspoken.model.prediction import Prediction
+from unspoken.noise import Absorbing, Hybrid, Process, SNRMix, Uniform
+from unspoken.noise.schedule import Cosine, Polynomial
 
 PROCESSES: dict[str, Process] = {
     "absorbing": Absorbing(),

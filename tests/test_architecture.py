@@ -61,3 +61,37 @@ def test_the_picture_is_the_imports() -> None:
 def test_every_room_is_named_in_the_page() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     assert [room for room in rooms() if f"`{room}" not in text] == []
+
+
+# Whoever draws one of these arrows has put something in the wrong room.
+NEVER = {
+    "noise": {"layout", "model", "training", "decoders", "measure", "tasks", "study", "show", "cli", "presets"},
+    "layout": {"model", "training", "decoders", "measure", "tasks", "study", "show", "cli", "presets"},
+    "tasks": {"noise", "layout", "model", "training", "decoders", "measure", "study", "show", "cli", "presets"},
+    "model": {"training", "decoders", "measure", "tasks", "study", "show", "cli", "presets"},
+    "training": {"decoders", "measure", "study", "show", "cli", "presets"},
+    "decoders": {"measure", "tasks", "study", "show", "cli", "presets"},
+    "measure": {"study", "show", "cli", "presets"},
+    "study": {"show", "cli", "presets"},
+    "show": {"cli", "presets"},
+    "presets": {"show", "cli"},
+    "record": {
+        "noise",
+        "layout",
+        "tasks",
+        "model",
+        "training",
+        "decoders",
+        "measure",
+        "study",
+        "show",
+        "cli",
+        "presets",
+    },
+}
+
+
+def test_arrows_that_must_never_be() -> None:
+    assert set(NEVER) | {"cli"} == set(rooms())
+    edges = graph()
+    assert {room: edges[room] & never for room, never in NEVER.items() if edges[room] & never} == {}

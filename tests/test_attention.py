@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn.attention.flex_attention import create_mask
 
-from unspoken.attention import ATTENTIONS, MDM, Attention
-from unspoken.layout import FOREVER, PADDING, Layout, draw_ranks, one_block, random_order
+from unspoken.layout.attention import ATTENTIONS, MDM, Attention
+from unspoken.layout.entries import FOREVER, PADDING, Layout, draw_ranks, one_block, random_order
 
 # Three context tokens (two of the prompt, one committed at step 1), then three latents of ranks 0, 1, 2.
 # A row is a query, a column a key.

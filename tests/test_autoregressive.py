@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from toy import EXACT, Exact, Ignorant, all_sequences, alone, ragged_clean, seeded, tiny
 
-from unspoken.attention import ANY_ORDER, ATTENTIONS, CACHED_JOINT, SCDM
 from unspoken.decoders.autoregressive import block_by_block, next_tokens, speculate
 from unspoken.decoders.decode import decode
 from unspoken.decoders.step import Step, last
-from unspoken.denoiser import Denoiser
+from unspoken.layout.attention import ANY_ORDER, ATTENTIONS, CACHED_JOINT, SCDM
+from unspoken.model.denoiser import Denoiser
 
 MASK = 6
 CACHEABLE = [name for name, rule in ATTENTIONS.items() if rule.cacheable]

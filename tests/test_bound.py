@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 from toy import EXACT, Exact, all_sequences, chi_square_p, ragged_clean, random_distribution, seeded, tiny
 
-from unspoken.attention import ANY_ORDER, ATTENTIONS, CACHED_ALONE, CACHED_JOINT, Attention
-from unspoken.likelihood import nelbo, packed_losses
-from unspoken.objective import BlockDiffusion, LatentBlocks, Masked, Objective
-from unspoken.packing import Packed
-from unspoken.process import Absorbing
-from unspoken.schedule import Cosine, Linear, Schedule
+from unspoken.layout.attention import ANY_ORDER, ATTENTIONS, CACHED_ALONE, CACHED_JOINT, Attention
+from unspoken.layout.packing import Packed
+from unspoken.measure.likelihood import nelbo
+from unspoken.noise import Absorbing
+from unspoken.noise.schedule import Cosine, Linear, Schedule
+from unspoken.training.losses import packed_losses
+from unspoken.training.objective import BlockDiffusion, LatentBlocks, Masked, Objective
 
 MASK, SEQ = 6, 7
 

@@ -17,15 +17,15 @@ import transformers
 from torch import Tensor
 from toy import EXACT, Ignorant, ragged_clean, seeded, tiny
 
-from unspoken.attention import ANY_ORDER, ATTENTIONS
-from unspoken.cache import Cache
 from unspoken.decoders.autoregressive import block_by_block, next_tokens, speculate
 from unspoken.decoders.decode import decode
 from unspoken.decoders.policies import ORDERS
 from unspoken.decoders.step import Step, last
-from unspoken.denoiser import Denoiser
-from unspoken.layout import Layout, first_where
-from unspoken.packing import any_order, blocks, every_start
+from unspoken.layout.attention import ANY_ORDER, ATTENTIONS
+from unspoken.layout.entries import Layout, first_where
+from unspoken.layout.packing import any_order, blocks, every_start
+from unspoken.model.cache import Cache
+from unspoken.model.denoiser import Denoiser
 
 MASK = 6
 CACHEABLE = [name for name, rule in ATTENTIONS.items() if rule.cacheable]

@@ -16,20 +16,28 @@ import torch
 from torch import Tensor
 
 from unspoken import cli
-from unspoken.cache import Cache
 from unspoken.cli import runs
-from unspoken.config import Train
-from unspoken.decoding import Decoding
-from unspoken.denoiser import Denoiser
-from unspoken.layout import Layout
-from unspoken.metrics import wilson
-from unspoken.objective import BlockDiffusion, LatentBlocks, Masked, NextToken, Objective, Registers, Teacherless
-from unspoken.record import Run
-from unspoken.schedule import Cosine
+from unspoken.decoders.decoding import Decoding
+from unspoken.layout.entries import Layout
+from unspoken.measure.intervals import wilson
+from unspoken.model.cache import Cache
+from unspoken.model.denoiser import Denoiser
+from unspoken.noise.schedule import Cosine
 from unspoken.study.ar_latents import ArLatents, Setting
 from unspoken.study.latents import Latents
 from unspoken.tasks import PathStar, Sudoku
-from unspoken.train import load, training
+from unspoken.training.config import Train
+from unspoken.training.loop import load, training
+from unspoken.training.objective import (
+    BlockDiffusion,
+    LatentBlocks,
+    Masked,
+    NextToken,
+    Objective,
+    Registers,
+    Teacherless,
+)
+from unspoken.training.run import Run
 
 TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)
 TINY_TASK = ["--task.train", "200", "--task.validation", "10", "--task.test", "10"]

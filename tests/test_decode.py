@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from toy import Exact, Ignorant, all_sequences, chi_square_p, random_distribution, seeded, tiny
 
-from unspoken.attention import ANY_ORDER, ATTENTIONS, MDM, SCDM, SIDM
-from unspoken.cache import Cache
 from unspoken.decoders.decode import decode
 from unspoken.decoders.policies import ORDERS
 from unspoken.decoders.step import Step, last
-from unspoken.layout import Layout, one_block
+from unspoken.layout.attention import ANY_ORDER, ATTENTIONS, MDM, SCDM, SIDM
+from unspoken.layout.entries import Layout, one_block
+from unspoken.model.cache import Cache
 
 BLIND = ("uniform", "left_to_right")
 

@@ -16,18 +16,18 @@ import torch
 from torch import Tensor
 from toy import Ignorant, ragged_clean, seeded, tiny
 
-from unspoken.attention import CACHED_JOINT, MDM, SCDM
-from unspoken.cache import Cache
 from unspoken.decoders.autoregressive import block_by_block, next_tokens, speculate
 from unspoken.decoders.decode import decode
+from unspoken.decoders.decoding import USED, By, Decoding, natural
 from unspoken.decoders.policies import ORDERS
 from unspoken.decoders.step import Step, last
 from unspoken.decoders.walk import denoise
-from unspoken.decoding import USED, By, Decoding, natural
-from unspoken.denoiser import Model
-from unspoken.layout import Layout
-from unspoken.objective import Diffused, Masked, Teacherless
-from unspoken.process import Absorbing, Hybrid
+from unspoken.layout.attention import CACHED_JOINT, MDM, SCDM
+from unspoken.layout.entries import Layout
+from unspoken.model.cache import Cache
+from unspoken.model.denoiser import Model
+from unspoken.noise import Absorbing, Hybrid
+from unspoken.training.objective import Diffused, Masked, Teacherless
 
 MASK = 6
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from toy import tiny
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from unspoken.attention import ANY_ORDER, ATTENTIONS, MDM, SCDM, SIDM
-from unspoken.denoiser import Denoiser
-from unspoken.layout import Layout, random_order
-from unspoken.trunks import cache_argument
+from unspoken.layout.attention import ANY_ORDER, ATTENTIONS, MDM, SCDM, SIDM
+from unspoken.layout.entries import Layout, random_order
+from unspoken.model.denoiser import Denoiser
+from unspoken.model.trunks import cache_argument
 
 EXACT: dict[str, Any] = {"rtol": 0.0, "atol": 1e-9}
 SMALL: dict[str, Any] = {

@@ -12,9 +12,9 @@ from torch import Tensor
 from toy import EXACT, seeded
 
 from unspoken.decoders.walk import gaussian, walk
-from unspoken.process import Gaussian, Views, fused_snr
-from unspoken.process.gaussian import View
-from unspoken.times import Autoregressive, Diagonal, Independent, Path, Pyramid
+from unspoken.noise import Gaussian, Views, fused_snr
+from unspoken.noise.gaussian import View
+from unspoken.noise.times import Autoregressive, Diagonal, Independent, Path, Pyramid
 
 GAUSSIANS = [Gaussian("vp"), Gaussian("linear"), Gaussian("vp", 1.0), Gaussian("linear", 1.0), Gaussian("vp", 0.5)]
 VIEWS: list[View] = ["eps", "x0", "v", "u"]

@@ -12,7 +12,10 @@ GOLDEN: dict[str, Any] = json.loads(make.GOLDEN.read_text())
 
 def same(found: Any, kept: Any, tolerance: float) -> None:
     torch.testing.assert_close(
-        torch.tensor(found, dtype=torch.float64), torch.tensor(kept, dtype=torch.float64), rtol=tolerance, atol=tolerance
+        torch.tensor(found, dtype=torch.float64),
+        torch.tensor(kept, dtype=torch.float64),
+        rtol=tolerance,
+        atol=tolerance,
     )
 
 

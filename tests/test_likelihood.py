@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 from toy import EXACT, Exact, Ignorant, all_sequences, alone, ragged_clean, random_distribution, seeded, tiny
 
-from unspoken.attention import ATTENTIONS, MDM, SCDM, SIDM
-from unspoken.cache import Cache
 from unspoken.decoders.policies import UNIFORM_LATENTS, attended
-from unspoken.layout import Layout, one_block, random_order
-from unspoken.likelihood import nelbo, nll_beside, nll_by_latents, noised, packed_losses, token_losses
-from unspoken.packing import ask_masks
-from unspoken.process import Absorbing
-from unspoken.schedule import Cosine, Linear, Polynomial, Schedule
-from unspoken.times import stratified_times
+from unspoken.layout.attention import ATTENTIONS, MDM, SCDM, SIDM
+from unspoken.layout.entries import Layout, one_block, random_order
+from unspoken.layout.packing import ask_masks
+from unspoken.measure.likelihood import nelbo, nll_beside, nll_by_latents
+from unspoken.model.cache import Cache
+from unspoken.noise import Absorbing
+from unspoken.noise.schedule import Cosine, Linear, Polynomial, Schedule
+from unspoken.noise.times import stratified_times
+from unspoken.training.losses import noised, packed_losses, token_losses
 
 SCHEDULES = [Linear(), Polynomial(3.0), Polynomial(0.5), Cosine()]
 

@@ -11,15 +11,23 @@ import torch
 from torch import Tensor
 from toy import EXACT, ragged_clean, seeded, tiny
 
-from unspoken.attention import ATTENTIONS, CACHED_JOINT
-from unspoken.cache import Cache
+from unspoken.decoders.decoding import Decoding, natural
 from unspoken.decoders.step import Step, last
-from unspoken.decoding import Decoding, natural
-from unspoken.denoiser import Model
-from unspoken.layout import Layout
-from unspoken.objective import BlockDiffusion, LatentBlocks, Masked, NextToken, Objective, Registers, Teacherless
-from unspoken.packing import NEXT, Clean, ask_masks, blocks, every_start, left_to_right
-from unspoken.process import Absorbing
+from unspoken.layout.attention import ATTENTIONS, CACHED_JOINT
+from unspoken.layout.entries import Layout
+from unspoken.layout.packing import NEXT, Clean, ask_masks, blocks, every_start, left_to_right
+from unspoken.model.cache import Cache
+from unspoken.model.denoiser import Model
+from unspoken.noise import Absorbing
+from unspoken.training.objective import (
+    BlockDiffusion,
+    LatentBlocks,
+    Masked,
+    NextToken,
+    Objective,
+    Registers,
+    Teacherless,
+)
 
 MASK = 6
 

@@ -13,11 +13,19 @@ import torch
 from torch import Tensor
 from toy import EXACT, alone, chi_square_p, ragged_clean, seeded, tiny
 
-from unspoken.attention import ANY_ORDER, ATTENTIONS, CACHED_ALONE, CACHED_JOINT, Attention
-from unspoken.likelihood import packed_losses
-from unspoken.objective import BlockDiffusion, LatentBlocks, Masked, NextToken, Objective, Registers, Teacherless
-from unspoken.packing import NEXT, Packed, any_order, left_to_right
-from unspoken.process import Absorbing
+from unspoken.layout.attention import ANY_ORDER, ATTENTIONS, CACHED_ALONE, CACHED_JOINT, Attention
+from unspoken.layout.packing import NEXT, Packed, any_order, left_to_right
+from unspoken.noise import Absorbing
+from unspoken.training.losses import packed_losses
+from unspoken.training.objective import (
+    BlockDiffusion,
+    LatentBlocks,
+    Masked,
+    NextToken,
+    Objective,
+    Registers,
+    Teacherless,
+)
 
 MASK, SEQ = 6, 7
 OBJECTIVES: dict[str, Objective] = {

@@ -17,10 +17,9 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import create_mask
 from toy import EXACT, chi_square_p, ragged_clean, seeded, tiny
 
-from unspoken.attention import ATTENTIONS, CACHED_JOINT
-from unspoken.layout import PADDING, Layout
-from unspoken.likelihood import packed_losses
-from unspoken.packing import (
+from unspoken.layout.attention import ATTENTIONS, CACHED_JOINT
+from unspoken.layout.entries import PADDING, Layout
+from unspoken.layout.packing import (
     NEXT,
     Clean,
     Packed,
@@ -36,6 +35,7 @@ from unspoken.packing import (
     some_starts,
     weigh_slots,
 )
+from unspoken.training.losses import packed_losses
 
 MASK = 6
 ORDERS = {"left to right": left_to_right, "any order": lambda x0, given: any_order(x0, given, seeded(3))}

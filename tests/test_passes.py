@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from toy import EXACT, Ignorant, chi_square_p, ragged_clean, seeded, tiny
 
-from unspoken.attention import ATTENTIONS
-from unspoken.cache import Cache
 from unspoken.decoders.decode import decode
 from unspoken.decoders.policies import LATENTS, ORDERS, attended
 from unspoken.decoders.step import Step
-from unspoken.denoiser import Denoiser, Model
-from unspoken.layout import Layout
+from unspoken.layout.attention import ATTENTIONS
+from unspoken.layout.entries import Layout
+from unspoken.model.cache import Cache
+from unspoken.model.denoiser import Denoiser, Model
 
 MASK, SEQ = 6, 9
 CACHEABLE = [name for name, rule in ATTENTIONS.items() if rule.cacheable]

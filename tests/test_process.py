@@ -10,12 +10,12 @@ from noise import PROCESSES
 from torch import Tensor
 from toy import EXACT, seeded
 
-from unspoken.likelihood import packed_losses
-from unspoken.objective import Diffused, Masked
-from unspoken.packing import side_by_side
-from unspoken.process import Absorbing, Discrete, Hybrid, Process, SNRMix, Uniform
-from unspoken.schedule import Cosine, Linear, Polynomial
-from unspoken.times import BlockConstant, Independent, PrefixClean, Shared
+from unspoken.layout.packing import side_by_side
+from unspoken.noise import Absorbing, Discrete, Hybrid, Process, SNRMix, Uniform
+from unspoken.noise.schedule import Cosine, Linear, Polynomial
+from unspoken.noise.times import BlockConstant, Independent, PrefixClean, Shared
+from unspoken.training.losses import packed_losses
+from unspoken.training.objective import Diffused, Masked
 
 V = 4  # tokens of the data; the mask is the fifth state
 TIMES = torch.linspace(0, 1, 41, dtype=torch.float64)

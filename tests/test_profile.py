@@ -13,12 +13,12 @@ import pytest
 import torch
 from toy import Exact, all_sequences, random_distribution, seeded, tiny
 
-import unspoken.profile as profile_room
-from unspoken.attention import ATTENTIONS, MDM
+import unspoken.measure.profile as profile_room
 from unspoken.decoders.decode import decode
 from unspoken.decoders.policies import Order
-from unspoken.layout import rank_of
-from unspoken.profile import (
+from unspoken.layout.attention import ATTENTIONS, MDM
+from unspoken.layout.entries import rank_of
+from unspoken.measure.profile import (
     InformationProfile,
     even,
     of_what_is_known,

@@ -13,19 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unspoken import presets
-from unspoken.attention import ATTENTIONS, CACHED_ALONE, Attention
-from unspoken.config import Train, Trunk
-from unspoken.objective import BlockDiffusion, Diffused, LatentBlocks, Masked, NextToken, Registers, Teacherless
-from unspoken.process import Absorbing, Hybrid, SNRMix, Uniform
-from unspoken.record import Run, environment, from_record, new_folder, to_record, write_json, write_text
-from unspoken.schedule import Cosine, Linear, Polynomial
-from unspoken.study.ar_latents import ArLatents, Setting
-from unspoken.study.forcing import Forcing
-from unspoken.study.gidd import Gidd
-from unspoken.study.latents import Latents
-from unspoken.study.steps import Steps
-from unspoken.tasks import Chain, Colouring, Countdown, Paths, PathStar, Sat, Sudoku, SudokuGrids, Text, Zebra
-from unspoken.times import (
+from unspoken.layout.attention import ATTENTIONS, CACHED_ALONE, Attention
+from unspoken.noise import Absorbing, Hybrid, SNRMix, Uniform
+from unspoken.noise.schedule import Cosine, Linear, Polynomial
+from unspoken.noise.times import (
     AlongPath,
     Autoregressive,
     BlockConstant,
@@ -39,6 +30,24 @@ from unspoken.times import (
     Sizes,
     Trapezoid,
 )
+from unspoken.record import environment, from_record, new_folder, to_record, write_json, write_text
+from unspoken.study.ar_latents import ArLatents, Setting
+from unspoken.study.forcing import Forcing
+from unspoken.study.gidd import Gidd
+from unspoken.study.latents import Latents
+from unspoken.study.steps import Steps
+from unspoken.tasks import Chain, Colouring, Countdown, Paths, PathStar, Sat, Sudoku, SudokuGrids, Text, Zebra
+from unspoken.training.config import Train, Trunk
+from unspoken.training.objective import (
+    BlockDiffusion,
+    Diffused,
+    LatentBlocks,
+    Masked,
+    NextToken,
+    Registers,
+    Teacherless,
+)
+from unspoken.training.run import Run
 
 TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)
 CONFIG = Train(TASK, trunk=Trunk(layers=1, width=16, heads=2))

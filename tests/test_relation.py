@@ -6,12 +6,12 @@ import pytest
 import torch
 from toy import ragged_clean, seeded, tiny
 
-from unspoken.attention import ATTENTIONS, SCDM
 from unspoken.decoders.policies import attended
-from unspoken.layout import random_order
-from unspoken.likelihood import noised
-from unspoken.process import Absorbing
-from unspoken.relation import relation_of
+from unspoken.layout.attention import ATTENTIONS, SCDM
+from unspoken.layout.entries import random_order
+from unspoken.measure.relation import relation_of
+from unspoken.noise import Absorbing
+from unspoken.training.losses import noised
 
 MASK = 6
 CLOSE: dict[str, Any] = {"rtol": 0.0, "atol": 1e-6}  # the trunk takes its softmax in float32

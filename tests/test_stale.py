@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from toy import ragged_clean, seeded, tiny
 
-from unspoken.attention import ATTENTIONS
-from unspoken.cache import Cache
 from unspoken.decoders.decode import decode
 from unspoken.decoders.step import Step
-from unspoken.denoiser import Denoiser
-from unspoken.layout import Layout
+from unspoken.layout.attention import ATTENTIONS
+from unspoken.layout.entries import Layout
+from unspoken.model.cache import Cache
+from unspoken.model.denoiser import Denoiser
 
 MASK, SEQ = 6, 9
 CACHEABLE = [name for name, rule in ATTENTIONS.items() if rule.cacheable]

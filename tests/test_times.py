@@ -14,10 +14,10 @@ from noise import PROCESSES, exact
 from torch import Tensor
 from toy import all_sequences, chi_square_p, random_distribution, seeded
 
-from unspoken.bound import bound_density, curved, nelbo_along
-from unspoken.prediction import Prediction, guided
-from unspoken.process import Absorbing, Hybrid, Process, SNRMix, Uniform
-from unspoken.times import (
+from unspoken.measure.bound import bound_density, curved, nelbo_along
+from unspoken.model.prediction import Prediction, guided
+from unspoken.noise import Absorbing, Hybrid, Process, SNRMix, Uniform
+from unspoken.noise.times import (
     AlongPath,
     Autoregressive,
     BlockConstant,

@@ -20,15 +20,12 @@ from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from transformers import GPT2Config
 
-from unspoken.attention import ATTENTIONS, CACHED_ALONE, CACHED_JOINT, SIDM
-from unspoken.config import Train, Trunk
-from unspoken.denoiser import Denoiser
-from unspoken.layout import one_block
-from unspoken.likelihood import token_losses
-from unspoken.objective import BlockDiffusion, LatentBlocks, Masked, NextToken, Objective, Registers, Teacherless
-from unspoken.record import Run
+from unspoken.layout.attention import ATTENTIONS, CACHED_ALONE, CACHED_JOINT, SIDM
+from unspoken.layout.entries import one_block
+from unspoken.model.denoiser import Denoiser
 from unspoken.tasks import PathStar, Sudoku
-from unspoken.train import (
+from unspoken.training.config import Train, Trunk
+from unspoken.training.loop import (
     Update,
     batch_losses,
     check_vocabulary,
@@ -40,6 +37,17 @@ from unspoken.train import (
     update_average,
     validation_loss,
 )
+from unspoken.training.losses import token_losses
+from unspoken.training.objective import (
+    BlockDiffusion,
+    LatentBlocks,
+    Masked,
+    NextToken,
+    Objective,
+    Registers,
+    Teacherless,
+)
+from unspoken.training.run import Run
 
 TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)
 CONFIG = Train(

@@ -12,13 +12,13 @@ from noise import PROCESSES, exact
 from torch import Tensor
 from toy import Ignorant, chi_square_p, random_distribution, seeded, tiny
 
-from unspoken.attention import MDM, SCDM
 from unspoken.decoders.correct import correct
 from unspoken.decoders.walk import Move, ancestral, denoise, remasking, walk
-from unspoken.layout import Layout
-from unspoken.prediction import Prediction, predictor
-from unspoken.process import Absorbing, Hybrid, Process, SNRMix, Uniform
-from unspoken.times import Autoregressive, Blocks, Diagonal, Path, Pyramid, Sizes
+from unspoken.layout.attention import MDM, SCDM
+from unspoken.layout.entries import Layout
+from unspoken.model.prediction import Prediction, predictor
+from unspoken.noise import Absorbing, Hybrid, Process, SNRMix, Uniform
+from unspoken.noise.times import Autoregressive, Blocks, Diagonal, Path, Pyramid, Sizes
 
 V, L = 3, 2
 P = random_distribution(V, L, seed=1)

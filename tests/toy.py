@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig
 
-from unspoken.attention import SCDM, Attention
-from unspoken.cache import Cache
-from unspoken.denoiser import Denoiser, Model
-from unspoken.layout import PADDING, Layout, one_block
+from unspoken.layout.attention import SCDM, Attention
+from unspoken.layout.entries import PADDING, Layout, one_block
+from unspoken.model.cache import Cache
+from unspoken.model.denoiser import Denoiser, Model
 
 EXACT: dict[str, Any] = {"rtol": 0.0, "atol": 1e-9}  # for float64
 

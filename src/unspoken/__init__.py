@@ -8,26 +8,24 @@ for step in us.decode(model, tokens, latents=16):
 """
 
 from unspoken import presets, study, tasks
-from unspoken.attention import ANY_ORDER, CACHED_ALONE, CACHED_JOINT, MDM, SCDM, SIDM, Attention
-from unspoken.bound import nelbo_along
-from unspoken.config import Train, Trunk
 from unspoken.decoders.autoregressive import block_by_block, next_tokens, speculate
 from unspoken.decoders.correct import correct
 from unspoken.decoders.decode import decode
+from unspoken.decoders.decoding import Decoding
 from unspoken.decoders.policies import CONFIDENCE, ENTROPY, LEFT_TO_RIGHT, MARGIN, UNIFORM, Order
 from unspoken.decoders.step import Step, last
 from unspoken.decoders.walk import Move, denoise, walk
-from unspoken.decoding import Decoding
-from unspoken.denoiser import Denoiser, Model
-from unspoken.layout import Layout, one_block, random_order
-from unspoken.likelihood import nelbo, nll_by_latents, noised, packed_losses, token_losses
-from unspoken.objective import BlockDiffusion, Diffused, LatentBlocks, Masked, NextToken, Registers, Teacherless
-from unspoken.packing import Packed
-from unspoken.prediction import Prediction, guided, predictor
-from unspoken.process import Absorbing, Gaussian, Hybrid, SNRMix, Uniform
-from unspoken.profile import InformationProfile, parallel_nll, profile_losses
-from unspoken.schedule import Cosine, Linear, Polynomial
-from unspoken.times import (
+from unspoken.layout.attention import ANY_ORDER, CACHED_ALONE, CACHED_JOINT, MDM, SCDM, SIDM, Attention
+from unspoken.layout.entries import Layout, one_block, random_order
+from unspoken.layout.packing import Packed
+from unspoken.measure.bound import nelbo_along
+from unspoken.measure.likelihood import nelbo, nll_by_latents
+from unspoken.measure.profile import InformationProfile, parallel_nll, profile_losses
+from unspoken.model.denoiser import Denoiser, Model
+from unspoken.model.prediction import Prediction, guided, predictor
+from unspoken.noise import Absorbing, Gaussian, Hybrid, SNRMix, Uniform
+from unspoken.noise.schedule import Cosine, Linear, Polynomial
+from unspoken.noise.times import (
     AlongPath,
     Autoregressive,
     BlockConstant,
@@ -41,7 +39,18 @@ from unspoken.times import (
     Sizes,
     Trapezoid,
 )
-from unspoken.train import load, train, training
+from unspoken.training.config import Train, Trunk
+from unspoken.training.loop import load, train, training
+from unspoken.training.losses import noised, packed_losses, token_losses
+from unspoken.training.objective import (
+    BlockDiffusion,
+    Diffused,
+    LatentBlocks,
+    Masked,
+    NextToken,
+    Registers,
+    Teacherless,
+)
 
 __all__ = [
     "ANY_ORDER",

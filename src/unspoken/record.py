@@ -1,4 +1,4 @@
-"""Run folders: `config.json`, `environment.json`, `metrics.jsonl`, `checkpoints/step-000500/`.
+"""Records: frozen dataclasses as tagged JSON, the environment, and files that are there whole or not at all.
 
 Whatever is killed in the middle of a write leaves the old state or the new one, never half of one.
 """
@@ -15,7 +15,7 @@ import types
 import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -111,90 +111,6 @@ def new_folder(path: Path) -> Iterator[Path]:
     parent = os.open(path.parent, os.O_RDONLY)  # the new name, too, must be on the disk
     os.fsync(parent)
     os.close(parent)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run's folder."""
-
-    folder: Path
-
-    @property
-    def metrics_file(self) -> Path:
-        """One JSON object a line, appended as training goes."""
-        return self.folder / "metrics.jsonl"
-
-    def checkpoint_at(self, step: int) -> Path:
-        """Where the checkpoint of that step is, or would be."""
-        return self.folder / "checkpoints" / f"step-{step:07d}"
-
-    def checkpoints(self) -> list[tuple[int, Path]]:
-        """Complete checkpoints, (step, folder), oldest first."""
-        found = (self.folder / "checkpoints").glob("step-*")
-        return sorted((int(p.name.removeprefix("step-")), p) for p in found)
-
-    def start(self, config: Any) -> None:
-        """Records config and environment, or checks that the folder's run is of this very config.
-
-        Raises ValueError where it is another's.
-        """
-        path = self.folder / "config.json"
-        if not path.exists():
-            write_json(self.folder / "environment.json", environment())
-            write_json(path, to_record(config))
-        elif (old := self.config(type(config))) != config:
-            differ = ", ".join(_differences(to_record(old), to_record(config)))
-            raise ValueError(
-                f"{self.folder} holds a run of another configuration (it differs in {differ}); "
-                "give another folder, or remove this one"
-            )
-
-    def config(self, hint: type[T]) -> T:
-        """The recorded config. Raises ValueError where there is none."""
-        path = self.folder / "config.json"
-        if not path.exists():
-            raise ValueError(f"{self.folder} is no run folder: it has no config.json (train one: unspoken train)")
-        record = json.loads(path.read_text())
-        if not isinstance(record, dict):
-            raise ValueError(f"{path} is no record of a run; remove it, or give another folder")
-        return from_record(hint, record)
-
-    def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; a last line cut short by a kill is left out."""
-        if not self.metrics_file.exists():
-            return []
-        lines = self.metrics_file.read_text().split("\n")[:-1]
-        metrics = [json.loads(line) for line in lines]
-        if not all(isinstance(m, dict) and "step" in m for m in metrics):
-            raise ValueError(f"{self.metrics_file} holds a line without a step; it is not as training wrote it")
-        return metrics
-
-    def cut_metrics(self, step: int) -> None:
-        """Forgets what was logged past `step`: it will be logged again."""
-        kept = "".join(json.dumps(m) + "\n" for m in self.metrics() if m["step"] <= step)
-        if not self.metrics_file.exists() or self.metrics_file.read_text() != kept:
-            write_text(self.metrics_file, kept)
-
-    def log(self, **values: Any) -> None:
-        """Appends a line to metrics.jsonl."""
-        with self.metrics_file.open("a") as file:
-            file.write(json.dumps(values) + "\n")
-
-    def prune(self, keep: int) -> None:
-        """Removes all but the newest `keep` checkpoints, and halves that a kill left."""
-        for _, folder in self.checkpoints()[:-keep]:
-            # Renamed first: a folder that is being removed must not look like a checkpoint.
-            shutil.rmtree(folder.rename(folder.with_name(f".half-{folder.name}")))
-        for half in (self.folder / "checkpoints").glob(".half-*"):
-            shutil.rmtree(half, ignore_errors=True)
-
-
-def _differences(old: Any, new: Any, at: str = "") -> list[str]:
-    """Dotted names of the fields in which two records differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        names = sorted(old.keys() | new.keys())
-        return [d for n in names for d in _differences(old.get(n), new.get(n), f"{at}.{n}" if at else n)]
-    return [] if old == new else [at]
 
 
 def environment() -> dict[str, Any]:

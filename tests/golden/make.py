@@ -110,7 +110,7 @@ OTHERS: dict[str, us.Attention] = {
 
 
 def _old_steps(name: str, model: Any, tokens: Tensor) -> Any:
-    from unspoken.decoding import Decoding
+    from unspoken.decoders.decoding import Decoding
 
     decoding = {
         "next token": Decoding(by="next_token"),

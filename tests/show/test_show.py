@@ -11,15 +11,15 @@ import pytest
 import torch
 from rich.console import Console
 
-from unspoken.config import Train, Trunk
 from unspoken.decoders.decode import decode
 from unspoken.decoders.step import Step
-from unspoken.record import Run
 from unspoken.show import figure, html, report, terminal
 from unspoken.show.cells import UNKNOWN, cells
 from unspoken.study.report import Claim, Result, Stage
 from unspoken.tasks import PathStar, Sudoku
-from unspoken.train import Update, new_denoiser
+from unspoken.training.config import Train, Trunk
+from unspoken.training.loop import Update, new_denoiser
+from unspoken.training.run import Run
 
 TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)
 CONFIG = Train(TASK, trunk=Trunk(layers=1, width=16, heads=2))

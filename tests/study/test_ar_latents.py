@@ -13,16 +13,18 @@ import pytest
 import torch
 
 from unspoken import cli, presets
-from unspoken.attention import CACHED_JOINT
-from unspoken.config import Train, Trunk
-from unspoken.metrics import Solved, share_interval
-from unspoken.objective import LatentBlocks
-from unspoken.record import Run, from_record
+from unspoken.layout.attention import CACHED_JOINT
+from unspoken.measure.accuracy import Solved
+from unspoken.measure.intervals import share_interval
+from unspoken.record import from_record
 from unspoken.study import ar_latents
 from unspoken.study.ar_latents import ArLatents, Setting, run
 from unspoken.study.report import Result, Stage, read_result
 from unspoken.tasks import PathStar, Sudoku
-from unspoken.train import load, train
+from unspoken.training.config import Train, Trunk
+from unspoken.training.loop import load, train
+from unspoken.training.objective import LatentBlocks
+from unspoken.training.run import Run
 
 STAR = Setting(
     Train(

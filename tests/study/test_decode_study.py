@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from unspoken import presets
-from unspoken.config import Train, Trunk
-from unspoken.decoding import Decoding
-from unspoken.record import Run, from_record, to_record
+from unspoken.decoders.decoding import Decoding
+from unspoken.record import from_record, to_record
 from unspoken.show.figure import speed
 from unspoken.show.report import table_cells
 from unspoken.study import decode
@@ -21,7 +20,9 @@ from unspoken.study.faster import BASE, OURS, SAME_RULE, Cost, faster
 from unspoken.study.quarter import Curve, quarter
 from unspoken.study.report import Result, Stage
 from unspoken.tasks import Sudoku
-from unspoken.train import train
+from unspoken.training.config import Train, Trunk
+from unspoken.training.loop import train
+from unspoken.training.run import Run
 
 TINY = Train(
     Sudoku(2, 2, givens=8, train=100, validation=20, test=20),

@@ -13,17 +13,19 @@ from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from unspoken.attention import CACHED_JOINT, MDM, SCDM, SIDM
-from unspoken.config import Train, Trunk
-from unspoken.decoding import Decoding
-from unspoken.layout import one_block
-from unspoken.metrics import Solved, interval, matmul_weights, pass_flops, share_interval, solve, wilson
+from unspoken.decoders.decoding import Decoding
+from unspoken.layout.attention import CACHED_JOINT, MDM, SCDM, SIDM
+from unspoken.layout.entries import one_block
+from unspoken.measure.accuracy import Solved, solve
+from unspoken.measure.costs import matmul_weights, pass_flops
+from unspoken.measure.intervals import interval, share_interval, wilson
 from unspoken.record import from_record
 from unspoken.study.dial import Measured, Table, verdicts
 from unspoken.study.latents import Latents, run
 from unspoken.study.report import Check, Result, Stage, claim, finish, read_result
 from unspoken.tasks import Sudoku
-from unspoken.train import new_denoiser
+from unspoken.training.config import Train, Trunk
+from unspoken.training.loop import new_denoiser
 
 TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)
 TRAIN = Train(

@@ -11,13 +11,11 @@ import torch
 from toy import seeded
 
 from unspoken import presets
-from unspoken.attention import MDM, SCDM
-from unspoken.config import Train, Trunk
 from unspoken.decoders.correct import correct
-from unspoken.objective import Diffused, NextToken
-from unspoken.process import Hybrid, Uniform
-from unspoken.profile import InformationProfile, even
-from unspoken.record import Run, from_record, to_record
+from unspoken.layout.attention import MDM, SCDM
+from unspoken.measure.profile import InformationProfile, even
+from unspoken.noise import Hybrid, Uniform
+from unspoken.record import from_record, to_record
 from unspoken.show.figure import draw
 from unspoken.show.report import table_cells, write_page
 from unspoken.study import forcing, gidd, steps
@@ -28,8 +26,11 @@ from unspoken.study.report import Result, finish
 from unspoken.study.steps import Steps, groups_of, of_one_length, schedules
 from unspoken.study.walks import Drawn, bound_on, drawn
 from unspoken.tasks import Chain, PathStar, Sudoku
-from unspoken.train import load, train
-from unspoken.train import seeded as train_seeded
+from unspoken.training.config import Train, Trunk
+from unspoken.training.loop import load, train
+from unspoken.training.loop import seeded as train_seeded
+from unspoken.training.objective import Diffused, NextToken
+from unspoken.training.run import Run
 
 CHAIN = Chain(states=4, shares=(0.7, 0.3), length=6, validation=20, test=20)
 TINY = Train(

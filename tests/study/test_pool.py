@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import torch
 
-from unspoken.attention import CACHED_ALONE
-from unspoken.config import Train, Trunk
-from unspoken.objective import NextToken
-from unspoken.record import Run
+from unspoken.layout.attention import CACHED_ALONE
 from unspoken.study.pool import finished, train_all
 from unspoken.tasks import PathStar
-from unspoken.train import load, train, training
+from unspoken.training.config import Train, Trunk
+from unspoken.training.loop import load, train, training
+from unspoken.training.objective import NextToken
+from unspoken.training.run import Run
 
 CONFIG = Train(
     PathStar(2, 3, 8, validation=10, test=10),
@@ -142,8 +142,8 @@ def test_a_loop_that_is_dropped_ends_its_runs(tmp_path):
 PROGRAM = """
 import sys
 from pathlib import Path
-from unspoken.config import Train
-from unspoken.record import Run
+from unspoken.training.config import Train
+from unspoken.training.run import Run
 from unspoken.study.pool import train_all
 
 if __name__ == "__main__":

@@ -10,12 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from unspoken import catalogue
-from unspoken.attention import CACHED_ALONE
-from unspoken.catalogue import FAMILY, TASKS
-from unspoken.config import Train, Trunk
-from unspoken.likelihood import packed_losses
-from unspoken.record import Run, from_record, to_record
+from unspoken.layout.attention import CACHED_ALONE
+from unspoken.presets import tasks as catalogue
+from unspoken.presets.tasks import FAMILY, TASKS
+from unspoken.record import from_record, to_record
 from unspoken.show.figure import family
 from unspoken.show.report import table_cells
 from unspoken.study import tasks
@@ -23,7 +21,10 @@ from unspoken.study.family import Key, verdicts
 from unspoken.study.report import Result, Stage
 from unspoken.study.tasks import METHODS, SLOT, Case, Tasks, run
 from unspoken.tasks import Countdown, SudokuGrids, Text
-from unspoken.train import load, train
+from unspoken.training.config import Train, Trunk
+from unspoken.training.loop import load, train
+from unspoken.training.losses import packed_losses
+from unspoken.training.run import Run
 
 
 def tiny(task: Any) -> Train:

@@ -11,8 +11,6 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from unspoken.attention import ATTENTIONS, Attention
-from unspoken.catalogue import TASKS, TRAIN
 from unspoken.cli.runs import SolveRun, TrainRun
 from unspoken.cli.studies import (
     README_PUZZLE,
@@ -26,7 +24,9 @@ from unspoken.cli.studies import (
     TasksStudy,
 )
 from unspoken.cli.tasks import ListTasks, ShowTask
+from unspoken.layout.attention import ATTENTIONS, Attention
 from unspoken.presets import AR_LATENTS, DECODE, FORCING, GIDD, LATENTS
+from unspoken.presets.tasks import TASKS, TRAIN
 
 __all__ = ["COMMANDS", "README_PUZZLE", "SolveRun", "main", "parse"]
 

@@ -10,14 +10,15 @@ import tyro
 from rich.console import Console
 from torch import Tensor
 
-from unspoken.config import Train
-from unspoken.decoding import USED, Beside, By, Decoding, OrderName, natural
-from unspoken.metrics import solve, wilson
-from unspoken.objective import Masked
-from unspoken.record import Run
+from unspoken.decoders.decoding import USED, Beside, By, Decoding, OrderName, natural
+from unspoken.measure.accuracy import solve
+from unspoken.measure.intervals import wilson
 from unspoken.show import html, terminal
 from unspoken.tasks import Text
-from unspoken.train import check_vocabulary, load, seeded, training
+from unspoken.training.config import Train
+from unspoken.training.loop import check_vocabulary, load, seeded, training
+from unspoken.training.objective import Masked
+from unspoken.training.run import Run
 
 Flat = tyro.conf.arg(name="")
 

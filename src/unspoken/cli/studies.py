@@ -10,14 +10,14 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from unspoken.catalogue import FAMILY
 from unspoken.cli.runs import Flat, SolveRun, watch_one
-from unspoken.config import Train
-from unspoken.record import Run
+from unspoken.presets.tasks import FAMILY
 from unspoken.show import figure, report, terminal
 from unspoken.study import ar_latents, decode, forcing, gidd, latents, steps, tasks
 from unspoken.study.report import Result, Stage, read_result
 from unspoken.tasks import Sudoku
+from unspoken.training.config import Train
+from unspoken.training.run import Run
 
 README_PUZZLE = "16...4....6.4..2.12.......2....3.5.."  # of the 6x6 test split
 

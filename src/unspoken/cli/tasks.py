@@ -8,8 +8,8 @@ from typing import Annotated
 from rich.console import Console
 from rich.table import Table
 
-from unspoken.catalogue import TASKS
 from unspoken.cli.runs import Flat
+from unspoken.presets.tasks import TASKS
 from unspoken.tasks import Tasks
 
 

@@ -14,12 +14,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from unspoken.cache import Cache
 from unspoken.decoders.decode import check_tokens
 from unspoken.decoders.step import Step, put
-from unspoken.denoiser import Model
-from unspoken.layout import PADDING, Layout, first_where, rank_of
-from unspoken.packing import Clean, blocks, has_successor, left_to_right, slot_of
+from unspoken.layout.entries import PADDING, Layout, first_where, rank_of
+from unspoken.layout.packing import Clean, blocks, has_successor, left_to_right, slot_of
+from unspoken.model.cache import Cache
+from unspoken.model.denoiser import Model
 
 
 @torch.no_grad()

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from unspoken.decoders.decode import check_tokens
 from unspoken.decoders.walk import Move, draw
-from unspoken.denoiser import Model
-from unspoken.prediction import Prediction, predictor
+from unspoken.model.denoiser import Model
+from unspoken.model.prediction import Prediction, predictor
 
 
 @torch.no_grad()

@@ -16,12 +16,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from unspoken.cache import Cache
 from unspoken.decoders.passes import Rules, look_on, plan_of
 from unspoken.decoders.policies import CONFIDENCE, UNIFORM_LATENTS, Commit, Latents, Order, latents_named, order_named
 from unspoken.decoders.rows import Rows, begin
 from unspoken.decoders.step import Step
-from unspoken.denoiser import Model
+from unspoken.model.cache import Cache
+from unspoken.model.denoiser import Model
 
 CANDIDATES = 8  # the paper's `topk_candidate_min`
 

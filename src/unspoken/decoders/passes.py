@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unspoken.cache import Cache
 from unspoken.decoders.policies import NEXT, UNIFORM_LATENTS, Around, Commit, Latents, Order, at_random, entropy_of
 from unspoken.decoders.rows import Rows
-from unspoken.denoiser import Model
-from unspoken.layout import FOREVER, PADDING, Layout
+from unspoken.layout.entries import FOREVER, PADDING, Layout
+from unspoken.model.cache import Cache
+from unspoken.model.denoiser import Model
 
 
 @dataclass(frozen=True)

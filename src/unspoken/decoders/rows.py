@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unspoken.decoders.policies import Ahead
-from unspoken.layout import PADDING
+from unspoken.layout.entries import PADDING
 
 _ON_CPU = ("left", "news", "length")
 

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from unspoken.decoders.decode import check_tokens
 from unspoken.decoders.step import Step
-from unspoken.denoiser import Model
-from unspoken.layout import draw_ranks
-from unspoken.prediction import Prediction, guided, predictor
-from unspoken.process import Absorbing, Discrete, Gaussian, Process, Views
-from unspoken.process.gaussian import View
-from unspoken.times import Diagonal, Path
+from unspoken.layout.entries import draw_ranks
+from unspoken.model.denoiser import Model
+from unspoken.model.prediction import Prediction, guided, predictor
+from unspoken.noise import Absorbing, Discrete, Gaussian, Process, Views
+from unspoken.noise.gaussian import View
+from unspoken.noise.times import Diagonal, Path
 
 P = TypeVar("P")
 # What a pass does: the prediction, the state, its times before and after, and the randomness, to the next state.

@@ -8,9 +8,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from unspoken.record import Run
 from unspoken.show import noise
 from unspoken.study.report import Result
+from unspoken.training.run import Run
 
 COLOURS = {"mdm": "#1b6ca8", "scdm": "#d1603d", "sidm": "#6b6b6b"}
 

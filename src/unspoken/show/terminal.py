@@ -13,15 +13,16 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from unspoken.config import Train
 from unspoken.decoders.step import Step
-from unspoken.metrics import Solved
-from unspoken.record import Run, to_record
+from unspoken.measure.accuracy import Solved
+from unspoken.record import to_record
 from unspoken.show.cells import Kind, cells
 from unspoken.show.report import table_cells, table_of
 from unspoken.study.report import Result, Stage
 from unspoken.tasks import Task
-from unspoken.train import Update
+from unspoken.training.config import Train
+from unspoken.training.loop import Update
+from unspoken.training.run import Run
 
 STYLES: dict[Kind, str] = {
     "given": "bold",

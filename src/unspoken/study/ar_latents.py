@@ -13,18 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unspoken.attention import CACHED_ALONE, CACHED_JOINT, MDM, Attention
-from unspoken.config import Train
-from unspoken.decoding import Decoding, natural
-from unspoken.metrics import Solved, share_interval, solve
-from unspoken.objective import LatentBlocks, Masked, NextToken, Objective, Registers, Teacherless
-from unspoken.record import Run, environment
+from unspoken.decoders.decoding import Decoding, natural
+from unspoken.layout.attention import CACHED_ALONE, CACHED_JOINT, MDM, Attention
+from unspoken.measure.accuracy import Solved, solve
+from unspoken.measure.intervals import share_interval
+from unspoken.record import environment
 from unspoken.study.lookahead import lookahead
 from unspoken.study.pool import finished, train_all
 from unspoken.study.report import Result, Stage
 from unspoken.tasks import PathStar
 from unspoken.tasks.base import Examples
-from unspoken.train import load
+from unspoken.training.config import Train
+from unspoken.training.loop import load
+from unspoken.training.objective import LatentBlocks, Masked, NextToken, Objective, Registers, Teacherless
+from unspoken.training.run import Run
 
 
 @dataclass(frozen=True)

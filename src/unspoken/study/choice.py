@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
-from unspoken.decoding import Decoding
-from unspoken.denoiser import Denoiser
-from unspoken.metrics import Solved, share_interval, solve
+from unspoken.decoders.decoding import Decoding
+from unspoken.measure.accuracy import Solved, solve
+from unspoken.measure.intervals import share_interval
+from unspoken.model.denoiser import Denoiser
 from unspoken.tasks.base import Examples, Task
 
 

@@ -12,11 +12,11 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from unspoken.attention import ATTENTIONS, CACHED_JOINT, MDM, SCDM
-from unspoken.config import Train
-from unspoken.decoding import Decoding
-from unspoken.denoiser import Denoiser
-from unspoken.metrics import Solved, interval, share_interval
+from unspoken.decoders.decoding import Decoding
+from unspoken.layout.attention import ATTENTIONS, CACHED_JOINT, MDM, SCDM
+from unspoken.measure.accuracy import Solved
+from unspoken.measure.intervals import interval, share_interval
+from unspoken.model.denoiser import Denoiser
 from unspoken.record import environment
 from unspoken.study.choice import Choice, cheapest, solved, tried
 from unspoken.study.faster import BASE, OURS, SAME_RULE, Cost, Key, faster
@@ -24,7 +24,8 @@ from unspoken.study.pool import train_all
 from unspoken.study.quarter import Curve, measure_quarter, quarter
 from unspoken.study.report import Result, Stage
 from unspoken.tasks.base import Examples, Task
-from unspoken.train import load, new_denoiser
+from unspoken.training.config import Train
+from unspoken.training.loop import load, new_denoiser
 
 SEVERAL = "cached, several a pass"
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from unspoken.metrics import interval
+from unspoken.measure.intervals import interval
 from unspoken.study.report import Check, Claim, claim, ends
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from unspoken.metrics import interval
+from unspoken.measure.intervals import interval
 from unspoken.study.report import Claim, ends
 
 Key = tuple[str, str, int | None]  # task, method, latents (None for all)

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unspoken.metrics import Solved, interval, share_interval
+from unspoken.measure.accuracy import Solved
+from unspoken.measure.intervals import interval, share_interval
 from unspoken.study.report import Check, Claim, claim, ends
 
 BASE, OURS, SAME_RULE = "MDM, one a pass, rows wait", "ours", "MDM, ours' rule"

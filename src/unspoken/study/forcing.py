@@ -14,17 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unspoken.config import Train
-from unspoken.metrics import interval
-from unspoken.objective import Diffused
-from unspoken.process import Uniform
+from unspoken.measure.intervals import interval
+from unspoken.noise import Uniform
+from unspoken.noise.times import Autoregressive, Diagonal, Independent, Mixture, Paths, Pyramid, Shared, Times
 from unspoken.record import environment
 from unspoken.study.pool import train_all
 from unspoken.study.report import Check, Claim, Result, Stage, claim, ends
 from unspoken.study.walks import Drawn, bound_on, drawn
 from unspoken.tasks import Chain
-from unspoken.times import Autoregressive, Diagonal, Independent, Mixture, Paths, Pyramid, Shared, Times
-from unspoken.train import load
+from unspoken.training.config import Train
+from unspoken.training.loop import load
+from unspoken.training.objective import Diffused
 
 LOSES, WINS = 0.03, 2.0
 SHARED, INDEPENDENT, MIXED = "shared", "independent", "mixed"

@@ -14,19 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unspoken.config import Train
 from unspoken.decoders.correct import correct
-from unspoken.denoiser import Denoiser
-from unspoken.metrics import interval
-from unspoken.process import Hybrid
+from unspoken.measure.intervals import interval
+from unspoken.model.denoiser import Denoiser
+from unspoken.noise import Hybrid
+from unspoken.noise.times import Diagonal
 from unspoken.record import environment
 from unspoken.study.pool import train_all
 from unspoken.study.report import Check, Claim, Result, Stage, claim, ends
 from unspoken.study.walks import Drawn, bound_on, drawn
 from unspoken.tasks import Chain
 from unspoken.tasks.base import Examples
-from unspoken.times import Diagonal
-from unspoken.train import load, seeded
+from unspoken.training.config import Train
+from unspoken.training.loop import load, seeded
 
 FEWER, NO_FEWER, JUDGED = 5.0, 0.8, 16
 

@@ -14,18 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unspoken.attention import MDM, SCDM, SIDM, Attention
-from unspoken.config import Train
+from unspoken.decoders.decoding import Decoding, OrderName
 from unspoken.decoders.policies import order_named
-from unspoken.decoding import Decoding, OrderName
-from unspoken.denoiser import Denoiser
-from unspoken.likelihood import nll_by_latents
-from unspoken.metrics import Solved, interval, share_interval, solve
-from unspoken.record import Run, environment
+from unspoken.layout.attention import MDM, SCDM, SIDM, Attention
+from unspoken.measure.accuracy import Solved, solve
+from unspoken.measure.intervals import interval, share_interval
+from unspoken.measure.likelihood import nll_by_latents
+from unspoken.model.denoiser import Denoiser
+from unspoken.record import environment
 from unspoken.study.dial import Measured, Table, saturated, verdicts
 from unspoken.study.report import Result, Stage
 from unspoken.tasks.base import Examples
-from unspoken.train import load, seeded, training
+from unspoken.training.config import Train
+from unspoken.training.loop import load, seeded, training
+from unspoken.training.run import Run
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from unspoken.metrics import interval, share_interval
+from unspoken.measure.intervals import interval, share_interval
 from unspoken.study.report import Check, Claim, claim, ends
 
 Right = dict[tuple[str, str, str], Tensor]  # `[seeds, examples]` solved, by task, method and window

@@ -10,8 +10,8 @@ from typing import Any
 from scipy.stats import norm
 from torch import Tensor
 
-from unspoken.attention import MDM
-from unspoken.metrics import interval, share_interval
+from unspoken.layout.attention import MDM
+from unspoken.measure.intervals import interval, share_interval
 from unspoken.study.report import Check, Claim, claim, ends
 
 EVEN, PLANNED = "even", "planned"

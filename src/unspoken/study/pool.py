@@ -13,9 +13,9 @@ from threading import Thread
 
 import torch
 
-from unspoken.config import Train
-from unspoken.record import Run
-from unspoken.train import train
+from unspoken.training.config import Train
+from unspoken.training.loop import train
+from unspoken.training.run import Run
 
 Job = tuple[Train, Path]
 

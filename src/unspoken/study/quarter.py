@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unspoken.config import Train
 from unspoken.decoders.decode import decode
 from unspoken.decoders.policies import CERTAIN, NEAREST, UNCERTAIN, UNIFORM_LATENTS, Latents, attended
 from unspoken.decoders.step import last
-from unspoken.denoiser import Denoiser
-from unspoken.likelihood import nll_beside
-from unspoken.metrics import interval, share_interval
-from unspoken.relation import relation_of
+from unspoken.measure.intervals import interval, share_interval
+from unspoken.measure.likelihood import nll_beside
+from unspoken.measure.relation import relation_of
+from unspoken.model.denoiser import Denoiser
 from unspoken.study.report import Check, Claim, Stage, claim, ends
 from unspoken.tasks.base import Examples
-from unspoken.train import seeded
+from unspoken.training.config import Train
+from unspoken.training.loop import seeded
 
 BLIND, TIMES, AT_LEAST = UNIFORM_LATENTS.name, 4, 2
 TRAINING = 512  # examples that the relation is measured on

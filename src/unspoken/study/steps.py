@@ -14,18 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unspoken.config import Train
 from unspoken.decoders.decode import decode
 from unspoken.decoders.policies import UNIFORM
 from unspoken.decoders.step import last
-from unspoken.denoiser import Denoiser
-from unspoken.objective import Diffused, Masked
-from unspoken.profile import InformationProfile, even, parallel_nll, profile_losses
-from unspoken.record import Run, environment
+from unspoken.measure.profile import InformationProfile, even, parallel_nll, profile_losses
+from unspoken.model.denoiser import Denoiser
+from unspoken.record import environment
 from unspoken.study.plans import EVEN, PLANNED, Measured, planned, prediction
 from unspoken.study.report import Result, Stage
 from unspoken.tasks.base import Examples, Split, Task
-from unspoken.train import load, seeded
+from unspoken.training.config import Train
+from unspoken.training.loop import load, seeded
+from unspoken.training.objective import Diffused, Masked
+from unspoken.training.run import Run
 
 
 @dataclass(frozen=True)

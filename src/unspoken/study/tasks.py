@@ -14,13 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unspoken.attention import CACHED_ALONE, CACHED_JOINT, MDM, SCDM, SIDM, Attention
-from unspoken.config import Train
-from unspoken.decoding import Decoding, natural
-from unspoken.denoiser import Denoiser
-from unspoken.likelihood import nll_by_latents, packed_losses
-from unspoken.metrics import Solved, interval, share_interval
-from unspoken.objective import LatentBlocks, Masked, Objective
+from unspoken.decoders.decoding import Decoding, natural
+from unspoken.layout.attention import CACHED_ALONE, CACHED_JOINT, MDM, SCDM, SIDM, Attention
+from unspoken.measure.accuracy import Solved
+from unspoken.measure.intervals import interval, share_interval
+from unspoken.measure.likelihood import nll_by_latents
+from unspoken.model.denoiser import Denoiser
 from unspoken.record import environment
 from unspoken.study.choice import solved
 from unspoken.study.family import Key, verdicts
@@ -29,7 +28,10 @@ from unspoken.study.report import Result, Stage
 from unspoken.tasks import SudokuGrids, Text
 from unspoken.tasks.base import Examples
 from unspoken.tasks.sudoku.grids import diversity
-from unspoken.train import load, seeded
+from unspoken.training.config import Train
+from unspoken.training.loop import load, seeded
+from unspoken.training.losses import packed_losses
+from unspoken.training.objective import LatentBlocks, Masked, Objective
 
 SLOT = LatentBlocks(window=1)
 METHODS: dict[str, tuple[Objective, Attention]] = {

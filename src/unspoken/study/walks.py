@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unspoken.bound import nelbo_along
 from unspoken.decoders.walk import denoise
-from unspoken.denoiser import Denoiser
-from unspoken.prediction import predictor
-from unspoken.process import Process
+from unspoken.measure.bound import nelbo_along
+from unspoken.model.denoiser import Denoiser
+from unspoken.model.prediction import predictor
+from unspoken.noise import Process
+from unspoken.noise.times import Path
 from unspoken.tasks import Chain
 from unspoken.tasks.base import Examples
-from unspoken.times import Path
-from unspoken.train import seeded
+from unspoken.training.loop import seeded
 
 
 @torch.no_grad()

@@ -13,9 +13,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from unspoken.prediction import Predict
-from unspoken.process import Discrete
-from unspoken.times import Diagonal, Path, stratified_times
+from unspoken.model.prediction import Predict
+from unspoken.noise import Discrete
+from unspoken.noise.times import Diagonal, Path, stratified_times
 
 
 def bound_density(

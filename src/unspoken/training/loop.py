@@ -21,13 +21,14 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from unspoken.config import Train
-from unspoken.denoiser import Denoiser, read_ours
-from unspoken.likelihood import packed_losses
-from unspoken.packing import Packed
-from unspoken.record import Run, new_folder
+from unspoken.layout.packing import Packed
+from unspoken.model.denoiser import Denoiser, read_ours
+from unspoken.record import new_folder
 from unspoken.tasks import Task
 from unspoken.tasks.base import Examples
+from unspoken.training.config import Train
+from unspoken.training.losses import packed_losses
+from unspoken.training.run import Run
 
 if TYPE_CHECKING:  # slow to import: loaded where they are first needed
     from accelerate import Accelerator

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unspoken.layout import Layout
+from unspoken.layout.entries import Layout
 
 
 class Cache:
     """What of the context a trunk need not compute again. Empty when made."""
 
     def __init__(self) -> None:
-        from unspoken.growing import growing_cache  # slow to import
+        from unspoken.model.growing import growing_cache  # slow to import
 
         self.keys: Any = growing_cache()  # what its layers hold is typed as if it could be missing
         self.layout: Layout | None = None

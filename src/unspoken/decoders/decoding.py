@@ -16,9 +16,17 @@ from unspoken.decoders.decode import decode
 from unspoken.decoders.policies import latents_named, order_named
 from unspoken.decoders.step import Step
 from unspoken.decoders.walk import as_steps, denoise
-from unspoken.denoiser import Model
-from unspoken.objective import BlockDiffusion, Diffused, LatentBlocks, NextToken, Objective, Registers, Teacherless
-from unspoken.process import Absorbing, Process
+from unspoken.model.denoiser import Model
+from unspoken.noise import Absorbing, Process
+from unspoken.training.objective import (
+    BlockDiffusion,
+    Diffused,
+    LatentBlocks,
+    NextToken,
+    Objective,
+    Registers,
+    Teacherless,
+)
 
 By = Literal["slots", "next_token", "speculation", "blocks", "walk"]
 OrderName = Literal["uniform", "left_to_right", "confidence", "margin", "entropy", "promising"]

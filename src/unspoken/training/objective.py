@@ -20,10 +20,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from unspoken.attention import Attention
-from unspoken.layout import one_block
-from unspoken.likelihood import bound_weight, noised
-from unspoken.packing import (
+from unspoken.layout.attention import Attention
+from unspoken.layout.entries import one_block
+from unspoken.layout.packing import (
     Packed,
     any_order,
     ask_masks,
@@ -36,8 +35,9 @@ from unspoken.packing import (
     some_starts,
     weigh_slots,
 )
-from unspoken.process import Absorbing, Process
-from unspoken.times import AlongPath, Diagonal, Shared, Times, stratified_times
+from unspoken.noise import Absorbing, Process
+from unspoken.noise.times import AlongPath, Diagonal, Shared, Times, stratified_times
+from unspoken.training.losses import bound_weight, noised
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from unspoken.attention import Attention
-from unspoken.cache import Cache
-from unspoken.layout import Layout
-from unspoken.trunks import Clock, cache_argument, check_reach, check_trunk, output_head, vocabulary
+from unspoken.layout.attention import Attention
+from unspoken.layout.entries import Layout
+from unspoken.model.cache import Cache
+from unspoken.model.trunks import Clock, cache_argument, check_reach, check_trunk, output_head, vocabulary
 
 if TYPE_CHECKING:  # slow to import: loaded where a trunk is made
     from transformers import PretrainedConfig, PreTrainedModel

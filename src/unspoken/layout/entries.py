@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
-from unspoken.attention import Attention, Entry
+from unspoken.layout.attention import Attention, Entry
 
 FOREVER = 2**30  # a horizon past every order: "sees the whole context"
 PADDING = -1  # the document of entries that are not there

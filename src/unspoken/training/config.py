@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args, get_type_hints
 
-from unspoken.attention import SCDM, Attention
-from unspoken.objective import Diffused, Masked, Objective
-from unspoken.process import Absorbing, Process
+from unspoken.layout.attention import SCDM, Attention
+from unspoken.noise import Absorbing, Process
 from unspoken.tasks import Tasks
+from unspoken.training.objective import Diffused, Masked, Objective
 
 if TYPE_CHECKING:  # slow to import: loaded where a trunk is made
     from transformers import LlamaConfig

@@ -14,8 +14,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from unspoken.layout import PADDING, Layout, first_where, one_block
-from unspoken.process import Marginal
+from unspoken.layout.entries import PADDING, Layout, first_where, one_block
+from unspoken.noise import Marginal
 
 NEXT = -1  # the slot of a clean entry, which is asked for the token said after it
 

@@ -15,9 +15,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from unspoken.denoiser import Model
-from unspoken.layout import one_block
-from unspoken.process import Marginal
+from unspoken.layout.entries import one_block
+from unspoken.model.denoiser import Model
+from unspoken.noise import Marginal
 
 Kind = Literal["leave-one-out", "posterior"]
 

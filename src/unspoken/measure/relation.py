@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from unspoken.denoiser import Denoiser
-from unspoken.likelihood import noised
-from unspoken.process import Absorbing
+from unspoken.model.denoiser import Denoiser
+from unspoken.noise import Absorbing
+from unspoken.training.losses import noised
 
 
 @torch.no_grad()

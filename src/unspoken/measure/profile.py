@@ -22,10 +22,11 @@ import torch
 from scipy.optimize import isotonic_regression
 from torch import Tensor
 
-from unspoken.denoiser import Model
-from unspoken.layout import draw_ranks, one_block, random_order
-from unspoken.likelihood import losses_by_latents, packed_losses
-from unspoken.packing import ask_masks
+from unspoken.layout.entries import draw_ranks, one_block, random_order
+from unspoken.layout.packing import ask_masks
+from unspoken.measure.likelihood import losses_by_latents
+from unspoken.model.denoiser import Model
+from unspoken.training.losses import packed_losses
 
 
 @dataclass(frozen=True)

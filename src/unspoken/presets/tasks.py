@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from unspoken.config import Train, Trunk
-from unspoken.presets import PRESETS
+from unspoken.presets.runs import PRESETS
 from unspoken.study.tasks import Case, Tasks
 from unspoken.tasks import (
     Chain,
@@ -21,6 +20,7 @@ from unspoken.tasks import (
     Zebra,
 )
 from unspoken.tasks import Tasks as Task
+from unspoken.training.config import Train, Trunk
 
 TASKS: dict[str, Callable[[], Task]] = {
     "sudoku-4x4": lambda: Sudoku(box_rows=2, box_cols=2, givens=6, train=2_000, validation=20, test=20),

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from unspoken.attention import SIDM, Attention
-from unspoken.layout import Layout, one_block
+from unspoken.layout.attention import SIDM, Attention
+from unspoken.layout.entries import Layout, one_block
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel

@@ -21,8 +21,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from unspoken.process.marginal import Marginal, Mass
-from unspoken.schedule import Linear, Schedule
+from unspoken.noise.marginal import Marginal, Mass
+from unspoken.noise.schedule import Linear, Schedule
 
 LIMIT = 30.0  # |log-SNR| past this is as good as infinite; so exp(LIMIT) is, and a mix of b = 1000 has a prior
 

@@ -1,0 +1,1 @@
+"""Likelihood, bounds, information profiles, accuracy, costs, and intervals of them."""

@@ -1,0 +1,71 @@
+"""The losses of a pass in nats, unreduced, and the noise that masked diffusion is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unspoken.layout.entries import Layout, random_order
+from unspoken.layout.packing import Packed, ask_masks
+from unspoken.noise import Absorbing
+from unspoken.noise.times import stratified_times
+
+Forward = Callable[[Layout, Tensor], Tensor]  # a `Model`, or one that a launcher has wrapped
+
+
+def packed_losses(model: Forward, packed: Packed) -> Tensor:
+    """The loss in nats of what a pass is asked, `[batch, m]`, 0 where a row has nothing to ask.
+
+    Cross-entropy, or the divergence of a process (`Packed.marginal`).
+
+    The head runs on the entries that are asked alone. `Packed.reduce` reduces it to a training loss.
+    """
+    logits = model(packed.layout, packed.at)
+    if packed.marginal is None:
+        losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), packed.target.flatten(), reduction="none")
+    else:
+        losses = packed.marginal.divergence(packed.layout.token.gather(1, packed.at), packed.target, logits)
+    return torch.where(packed.real, losses.view(packed.at.shape), 0.0)
+
+
+def token_losses(model: Forward, layout: Layout, x0: Tensor) -> Tensor:
+    """Cross-entropy in nats of every unsaid token of a pass, put back in its place: `[batch, seq]`, 0 elsewhere.
+
+    layout: entries in any order or number, at most one unsaid entry a position; x0: `[batch, seq]` clean tokens.
+    """
+    packed = ask_masks(layout, x0)
+    losses = packed_losses(model, packed)
+    # scatter_add, so that the padding of short rows (set to 0) may share a place with a real loss
+    places = layout.position.gather(1, packed.at)
+    return torch.zeros(x0.shape, dtype=losses.dtype, device=losses.device).scatter_add(1, places, losses)
+
+
+@dataclass(frozen=True)
+class Noised:
+    """A batch on its way through the process: `xt`, `t`, `unsaid`, each `[batch, seq]`, and its training layout."""
+
+    xt: Tensor
+    t: Tensor
+    unsaid: Tensor
+    layout: Layout
+
+
+def noised(
+    process: Absorbing, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
+) -> Noised:
+    """Draws a time a row (stratified over the batch), noises what is not given, and lays it out in random order."""
+    t = stratified_times(x0.shape[0], generator, x0.device)[:, None].expand(x0.shape)
+    xt = torch.where(given, x0, process.sample(x0, t, mask_id, generator))
+    unsaid = (xt == mask_id) & ~given
+    return Noised(xt, t, unsaid, random_order(xt, unsaid, given, generator))
+
+
+def bound_weight(process: Absorbing, z: Noised) -> Tensor:
+    """`[batch, seq]`: what a token's loss weighs in the NELBO. The sum over a row is an unbiased estimate of its bound.
+
+    Only masked tokens are weighed: where t is 0 the weight is infinite, and nothing is masked.
+    """
+    return torch.where(z.unsaid, process.nelbo_weight(z.t), 0.0)
