@@ -9,10 +9,10 @@ from torch import Tensor
 from toy import all_sequences
 
 from unspoken.model.prediction import Prediction
-from unspoken.noise import Absorbing, Hybrid, Process, SNRMix, Uniform
+from unspoken.noise import Absorbing, Discrete, Hybrid, Ids, SNRMix, Uniform
 from unspoken.noise.schedule import Cosine, Polynomial
 
-PROCESSES: dict[str, Process] = {
+PROCESSES: dict[str, Discrete] = {
     "absorbing": Absorbing(),
     "absorbing, cosine": Absorbing(Cosine()),
     "uniform": Uniform(),
@@ -27,13 +27,13 @@ PROCESSES: dict[str, Process] = {
 }
 
 
-def exact(p: Tensor, vocab: int, length: int, process: Process, posterior: bool = False) -> Callable:
+def exact(p: Tensor, vocab: int, length: int, process: Discrete, posterior: bool = False) -> Callable:
     """p(x_i | z without z_i), or p(x_i | z), of data distributed as `p` `[vocab ** length]`; the mask is `vocab`."""
     states = all_sequences(vocab, length)
     one_hot = torch.nn.functional.one_hot(states, vocab + 1).to(p.dtype)
 
     def predict(z: Tensor, t: Tensor) -> Prediction:
-        marginal = process.marginal(t, vocab)
+        marginal = process.marginal(t, Ids(vocab))
         alpha, noise = marginal.alpha, marginal.noise.at(z)
         q = alpha[:, None] * (z[:, None] == states) + noise[:, None]  # [batch, states, length]
         rows = []

@@ -78,9 +78,9 @@ def test_blocks_of_one_token_are_autoregression_at_any_time() -> None:
     x0, given = ragged_clean()
     model, p, slots = tiny(ANY_ORDER), pack(BlockDiffusion(1), x0, given), pack(LatentBlocks(window=1), x0, given)
     losses = [packed_losses(model, q) for q in (p, slots)]
-    places = [q.layout.position.gather(1, q.at) for q in (p, slots)]
+    places = [q.layout.position.gather(1, q.one.at) for q in (p, slots)]
     dense = [torch.zeros(4, SEQ).double().scatter_add(1, a, b) for a, b in zip(places, losses, strict=True)]
-    masked = torch.zeros(4, SEQ).scatter_add(1, places[0], p.real.float()) > 0
+    masked = torch.zeros(4, SEQ).scatter_add(1, places[0], p.one.real.float()) > 0
     assert 0 < int(masked.sum()) < 11
     assert torch.allclose(dense[0][masked], dense[1][masked], **EXACT)
     x0 = torch.zeros(4000, 5, dtype=torch.int64)
@@ -103,8 +103,8 @@ def test_what_a_bound_weighs(objective: Objective) -> None:
             return 2 * self.beta(t)
 
     p = objective.pack(Absorbing(Steady()), *ragged_clean(), MASK, seeded())
-    assert torch.allclose(p.weight[p.real], torch.tensor(2 / 11), rtol=1e-5) and 0 < int(p.real.sum()) < 11
-    assert int(p.real.sum()) == int((p.layout.unsaid & (p.layout.token == MASK)).sum())
+    assert torch.allclose(p.weight[p.one.real], torch.tensor(2 / 11), rtol=1e-5) and 0 < int(p.one.real.sum()) < 11
+    assert int(p.one.real.sum()) == int((p.layout.unsaid & (p.layout.token == MASK)).sum())
 
 
 def test_each_block_draws_a_time_of_its_own() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from toy import EXACT, seeded
 
 from unspoken.decoders.walk import gaussian, walk
-from unspoken.noise import Gaussian, Views, fused_snr
+from unspoken.noise import Gaussian, Reals, Views, fused_snr
 from unspoken.noise.gaussian import View
 from unspoken.noise.times import Autoregressive, Diagonal, Independent, Path, Pyramid
 
@@ -138,7 +138,7 @@ def test_samples_have_their_moments() -> None:
     """60,000 tokens at t = .3 and .8: mean alpha x0 and standard deviation sigma, 5 standard errors (1 in 100,000)."""
     for process in GAUSSIANS[:2]:
         t = torch.tensor([[0.3, 0.8]], dtype=torch.float64).expand(60_000, -1)
-        z = process.sample(torch.full((60_000, 2, 1), 2.0, dtype=torch.float64), t, seeded(5))[..., 0]
+        z = process.sample(torch.full((60_000, 2, 1), 2.0, dtype=torch.float64), t, Reals(1), seeded(5))[..., 0]
         sigma = process.sigma(t[0])
         assert ((z.mean(0) - 2 * process.alpha(t[0])).abs() < 5 * sigma / 60_000**0.5).all()
         assert ((z.std(0) / sigma - 1).abs() < 5 / (2 * 60_000) ** 0.5).all()

@@ -14,7 +14,7 @@ from unspoken.layout.entries import Layout, one_block, random_order
 from unspoken.layout.packing import ask_masks
 from unspoken.measure.likelihood import nelbo, nll_beside, nll_by_latents
 from unspoken.model.cache import Cache
-from unspoken.noise import Absorbing
+from unspoken.noise import Absorbing, Ids
 from unspoken.noise.schedule import Cosine, Linear, Polynomial, Schedule
 from unspoken.noise.times import stratified_times
 from unspoken.training.losses import noised, packed_losses, token_losses
@@ -214,11 +214,11 @@ def test_packed_losses_are_of_what_is_asked_and_filling_costs_nothing() -> None:
     losses = packed_losses(model, packed)
     naive = -model(layout).log_softmax(-1).gather(-1, x0[..., None])[..., 0]
     for row in range(5):
-        real, mine = packed.real[row], asked[row]
-        assert packed.at[row, real].tolist() == mine.nonzero()[:, 0].tolist()
+        real, mine = packed.one.real[row], asked[row]
+        assert packed.one.at[row, real].tolist() == mine.nonzero()[:, 0].tolist()
         assert torch.allclose(losses[row, real], naive[row, mine], rtol=0, atol=1e-9)
         assert (losses[row, ~real] == 0).all()
-    assert not packed.real[0].any() and packed.real.sum() == asked.sum()
+    assert not packed.one.real[0].any() and packed.one.real.sum() == asked.sum()
     assert float(packed.reduce(losses)) == pytest.approx(float(naive[asked].mean()), abs=1e-6)
 
 
@@ -236,7 +236,7 @@ def test_schedules(schedule: Schedule) -> None:
 def test_noise_has_its_own_time_for_every_token() -> None:
     """t = 0 keeps, t = 1 masks, and t = 0.3 masks 30%: 200,000 tokens, 4.5 standard errors (1 in 100,000)."""
     x0 = torch.randint(5, (100_000, 4), generator=seeded())
-    xt = Absorbing().sample(x0, torch.tensor([[0.0, 0.3, 0.3, 1.0]]), 5, seeded(1))
+    xt = Absorbing().sample(x0, torch.tensor([[0.0, 0.3, 0.3, 1.0]]), Ids(5), seeded(1))
     assert torch.equal(xt[:, 0], x0[:, 0])
     assert (xt[:, 3] == 5).all()
     middle = xt[:, 1:3]

@@ -14,7 +14,7 @@ from torch import Tensor
 from toy import EXACT, alone, chi_square_p, ragged_clean, seeded, tiny
 
 from unspoken.layout.attention import ANY_ORDER, ATTENTIONS, CACHED_ALONE, CACHED_JOINT, Attention
-from unspoken.layout.packing import NEXT, Packed, any_order, left_to_right
+from unspoken.layout.packing import SUCCESSOR, Packed, any_order, left_to_right
 from unspoken.noise import Absorbing
 from unspoken.training.losses import packed_losses
 from unspoken.training.objective import (
@@ -75,10 +75,10 @@ def block_of(objective: Objective, start: int, slot: int, free: int) -> list[int
 
 def questions(objective: Objective, found: set[tuple[int, int]], free: int) -> set[tuple[int, int]]:
     """All (threshold, slot) that a row must be asked; random thresholds and distances are those `found`."""
-    starts, drawn = set(range(free)), {start for start, slot in found if slot != NEXT}
-    successors = {(start, NEXT) for start in starts}
+    starts, drawn = set(range(free)), {start for start, slot in found if slot != SUCCESSOR}
+    successors = {(start, SUCCESSOR) for start in starts}
     if isinstance(objective, Registers):
-        (distance,) = {slot for _, slot in found if slot != NEXT} or {free}
+        (distance,) = {slot for _, slot in found if slot != SUCCESSOR} or {free}
         return successors | {(start, distance) for start in starts if start + distance < free}
     if isinstance(objective, Teacherless):
         return {(0, slot) for slot in range(free)}
@@ -101,23 +101,23 @@ def test_packed_is_one_prefix_at_a_time(name: str, rule: str) -> None:
     objective, model = OBJECTIVES[name], tiny(ATTENTIONS[rule])
     x0, given = ragged_clean()
     p = pack(objective, x0, given)
-    logits = model(p.layout, p.at)
+    logits = model(p.layout, p.one.at)
     for row in range(len(x0)):
         turns = order_of(objective, x0, given, row)
         before = [int(given[row].nonzero().max()), *turns]  # where each turn's token is asked of a clean entry
         found: dict[tuple[int, int], Tensor] = {}
-        for column in p.real[row].nonzero()[:, 0].tolist():
-            slot, position = int(p.slot[row, column]), int(p.layout.position[row, p.at[row, column]])
-            start = before.index(position) if slot == NEXT else turns.index(position) - slot
+        for column in p.one.real[row].nonzero()[:, 0].tolist():
+            slot, position = int(p.one.slot[row, column]), int(p.layout.position[row, p.one.at[row, column]])
+            start = before.index(position) if slot == SUCCESSOR else turns.index(position) - slot
             assert (start, slot) not in found
-            assert p.target[row, column] == x0[row, turns[start + max(slot, 0)]]
+            assert p.one.target[row, column] == x0[row, turns[start + max(slot, 0)]]
             found[start, slot] = logits[row, column]
         assert found.keys() == questions(objective, set(found), len(turns))
         for (start, slot), mine in found.items():
             said = {position: date for date, position in enumerate(turns[:start], 1)}
-            slots = [] if slot == NEXT else block_of(objective, start, slot, len(turns))
+            slots = [] if slot == SUCCESSOR else block_of(objective, start, slot, len(turns))
             other = alone(model, x0[row], given[row], said, [(turns[start + j], MASK) for j in slots])
-            assert torch.allclose(mine, other[before[start] if slot == NEXT else turns[start + slot]], **EXACT)
+            assert torch.allclose(mine, other[before[start] if slot == SUCCESSOR else turns[start + slot]], **EXACT)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 9])
@@ -127,17 +127,17 @@ def test_packed_is_one_diffused_block_at_a_time(rule: str, size: int) -> None:
     """A block answers as beside the clean blocks before it alone; within a block, clean tokens see each other."""
     x0, given = ragged_clean()
     model, p = tiny(ATTENTIONS[rule]), pack(BlockDiffusion(size), x0, given)
-    logits = model(p.layout, p.at)
+    logits = model(p.layout, p.one.at)
     for row in range(len(x0)):
         turns = order_of(NextToken(), x0, given, row)
         entries = p.layout.unsaid[row].nonzero()[:, 0]
         held = {int(p.layout.position[row, e]): int(p.layout.token[row, e]) for e in entries}
         assert len(entries) == len(held) and sorted(held) == turns
         assert all(held[q] in (MASK, int(x0[row, q])) for q in turns)
-        columns = p.real[row].nonzero()[:, 0]
-        asked = p.layout.position[row, p.at[row, columns]].tolist()
+        columns = p.one.real[row].nonzero()[:, 0]
+        asked = p.layout.position[row, p.one.at[row, columns]].tolist()
         assert sorted(asked) == [q for q in turns if held[q] == MASK]
-        assert torch.equal(p.target[row, columns], x0[row, asked])
+        assert torch.equal(p.one.target[row, columns], x0[row, asked])
         for column, position in zip(columns.tolist(), asked, strict=True):
             start = turns.index(position) // size * size
             said = {q: turn // size + 1 for turn, q in enumerate(turns[:start])}
@@ -153,15 +153,15 @@ def leaks(name: str, rule: Attention) -> tuple[float, float]:
     objective, model = OBJECTIVES[name], tiny(rule, layers=3)
     x0, given = ragged_clean()
     p = pack(objective, x0, given)
-    target = pack(objective, torch.arange(SEQ).expand_as(x0), given, mask_id=99).target  # as positions
-    logits, own, others = model(p.layout, p.at), [0.0], [0.0]
+    target = pack(objective, torch.arange(SEQ).expand_as(x0), given, mask_id=99).one.target  # as positions
+    logits, own, others = model(p.layout, p.one.at), [0.0], [0.0]
     for position in range(SEQ):
         other = x0.clone()
         other[:, position] = torch.where(given[:, position], x0[:, position], (x0[:, position] + 1) % MASK)
         q = pack(objective, other, given)
-        moved = (model(q.layout, q.at) - logits)[..., :MASK].abs().amax(-1)
-        own += moved[p.real & (target == position)].tolist()
-        others += moved[p.real & (target != position)].tolist()
+        moved = (model(q.layout, q.one.at) - logits)[..., :MASK].abs().amax(-1)
+        own += moved[p.one.real & (target == position)].tolist()
+        others += moved[p.one.real & (target != position)].tolist()
     return max(own), max(others)
 
 
@@ -238,11 +238,11 @@ def test_weights_sum_to_one_but_a_bounds(name: str) -> None:
 def test_what_slots_and_next_tokens_weigh(weight: float, decay: float) -> None:
     """A latent: `weight` times `decay` to its distance less one. Blocks weigh alike, and so do next tokens."""
     p = pack(LatentBlocks(weight=weight, decay=decay, next_token=0.2), *ragged_clean())
-    for row, column in p.real.nonzero().tolist():
-        slot, position = int(p.slot[row, column]), p.at[row, column]
+    for row, column in p.one.real.nonzero().tolist():
+        slot, position = int(p.one.slot[row, column]), p.one.at[row, column]
         block = p.layout.unsaid[row] & (p.layout.block[row] == p.layout.block[row, position])
         raw = [1.0] + [weight * decay ** (j - 1) for j in range(1, int(block.sum()))]
-        expected = 0.2 / 11 if slot == NEXT else 0.8 / 11 * raw[slot] / sum(raw)
+        expected = 0.2 / 11 if slot == SUCCESSOR else 0.8 / 11 * raw[slot] / sum(raw)
         assert float(p.weight[row, column]) == pytest.approx(expected, rel=1e-5)
 
 
@@ -250,16 +250,16 @@ def test_registers_look_ahead_by_a_distance_for_each_row() -> None:
     """Each of 3 distances over 6,000 rows: chi-square, false alarm 1 in 100,000. The next tokens weigh the rest."""
     x0 = torch.zeros(6000, 5, dtype=torch.int64)
     p = pack(Registers(reach=3, weight=0.3), x0, (torch.arange(5) < 1).expand(x0.shape))
-    distance = torch.where(p.real & (p.slot != NEXT), p.slot, -1)
+    distance = torch.where(p.one.real & (p.one.slot != SUCCESSOR), p.one.slot, -1)
     assert torch.equal(distance.amax(1), torch.where(distance < 0, 9, distance).amin(1))
     assert chi_square_p(distance.amax(1).bincount().double(), torch.full((3,), 1 / 3).double()) > 1e-5
-    assert float(p.weight[p.slot == NEXT].sum()) == pytest.approx(0.7, abs=1e-5)
+    assert float(p.weight[p.one.slot == SUCCESSOR].sum()) == pytest.approx(0.7, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_batch_that_is_all_prompt_is_asked_nothing(name: str) -> None:
     p = pack(OBJECTIVES[name], *ragged_clean((0, 0)))
-    assert p.at.shape == (2, 0) and float(p.weight.sum()) == float(p.reduce(torch.zeros(2, 0))) == 0
+    assert p.one.at.shape == (2, 0) and float(p.weight.sum()) == float(p.reduce(torch.zeros(2, 0))) == 0
     assert p.by_slot(torch.zeros(2, 0)) == []
 
 

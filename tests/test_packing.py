@@ -20,7 +20,7 @@ from toy import EXACT, chi_square_p, ragged_clean, seeded, tiny
 from unspoken.layout.attention import ATTENTIONS, CACHED_JOINT
 from unspoken.layout.entries import PADDING, Layout
 from unspoken.layout.packing import (
-    NEXT,
+    SUCCESSOR,
     Clean,
     Packed,
     any_order,
@@ -144,10 +144,12 @@ def test_a_clean_entry_is_asked_for_the_token_said_after_it(name: str) -> None:
         said = turns(clean, row)
         before = [max(i for i in range(7) if given[row, i]), *said][: len(said)]
         asked = [
-            (int(a), int(t)) for a, t, r in zip(packed.at[row], packed.target[row], packed.real[row], strict=True) if r
+            (int(a), int(t))
+            for a, t, r in zip(packed.one.at[row], packed.one.target[row], packed.one.real[row], strict=True)
+            if r
         ]
         assert sorted(asked) == sorted((b, int(x0[row, p])) for b, p in zip(before, said, strict=True))
-    assert (packed.slot[packed.real] == NEXT).all()
+    assert (packed.one.slot[packed.one.real] == SUCCESSOR).all()
 
 
 def test_next_tokens_need_a_prompt() -> None:
@@ -164,11 +166,11 @@ def test_weights_of_slots_are_the_formula(weight: float, decay: float) -> None:
     packed = windowed(x0, given, window=4)
     by_slot = torch.tensor([1.0] + [weight * decay ** (j - 1) for j in range(1, 4)], dtype=torch.float64)
     weighed = weigh_slots(packed, by_slot)
-    losses = torch.rand(packed.at.shape, generator=seeded(), dtype=torch.float64)
+    losses = torch.rand(packed.one.at.shape, generator=seeded(), dtype=torch.float64)
     found: dict[tuple[int, int], dict[int, float]] = {}
-    for row, column in packed.real.nonzero().tolist():
-        block = int(packed.layout.block[row, packed.at[row, column]])
-        found.setdefault((row, block), {})[int(packed.slot[row, column])] = float(losses[row, column])
+    for row, column in packed.one.real.nonzero().tolist():
+        block = int(packed.layout.block[row, packed.one.at[row, column]])
+        found.setdefault((row, block), {})[int(packed.one.slot[row, column])] = float(losses[row, column])
     means = []
     for of_slot in found.values():
         raw = {j: 1.0 if j == 0 else weight * decay ** (j - 1) for j in of_slot}
@@ -176,17 +178,17 @@ def test_weights_of_slots_are_the_formula(weight: float, decay: float) -> None:
     assert len(means) == 6 + 4 + 1
     assert float(weighed.reduce(losses)) == pytest.approx(sum(means) / len(means), abs=1e-9)
     assert float(weighed.weight.sum()) == pytest.approx(1, abs=1e-9)
-    assert torch.equal(weighed.real, packed.real)
+    assert torch.equal(weighed.one.real, packed.one.real)
 
 
 def test_by_slot_is_the_mean_at_the_first_threshold() -> None:
     x0, given = ragged_clean()
     packed = windowed(x0, given, window=5)
-    losses = torch.rand(packed.at.shape, generator=seeded(), dtype=torch.float64)
+    losses = torch.rand(packed.one.at.shape, generator=seeded(), dtype=torch.float64)
     first: dict[int, list[float]] = {}
-    for row, column in packed.real.nonzero().tolist():
-        if packed.layout.block[row, packed.at[row, column]] == 0:
-            first.setdefault(int(packed.slot[row, column]), []).append(float(losses[row, column]))
+    for row, column in packed.one.real.nonzero().tolist():
+        if packed.layout.block[row, packed.one.at[row, column]] == 0:
+            first.setdefault(int(packed.one.slot[row, column]), []).append(float(losses[row, column]))
     expected = [sum(first[j]) / len(first[j]) for j in range(5)]
     assert packed.by_slot(losses) == pytest.approx(expected, abs=1e-12)
     assert packed.by_slot(losses, most=2) == pytest.approx(expected[:2], abs=1e-12)
@@ -199,9 +201,9 @@ def test_by_slot_ends_at_the_first_slot_that_nobody_was_asked_for() -> None:
     layout = blocks(clean, every_start(clean), torch.tensor([[0, 1, 3]]), MASK, whole=True)
     masks, after = ask_masks(layout, x0), ask_next(layout, clean)
     both = mix(after, masks, 0.5)
-    assert masks.by_slot(masks.slot.double()) == [0, 1]
-    assert both.by_slot(torch.where(both.slot == NEXT, 9, both.slot).double()) == [0, 1]
-    assert after.by_slot(after.slot.double()) == [NEXT]
+    assert masks.by_slot(masks.one.slot.double()) == [0, 1]
+    assert both.by_slot(torch.where(both.one.slot == SUCCESSOR, 9, both.one.slot).double()) == [0, 1]
+    assert after.by_slot(after.one.slot.double()) == [SUCCESSOR]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25])
@@ -211,11 +213,11 @@ def test_a_mixture_is_the_mean_of_its_parts(share: float) -> None:
     layout = some_blocks(clean, whole=True)
     a, b = ask_masks(layout, x0), ask_next(layout, clean)
     both = mix(a, b, share)
-    losses = [torch.rand(p.at.shape, generator=seeded(), dtype=torch.float64) for p in (a, b)]
+    losses = [torch.rand(p.one.at.shape, generator=seeded(), dtype=torch.float64) for p in (a, b)]
     expected = (1 - share) * float(a.reduce(losses[0])) + share * float(b.reduce(losses[1]))
     assert float(both.reduce(torch.cat(losses, 1))) == pytest.approx(expected, abs=1e-6)
-    assert torch.equal(both.target, torch.cat([a.target, b.target], 1))
-    assert int(both.real.sum()) == int(a.real.sum()) + (int(b.real.sum()) if share else 0)
+    assert torch.equal(both.one.target, torch.cat([a.one.target, b.one.target], 1))
+    assert int(both.one.real.sum()) == int(a.one.real.sum()) + (int(b.one.real.sum()) if share else 0)
 
 
 @pytest.mark.parametrize("name", [n for n, rule in ATTENTIONS.items() if rule.cacheable])
@@ -226,9 +228,9 @@ def test_documents_side_by_side_never_see_each_other(name: str) -> None:
     next_token = left_to_right(*other)
     packs = [windowed(*one), ask_next(next_token.context(), next_token), windowed(*one, window=1)]
     model, both = tiny(ATTENTIONS[name]), side_by_side(packs)
-    logits = model(both.layout, both.at)
-    alone = torch.cat([model(p.layout, p.at) for p in packs], 1)
-    assert torch.allclose(logits[both.real], alone[both.real], **EXACT)
+    logits = model(both.layout, both.one.at)
+    alone = torch.cat([model(p.layout, p.one.at) for p in packs], 1)
+    assert torch.allclose(logits[both.one.real], alone[both.one.real], **EXACT)
     assert float(both.weight.sum()) == pytest.approx(1, abs=1e-6)
     losses = packed_losses(model, both)
     parts = [float(p.reduce(packed_losses(model, p))) for p in packs]
@@ -236,10 +238,10 @@ def test_documents_side_by_side_never_see_each_other(name: str) -> None:
     for number in range(3):
         where = both.layout.document == number
         changed = replace(both.layout, token=torch.where(where, (both.layout.token + 1) % 7, both.layout.token))
-        moved = (model(changed, both.at) - logits)[..., :MASK].abs().amax(-1)
-        mine = where.gather(1, both.at)
-        assert moved[both.real & ~mine].max() < 1e-9
-        assert moved[both.real & mine].min() > 1e-6
+        moved = (model(changed, both.one.at) - logits)[..., :MASK].abs().amax(-1)
+        mine = where.gather(1, both.one.at)
+        assert moved[both.one.real & ~mine].max() < 1e-9
+        assert moved[both.one.real & mine].min() > 1e-6
 
 
 def test_no_documents() -> None:
@@ -253,14 +255,14 @@ def test_a_ragged_batch_is_its_rows_alone() -> None:
     x0, given = ragged_clean()
     model = tiny(CACHED_JOINT)
     together = windowed(x0, given, window=4)
-    logits = model(together.layout, together.at)
+    logits = model(together.layout, together.one.at)
     # A window of 50 where no more than 4 tokens remain is a no-op.
     for row, (window, asked) in enumerate([(4, 18), (50, 10), (50, 1)]):
         alone = windowed(x0[row : row + 1], given[row : row + 1], window)
-        real = together.real[row]
+        real = together.one.real[row]
         assert int(real.sum()) == asked
-        assert torch.allclose(logits[row, real], model(alone.layout, alone.at)[0], **EXACT)
-        assert torch.equal(together.target[row, real], alone.target[0])
+        assert torch.allclose(logits[row, real], model(alone.layout, alone.one.at)[0], **EXACT)
+        assert torch.equal(together.one.target[row, real], alone.one.target[0])
 
 
 def packed_layouts() -> dict[str, Layout]:

@@ -8,10 +8,11 @@ import pytest
 import torch
 from noise import PROCESSES
 from torch import Tensor
-from toy import EXACT, seeded
+from toy import EXACT, ragged_clean, seeded, tiny
 
+from unspoken.layout.attention import MDM
 from unspoken.layout.packing import side_by_side
-from unspoken.noise import Absorbing, Discrete, Hybrid, Process, SNRMix, Uniform
+from unspoken.noise import Absorbing, Discrete, Hybrid, Ids, SNRMix, Uniform
 from unspoken.noise.schedule import Cosine, Linear, Polynomial
 from unspoken.noise.times import BlockConstant, Independent, PrefixClean, Shared
 from unspoken.training.losses import packed_losses
@@ -25,7 +26,7 @@ each_process = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCES
 
 def vector(process: Discrete, t: float) -> Tensor:
     """`[state]`: the noise's mass."""
-    noise = process.noise(torch.tensor(t, dtype=torch.float64), V)
+    noise = process.noise(torch.tensor(t, dtype=torch.float64), Ids(V))
     return torch.cat([noise.each.expand(V), noise.mask[None]])
 
 
@@ -58,16 +59,16 @@ def test_the_rate_is_the_slope_of_the_noise_and_never_negative(process: Discrete
     """In (0.02, 0.98): central differences, step 1e-6."""
     t, h = INNER, 1e-6
     for part in ("mask", "each"):
-        noise, late, early = (getattr(process.noise(u, V), part) for u in (t, t + h, t - h))
+        noise, late, early = (getattr(process.noise(u, Ids(V)), part) for u in (t, t + h, t - h))
         slope = (process.alpha(t + h).log() - process.alpha(t - h).log()) / (2 * h)
-        rate = getattr(process.rate(t, V), part)
+        rate = getattr(process.rate(t, Ids(V)), part)
         assert torch.allclose(rate, (late - early) / (2 * h) - slope * noise, rtol=1e-5, atol=1e-7)
-        assert (getattr(process.rate(TIMES, V), part) >= 0).all()
+        assert (getattr(process.rate(TIMES, Ids(V)), part) >= 0).all()
 
 
 @each_process
 def test_masses_sum_to_one_and_run_from_clean_to_the_prior(process: Discrete) -> None:
-    noise = process.noise(TIMES, V)
+    noise = process.noise(TIMES, Ids(V))
     assert torch.allclose(process.alpha(TIMES) + noise.mask + V * noise.each, torch.ones_like(TIMES), atol=1e-12)
     alpha = process.alpha(TIMES)
     assert alpha[0] == pytest.approx(1, abs=1e-9)
@@ -78,7 +79,7 @@ def test_masses_sum_to_one_and_run_from_clean_to_the_prior(process: Discrete) ->
 def test_a_hybrid_has_its_uniform_mass_in_the_middle_and_masks_at_the_end() -> None:
     for p_u in (0.1, 0.2, 0.5):
         for gamma in (0.5, 1.0, 2.0):
-            noise = Hybrid(p_u, gamma).noise(torch.tensor([0.5, 1.0], dtype=torch.float64), V)
+            noise = Hybrid(p_u, gamma).noise(torch.tensor([0.5, 1.0], dtype=torch.float64), Ids(V))
             assert float(V * noise.each[0]) == pytest.approx(p_u, abs=1e-12)
             assert noise.mask[1] == 1
             assert noise.each[1] == 0
@@ -92,15 +93,15 @@ def test_weights_are_the_closed_forms_of_gidd() -> None:
     expected = {mask: 1 / (t * (1 - t)), wrong: 1 / (2 * t * (1 - t)), right: None}
     share = (c / V) / (1 - t + c / V)
     for z, closed in expected.items():
-        weight = process.weight(z, right, t, V)
+        weight = process.weight(z, right, t, Ids(V))
         closed = share / (2 * t * (1 - t)) if closed is None else closed
         assert torch.allclose(weight, closed, rtol=1e-10)
-    dynamic = [2 * process.weight(z, right, t, V) / process.log_snr_speed(t) for z in (mask, wrong, right)]
+    dynamic = [2 * process.weight(z, right, t, Ids(V)) / process.log_snr_speed(t) for z in (mask, wrong, right)]
     assert torch.allclose(torch.cat(dynamic, 1), torch.cat([2 + 0 * t, 1 + 0 * t, share], 1), rtol=1e-10)
-    assert torch.allclose(process.marginal(t, V).redrawn(right, right), share, rtol=1e-10)
-    assert float(process.marginal(torch.tensor([[0.5]]).double(), 16).redrawn(right[:1], right[:1])) == pytest.approx(
-        0.0303, abs=5e-5
-    )
+    assert torch.allclose(process.marginal(t, Ids(V)).redrawn(right, right), share, rtol=1e-10)
+    assert float(
+        process.marginal(torch.tensor([[0.5]]).double(), Ids(16)).redrawn(right[:1], right[:1])
+    ) == pytest.approx(0.0303, abs=5e-5)
 
 
 @pytest.mark.parametrize("logit_scale", [0.0, 1.0, 6.0])
@@ -109,10 +110,10 @@ def test_the_divergence_is_that_of_whole_vectors(process: Discrete, logit_scale:
     """Gathered = written out; at least 0; 0 where the guess is right."""
     t = torch.rand(6, 5, generator=seeded(), dtype=torch.float64) * 0.98 + 0.01
     x = torch.randint(V, (6, 5), generator=seeded(1))
-    z = process.sample(x, t, V, seeded(2))
+    z = process.sample(x, t, Ids(V), seeded(2))
     logits = logit_scale * torch.randn(6, 5, V + 1, generator=seeded(3), dtype=torch.float64)
     logits[..., V] = -torch.inf
-    marginal = process.marginal(t, V)
+    marginal = process.marginal(t, Ids(V))
     truth = marginal.probabilities(torch.nn.functional.one_hot(x, V + 1).double())
     guess = marginal.probabilities(logits.softmax(-1))
     kl = torch.where(truth > 0, truth * (truth.log() - guess.log()), 0.0).sum(-1)
@@ -138,7 +139,7 @@ def test_the_bridge_is_bayes_rule(process: Discrete) -> None:
             if (joint.sum(0) == 0).any():
                 continue  # no x leads there
             late, early = (torch.full((1, V), u, dtype=torch.float64) for u in (t, s))
-            found = process.bridge(guess, torch.full((1, V), z), late, early, V)[0]
+            found = process.bridge(guess, torch.full((1, V), z), late, early, Ids(V))[0]
             assert torch.allclose(found, (joint / joint.sum(0)).T, atol=1e-10)
 
 
@@ -150,9 +151,9 @@ def test_a_bridge_over_nothing_stays_and_one_to_the_start_is_clean(process: Disc
     z = torch.randint(V + 1, (3, 5), generator=seeded(1)) if not isinstance(process, Uniform) else guess.argmax(-1)
     for t in (0.0, 0.3, 1.0):
         at = torch.full((3, 5), t, dtype=torch.float64)
-        stays = process.bridge(guess, z, at, at, V)
+        stays = process.bridge(guess, z, at, at, Ids(V))
         assert torch.equal(stays, torch.nn.functional.one_hot(z, V + 1).double())
-    whole = process.bridge(guess, z, torch.full((3, 5), 0.7).double(), torch.zeros(3, 5).double(), V)
+    whole = process.bridge(guess, z, torch.full((3, 5), 0.7).double(), torch.zeros(3, 5).double(), Ids(V))
     assert torch.allclose(whole.sum(-1), torch.ones(3, 5, dtype=torch.float64))
     assert (whole[..., V] == 0).all()
     masked = z == V
@@ -164,8 +165,8 @@ def test_samples_have_the_marginals(process: Discrete) -> None:
     """60,000 draws at three times, each share within 5 standard errors: 1 in 100,000 for all."""
     x = torch.ones(60_000, 3, dtype=torch.int64)
     t = torch.tensor([[0.1, 0.5, 0.9]], dtype=torch.float64)
-    z = process.sample(x, t, V, seeded(7))
-    p = process.marginal(t, V).probabilities(torch.nn.functional.one_hot(x[:1], V + 1).double())[0]
+    z = process.sample(x, t, Ids(V), seeded(7))
+    p = process.marginal(t, Ids(V)).probabilities(torch.nn.functional.one_hot(x[:1], V + 1).double())[0]
     share = torch.nn.functional.one_hot(z, V + 1).double().mean(0)
     assert ((share - p).abs() <= 5 * (p * (1 - p) / 60_000).sqrt() + 1e-9).all()
 
@@ -177,14 +178,14 @@ def test_known_limits() -> None:
     for mine, theirs in pairs:
         for name in ("noise", "rate"):
             for part in ("mask", "each"):
-                a, b = (getattr(getattr(process, name)(t, V), part) for process in (mine, theirs))
+                a, b = (getattr(getattr(process, name)(t, Ids(V)), part) for process in (mine, theirs))
                 assert torch.allclose(a, b, **EXACT)
         assert torch.allclose(mine.alpha(t), theirs.alpha(t), **EXACT)
-    near = Hybrid(1e-9).noise(t, V)
-    assert torch.allclose(near.mask, Absorbing().noise(t, V).mask, atol=1e-8)
+    near = Hybrid(1e-9).noise(t, Ids(V))
+    assert torch.allclose(near.mask, Absorbing().noise(t, Ids(V)).mask, atol=1e-8)
     ones = torch.ones((), dtype=torch.float64)
-    assert SNRMix(b=1000.0).noise(ones, V).each == pytest.approx(1 / V)
-    assert SNRMix(b=2.0).noise(ones, V).mask == pytest.approx(1)
+    assert SNRMix(b=1000.0).noise(ones, Ids(V)).each == pytest.approx(1 / V)
+    assert SNRMix(b=2.0).noise(ones, Ids(V)).mask == pytest.approx(1)
 
 
 def test_without_uniform_noise_the_loss_is_that_of_masked_diffusion() -> None:
@@ -198,7 +199,7 @@ def test_without_uniform_noise_the_loss_is_that_of_masked_diffusion() -> None:
     masked = Masked(bound=True).pack(Absorbing(), x0, given, V, seeded(2))
     for process in (Absorbing(), Hybrid(0.0)):
         packed = Diffused(weight="elbo").pack(process, x0, given, V, seeded(2))
-        z = packed.layout.token.gather(1, packed.at)
+        z = packed.layout.token.gather(1, packed.one.at)
         assert (packed.weight[z != V] == 0).all()
         loss = packed.reduce(packed_losses(Table(logits), packed))
         assert float(loss) == pytest.approx(float(masked.reduce(packed_losses(Table(logits), masked))), rel=1e-5)
@@ -210,9 +211,9 @@ def test_a_re_timing_is_the_same_process_at_other_times() -> None:
         plain, curved = make(Linear()), make(Cosine())
         t = INNER
         tau = Cosine().beta(t)
-        assert torch.allclose(curved.noise(t, V).mask, plain.noise(tau, V).mask, atol=1e-12)
-        rate = curved.rate(t, V).mask / Cosine().rate(t)
-        assert torch.allclose(rate, plain.rate(tau, V).mask, rtol=1e-9)
+        assert torch.allclose(curved.noise(t, Ids(V)).mask, plain.noise(tau, Ids(V)).mask, atol=1e-12)
+        rate = curved.rate(t, Ids(V)).mask / Cosine().rate(t)
+        assert torch.allclose(rate, plain.rate(tau, Ids(V)).mask, rtol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +247,7 @@ RAGGED = torch.tensor([[True] * 3 + [False] * 3, [False] * 6, [False, True] * 3]
 
 @pytest.mark.parametrize("gap", [20.0, 45.0, 60.0, 87.0, 95.0, 200.0])
 @pytest.mark.parametrize("process", [*PROCESSES.values(), Absorbing(Polynomial(0.5)), Hybrid(schedule=Polynomial(0.5))])
-def test_losses_and_gradients_are_finite_however_sure_a_network_is(process: Process, gap: float) -> None:
+def test_losses_and_gradients_are_finite_however_sure_a_network_is(process: Discrete, gap: float) -> None:
     """In float32, ragged prompts, every token sure of a wrong one: also where a probability rounds to nothing."""
     x0 = torch.randint(V, RAGGED.shape, generator=seeded())
     logits = torch.zeros(*RAGGED.shape, V + 1).scatter(2, ((x0 + 1) % V)[..., None], gap)
@@ -263,18 +264,18 @@ def test_losses_and_gradients_are_finite_however_sure_a_network_is(process: Proc
 
 
 @each_process
-def test_a_token_stays_where_rounding_has_left_nothing_for_it(process: Process) -> None:
+def test_a_token_stays_where_rounding_has_left_nothing_for_it(process: Discrete) -> None:
     guess = torch.zeros(1, 1, V + 1)
     guess[..., 1] = 1.0
     z, t, s = torch.tensor([[0]]), torch.tensor([[0.5]]), torch.tensor([[0.2]])
-    p = process.bridge(guess, z, t, s, V)
+    p = process.bridge(guess, z, t, s, Ids(V))
     assert float(p.sum()) == pytest.approx(1, abs=1e-6)
     if process.absorbs:
         assert p[0, 0, 0] == 1
 
 
 @each_process
-def test_a_pass_weighs_each_token_at_its_own_time(process: Process) -> None:
+def test_a_pass_weighs_each_token_at_its_own_time(process: Discrete) -> None:
     """Independent times, ragged rows: the loss is the sum over tokens, one at a time, of weight and divergence.
 
     Padding adds nothing: a row's share is what it is alone, over the number of tokens asked.
@@ -289,10 +290,10 @@ def test_a_pass_weighs_each_token_at_its_own_time(process: Process) -> None:
         for row, column in (~RAGGED).nonzero().tolist():
             one = (slice(row, row + 1), slice(column, column + 1))
             t, z, x = packed.layout.time[one], packed.layout.token[one], x0[one]
-            w = process.weight(z, x, t, V)
+            w = process.weight(z, x, t, Ids(V))
             tau, rest = process.schedule.beta(t), process.schedule.alpha(t)
             w = w * tau * rest / process.schedule.rate(t) if weight == "snr" else w.clamp_max(2.0)
-            total += float(w * process.marginal(t, V).divergence(z, x, logits[one])) / int((~RAGGED).sum())
+            total += float(w * process.marginal(t, Ids(V)).divergence(z, x, logits[one])) / int((~RAGGED).sum())
         assert float(loss) == pytest.approx(total, rel=1e-4)
 
 
@@ -304,10 +305,17 @@ def test_equal_times_are_shared_ones_bit_by_bit() -> None:
     assert torch.equal(packs[0].weight, packs[1].weight)
 
 
-def test_the_elbo_needs_times_that_make_it_one_and_divergences_do_not_mix() -> None:
+def test_the_elbo_needs_times_that_make_it_one() -> None:
     with pytest.raises(ValueError, match="no bound"):
         Diffused(Independent(), "elbo")
-    x0, given = torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3, dtype=torch.bool)
-    packed = Diffused().pack(Hybrid(), x0, given, V, seeded())
-    with pytest.raises(ValueError, match="do not go with others"):
-        side_by_side([packed, packed])
+
+
+def test_divergences_and_cross_entropies_mix_in_one_pass() -> None:
+    """Documents side by side, each asked by its own objective: the loss is the mean of the two losses alone."""
+    x0, given = ragged_clean()
+    model = tiny(MDM)
+    packs = [Diffused().pack(Hybrid(), x0, given, 6, seeded(1)), Masked().pack(Absorbing(), x0, given, 6, seeded(2))]
+    both = side_by_side(packs)
+    assert [type(q.loss).__name__ for q in both.questions] == ["Divergence", "CrossEntropy"]
+    alone = [p.reduce(packed_losses(model, p)) for p in packs]
+    assert torch.allclose(both.reduce(packed_losses(model, both)), (alone[0] + alone[1]) / 2, **EXACT)

@@ -16,7 +16,7 @@ from toy import all_sequences, chi_square_p, random_distribution, seeded
 
 from unspoken.measure.bound import bound_density, curved, nelbo_along
 from unspoken.model.prediction import Prediction, guided
-from unspoken.noise import Absorbing, Hybrid, Process, SNRMix, Uniform
+from unspoken.noise import Absorbing, Discrete, Hybrid, Ids, SNRMix, Uniform
 from unspoken.noise.times import (
     AlongPath,
     Autoregressive,
@@ -63,7 +63,7 @@ def nodes(path: Path, n: int) -> list[tuple[float, float]]:
     ]
 
 
-def enumerated(process: Process, path: Path, posterior: bool = False, as_it_is: bool = False) -> float:
+def enumerated(process: Discrete, path: Path, posterior: bool = False, as_it_is: bool = False) -> float:
     """E_x of the bound: every x, every z, quadrature over u. as_it_is: what is predicted is taken for leave-one-out."""
     predict = exact(P, V, L, process, posterior)
     states, noisy = all_sequences(V, L), all_sequences(V + 1, L)
@@ -77,7 +77,7 @@ def enumerated(process: Process, path: Path, posterior: bool = False, as_it_is: 
     for u, weight in nodes(path, 80 if process == Hybrid(0.2) else 24):
         ramp, speed = path.at(torch.full((len(x0),), u, dtype=torch.float64), given)
         t, slope = curved(ramp)
-        q = process.marginal(t, V).probability(z, x0).prod(1) * P.repeat_interleave(len(noisy))
+        q = process.marginal(t, Ids(V)).probability(z, x0).prod(1) * P.repeat_interleave(len(noisy))
         here = q > 0
         density = bound_density(taken, process, x0[here], z[here], t[here], (speed * slope)[here], V)
         total += weight * float((q[here] * density).sum())
@@ -86,13 +86,13 @@ def enumerated(process: Process, path: Path, posterior: bool = False, as_it_is: 
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 @pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
-def test_the_bound_is_the_entropy_on_every_path_of_every_process(process: Process, path: Path) -> None:
+def test_the_bound_is_the_entropy_on_every_path_of_every_process(process: Discrete, path: Path) -> None:
     """Nothing is cut off at the ends, so what is left is quadrature: 1e-4 nats."""
     assert enumerated(process, path) == pytest.approx(ENTROPY, abs=1e-4)
 
 
 @pytest.mark.parametrize("process", [Uniform(), Hybrid(0.2), SNRMix()], ids=["uniform", "hybrid", "snr mix"])
-def test_a_posterior_prediction_is_worse_unless_it_is_converted(process: Process) -> None:
+def test_a_posterior_prediction_is_worse_unless_it_is_converted(process: Discrete) -> None:
     assert enumerated(process, Diagonal(), posterior=True, as_it_is=True) > ENTROPY + 0.3
     assert enumerated(process, Diagonal(), posterior=True) == pytest.approx(ENTROPY, abs=1e-4)
 
@@ -153,7 +153,7 @@ def test_a_path_of_masks_visits_as_many_masks_as_shared_times() -> None:
 
     def counts(times, seed: int) -> Tensor:
         z = Absorbing().sample(
-            torch.zeros(20_000, 4, dtype=torch.int64), times.draw(given, seeded(seed)), 1, seeded(seed)
+            torch.zeros(20_000, 4, dtype=torch.int64), times.draw(given, seeded(seed)), Ids(1), seeded(seed)
         )
         return torch.bincount((z == 1).sum(1), minlength=5).double()
 

@@ -17,16 +17,16 @@ from unspoken.decoders.walk import Move, ancestral, denoise, remasking, walk
 from unspoken.layout.attention import MDM, SCDM
 from unspoken.layout.entries import Layout
 from unspoken.model.prediction import Prediction, predictor
-from unspoken.noise import Absorbing, Hybrid, Process, SNRMix, Uniform
+from unspoken.noise import Absorbing, Discrete, Hybrid, Ids, SNRMix, Uniform
 from unspoken.noise.times import Autoregressive, Blocks, Diagonal, Path, Pyramid, Sizes
 
 V, L = 3, 2
 P = random_distribution(V, L, seed=1)
 
 
-def drawn(process: Process, path: Path, steps: int, rows: int, advance: Any = None, seed: int = 0) -> Tensor:
+def drawn(process: Discrete, path: Path, steps: int, rows: int, advance: Any = None, seed: int = 0) -> Tensor:
     given = torch.zeros(rows, L, dtype=torch.bool)
-    start = process.prior(torch.zeros(rows, L, dtype=torch.int64), given, seeded(seed), mask_id=V)
+    start = process.prior(torch.zeros(rows, L, dtype=torch.int64), given, Ids(V), seeded(seed))
     moves = walk(
         exact(P, V, L, process),
         advance or ancestral(process, V),
@@ -53,7 +53,7 @@ def counts(z: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
-def test_one_token_at_a_time_draws_from_the_data(process: Process) -> None:
+def test_one_token_at_a_time_draws_from_the_data(process: Discrete) -> None:
     """Left to right in fine steps: 4,000 rows, chi-square p above 1e-5. (A token at t = 1 tells nothing.)"""
     assert chi_square_p(counts(drawn(process, Autoregressive(), 40 * L, 4_000)), P) > 1e-5
 
@@ -106,7 +106,7 @@ PATHS = [Diagonal(), Autoregressive(), Pyramid(0.3), Blocks(2), Sizes((1, 3))]
 
 @pytest.mark.parametrize("path", PATHS, ids=str)
 @pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
-def test_a_walk_takes_its_passes_leaves_no_mask_and_keeps_the_prompt(process: Process, path: Path) -> None:
+def test_a_walk_takes_its_passes_leaves_no_mask_and_keeps_the_prompt(process: Discrete, path: Path) -> None:
     tokens = torch.tensor([[1, 5, 5, 5, 5, 2], [5, 5, 0, 5, 4, 5]])
     moves = list(denoise(MODEL, process, tokens, steps=5, path=path, random_order=True, generator=seeded()))
     assert len(moves) == 5

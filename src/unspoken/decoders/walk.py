@@ -17,7 +17,7 @@ from unspoken.decoders.step import Step
 from unspoken.layout.entries import draw_ranks
 from unspoken.model.denoiser import Model
 from unspoken.model.prediction import Prediction, guided, predictor
-from unspoken.noise import Absorbing, Discrete, Gaussian, Process, Views
+from unspoken.noise import Absorbing, AnyProcess, Discrete, Gaussian, Ids, Views
 from unspoken.noise.gaussian import View
 from unspoken.noise.times import Diagonal, Path
 
@@ -80,8 +80,8 @@ def ancestral(process: Discrete, mask_id: int) -> Advance[Prediction]:
     """z_s ~ p(z_s | z_t) of every token on its own (`Discrete.bridge`), for any process."""
 
     def advance(prediction: Prediction, z: Tensor, t: Tensor, s: Tensor, generator: torch.Generator | None) -> Tensor:
-        guess = prediction.leave_one_out(z, process.marginal(t, mask_id)).softmax(-1)
-        return draw(process.bridge(guess, z, t, s, mask_id), generator)
+        guess = prediction.leave_one_out(z, process.marginal(t, Ids(mask_id))).softmax(-1)
+        return draw(process.bridge(guess, z, t, s, Ids(mask_id)), generator)
 
     return advance
 
@@ -125,7 +125,7 @@ def gaussian(process: Gaussian, view: View) -> Advance[Tensor]:
 
 def denoise(
     model: Model,
-    process: Process,
+    process: AnyProcess,
     tokens: Tensor,
     *,
     steps: int,
@@ -149,6 +149,8 @@ def denoise(
     """
     check_tokens(model, tokens)
     mask_id, given = model.mask_id, tokens != model.mask_id
+    if isinstance(process, Gaussian):
+        raise ValueError(f"{process} noises vectors, and these tokens are ids")
     if model.vocab_size != mask_id + 1 and not process.absorbs:
         raise ValueError(
             f"{model.vocab_size} token ids with the mask at {mask_id}: the noise of {process} is drawn from the ids "
@@ -158,12 +160,12 @@ def denoise(
         raise ValueError(f"remask={remask} under {process}: give a share in [0, 1], above 0 under Absorbing alone")
     _check_walk(steps, shown)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    blind = process.prior(tokens, torch.zeros_like(given), generator, mask_id=mask_id) if guidance != 1 else tokens
+    blind = process.prior(tokens, torch.zeros_like(given), Ids(mask_id), generator) if guidance != 1 else tokens
     predict = guided(predictor(model, given), given, guidance, blind)
     advance = ancestral(process, mask_id)
     if remask and isinstance(process, Absorbing):
         advance = remasking(process, mask_id, remask)
-    start = process.prior(tokens, given, generator, mask_id=mask_id)
+    start = process.prior(tokens, given, Ids(mask_id), generator)
     rank = draw_ranks(~given, generator) if random_order else None
     return walk(predict, advance, start, given, steps=steps, path=path, rank=rank, shown=shown, generator=generator)
 

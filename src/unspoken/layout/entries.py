@@ -21,15 +21,17 @@ PADDING = -1  # the document of entries that are not there
 
 @dataclass(frozen=True)
 class Layout:
-    """Integer tensors, each `[batch, entries]`, and perhaps times.
+    """Integer tensors, each `[batch, entries]`, and perhaps times and values.
 
-    token: vocabulary id, the mask id where unsaid.
+    token: vocabulary id, the mask id where unsaid; a port's placeholder id where the entry shows its value.
     position: place in the sequence; drives the positional encoding and is never renumbered.
     order: of a context token, when it was committed (prompt = 0); of a latent, its rank in its block.
     horizon: the entry sees context of `order < horizon`.
     block: -1 for context, else the id of the latent block.
     document: packed documents do not see each other; `PADDING` entries are in no document.
     time: how noisy a token is, float in [0, 1]; None where the said are clean and the unsaid at the prior.
+    value: `[batch, entries, width]` vectors, or codes, read at the entries whose token is the port's placeholder id;
+        None where all is ids.
     """
 
     token: Tensor
@@ -39,6 +41,14 @@ class Layout:
     block: Tensor
     document: Tensor
     time: Tensor | None = None
+    value: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.value is not None and (self.value.dim() != 3 or self.value.shape[:2] != self.token.shape):
+            raise ValueError(
+                f"values of shape {tuple(self.value.shape)} for entries {tuple(self.token.shape)}; give "
+                "[batch, entries, width]: a vector, or codes, for every entry"
+            )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -65,7 +75,7 @@ class Layout:
 
     def select(self, index: Tensor) -> Layout:
         """The entries `index` `[batch, m]`, in that order: permutes and drops."""
-        return self._each(lambda field: field.gather(1, index))
+        return self._each(lambda field: entries_of(field, index))
 
     def select_where(self, keep: Tensor) -> Layout:
         """The entries where `keep` `[batch, entries]`, in their order; short rows are filled with padding.
@@ -80,9 +90,20 @@ class Layout:
 
     def join(self, other: Layout) -> Layout:
         """These entries, then the other's."""
-        both = {n: torch.cat([value, getattr(other, n)], 1) for n, value in self._fields().items() if n != "time"}
+        whole = [f.name for f in fields(self) if f.name not in ("time", "value")]
+        both = {name: torch.cat([getattr(self, name), getattr(other, name)], 1) for name in whole}
         timed = self.time is not None or other.time is not None
-        return Layout(**both, time=torch.cat([self.times, other.times], 1) if timed else None)
+        time = torch.cat([self.times, other.times], 1) if timed else None
+        return Layout(**both, time=time, value=self._values_with(other))
+
+    def _values_with(self, other: Layout) -> Tensor | None:
+        """The values of both; entries of the one that has none show nothing."""
+        some = self.value if self.value is not None else other.value
+        if some is None:
+            return None
+        nothing = [some.new_zeros(*side.shape, some.shape[2]) for side in (self, other)]
+        values = [n if side.value is None else side.value for n, side in zip(nothing, (self, other), strict=True)]
+        return torch.cat(values, 1)
 
     @property
     def times(self) -> Tensor:
@@ -118,6 +139,11 @@ class Layout:
             return attention.visible(self._entries(b, q + first), self._entries(b, k))
 
         return create_block_mask(visible, batch, None, entries - first, entries, device=self.token.device)
+
+
+def entries_of(field: Tensor, index: Tensor) -> Tensor:
+    """The entries `index` `[batch, m]` of a field `[batch, entries]` or `[batch, entries, width]`."""
+    return field.gather(1, index if field.dim() == 2 else index[..., None].expand(-1, -1, field.shape[2]))
 
 
 def one_block(

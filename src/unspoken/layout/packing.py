@@ -9,15 +9,13 @@ differ in which thresholds there are and in which ranks a block holds, and in no
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from unspoken.layout.entries import PADDING, Layout, first_where, one_block
-from unspoken.noise import Marginal
-
-NEXT = -1  # the slot of a clean entry, which is asked for the token said after it
+from unspoken.layout.entries import PADDING, Layout, entries_of, first_where, one_block
+from unspoken.layout.questions import SUCCESSOR, Question, joined
 
 
 @dataclass(frozen=True)
@@ -109,26 +107,22 @@ def blocks(
 
 @dataclass(frozen=True)
 class Packed:
-    """A pass, and what it is asked.
-
-    at: `[batch, m]` the entries that are asked.
-    target: `[batch, m]` the clean token that each should predict.
-    slot: `[batch, m]` its place in its block: 0 is the token said next, j > 0 the j-th latent; `NEXT` is a clean entry.
-    weight: `[batch, m]` of its loss; 0 where a row has fewer questions than the batch.
-    marginal: what the entries asked are noised by, where their loss is a divergence; None where it is cross-entropy.
-    """
+    """A pass, and the questions it is asked. Mixing objectives is concatenating their questions."""
 
     layout: Layout
-    at: Tensor
-    target: Tensor
-    slot: Tensor
-    weight: Tensor
-    marginal: Marginal | None = None
+    questions: tuple[Question, ...]
 
     @property
-    def real(self) -> Tensor:
-        """`[batch, m]` bool: a question, not filling."""
-        return self.weight > 0
+    def one(self) -> Question:
+        """The only question. Raises ValueError where there are several, or none."""
+        if len(self.questions) != 1:
+            raise ValueError(f"a pass of {len(self.questions)} questions; look at `Packed.questions`")
+        return self.questions[0]
+
+    @property
+    def weight(self) -> Tensor:
+        """`[batch, m]`: of every loss, one question's after the other's."""
+        return torch.cat([q.weight for q in self.questions], 1)
 
     def reduce(self, losses: Tensor) -> Tensor:
         """The one reducer: losses `[batch, m]` to their weighted sum. All builders' weights sum to 1 but a bound's."""
@@ -139,17 +133,16 @@ class Packed:
 
         Up to the first slot that nobody was asked for. Next-token entries count as slot 0 where there are no blocks.
         """
-        first = self.real & (self.layout.horizon.gather(1, self.at) == 1)
-        blocks = bool((first & (self.slot >= 0)).any())
-        slots = self.slot if blocks else self.slot.clamp_min(0)  # clean entries where there is nothing else
+        at, slots, real = (torch.cat([getattr(q, n) for q in self.questions], 1) for n in ("at", "slot", "real"))
+        first = real & (self.layout.horizon.gather(1, at) == 1)
+        if not bool((first & (slots >= 0)).any()):
+            slots = slots.clamp_min(0)  # clean entries where there is nothing else
         means = [float(losses[first & (slots == j)].mean()) for j in range(most)]
         return means[: next((j for j, mean in enumerate(means) if mean != mean), most)]
 
     def to(self, device: torch.device) -> Packed:
         """The same on another device."""
-        marginal = None if self.marginal is None else self.marginal.to(device)
-        rest = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "marginal"}
-        return Packed(**rest, marginal=marginal)
+        return Packed(self.layout.to(device), tuple(q.to(device) for q in self.questions))
 
 
 def slot_of(layout: Layout, seq: int) -> Tensor:
@@ -172,7 +165,7 @@ def ask_next(layout: Layout, clean: Clean) -> Packed:
         raise ValueError("next-token training asks the prompt for the first token: give every row a prompt")
     asked = has_successor(layout, clean)
     successor = clean.place.gather(1, torch.where(asked, layout.order, 0))
-    return _ask(layout, asked, clean.x0.gather(1, successor), torch.full_like(layout.order, NEXT))
+    return _ask(layout, asked, clean.x0.gather(1, successor), torch.full_like(layout.order, SUCCESSOR))
 
 
 def has_successor(layout: Layout, clean: Clean) -> Tensor:
@@ -185,7 +178,23 @@ def _ask(layout: Layout, asked: Tensor, target: Tensor, slot: Tensor) -> Packed:
     at = first_where(asked, int(asked.sum(1).max()))
     real = asked.gather(1, at)
     slot = torch.where(real, slot.gather(1, at), 0)
-    return Packed(layout, at, target.gather(1, at), slot, real / real.sum().clamp_min(1))
+    return Packed(layout, (Question(at, target.gather(1, at), real / real.sum().clamp_min(1), slot),))
+
+
+def ask_values(packed: Packed, value: Tensor, mask_id: int) -> Packed:
+    """The same pass over values: said entries show theirs, and each question is for the value at its own position.
+
+    value: `[batch, seq, width]` clean vectors or codes; hidden (0) at every entry whose token is the mask.
+    Raises ValueError for questions about another position than the entry's own (next-token prediction).
+    """
+    layout = packed.layout
+    if any(bool((q.slot == SUCCESSOR).any()) for q in packed.questions):
+        raise ValueError("next-token questions are about ids; values are asked at their own masked entries")
+    shown = entries_of(value, layout.position) * (layout.token != mask_id)[..., None]
+    asked = tuple(
+        replace(q, target=entries_of(value, layout.position.gather(1, q.at)), port="values") for q in packed.questions
+    )
+    return Packed(replace(layout, value=shown), asked)
 
 
 def weigh_slots(packed: Packed, by_slot: Tensor) -> Packed:
@@ -194,42 +203,37 @@ def weigh_slots(packed: Packed, by_slot: Tensor) -> Packed:
     The loss is the mean over blocks of the weighted mean over a block's slots (He et al. 2026, whose targets are
     normalised by the number of masked tokens, has weights of 1).
     """
-    raw = by_slot[packed.slot] * packed.real
-    block = packed.layout.block.gather(1, packed.at).clamp_min(0)
+    asked = packed.one
+    raw = by_slot[asked.slot] * asked.real
+    block = packed.layout.block.gather(1, asked.at).clamp_min(0)
     of_block = raw.new_zeros(len(raw), int(block.max()) + 1 if block.numel() else 1).scatter_add(1, block, raw)
     weight = raw / of_block.gather(1, block).clamp_min(torch.finfo(raw.dtype).tiny)
-    return replace(packed, weight=weight / (of_block > 0).sum().clamp_min(1))
+    return weighed(packed, weight / (of_block > 0).sum().clamp_min(1))
+
+
+def weighed(packed: Packed, weight: Tensor) -> Packed:
+    """The only question of a pass with other weights `[batch, m]`; filling keeps 0."""
+    return Packed(packed.layout, (replace(packed.one, weight=torch.where(packed.one.real, weight, 0.0)),))
 
 
 def mix(a: Packed, b: Packed, share: float) -> Packed:
     """The questions of both on one layout: (1 - share) of `a`'s loss and `share` of `b`'s."""
-    parts = (replace(a, weight=a.weight * (1 - share)), replace(b, weight=b.weight * share))
-    return Packed(a.layout, *_questions(parts))
+    parts = (*(q.scaled(1 - share) for q in a.questions), *(q.scaled(share) for q in b.questions))
+    return Packed(a.layout, joined(parts))
 
 
 def side_by_side(packs: Sequence[Packed]) -> Packed:
     """Documents of equal batch in one pass, one after the other; they do not see each other, and count alike."""
-    layout, at, width = None, [], 0
+    layout, questions, width = None, [], 0
     for number, packed in enumerate(packs):
         there = packed.layout.document != PADDING
         own = replace(packed.layout, document=torch.where(there, number, PADDING))
         layout = own if layout is None else layout.join(own)
-        at.append(packed.at + width)
+        questions += [replace(q, at=q.at + width, weight=q.weight / len(packs)) for q in packed.questions]
         width += own.shape[1]
     if layout is None:
         raise ValueError("no documents given; give at least one")
-    _, target, slot, weight = _questions(packs)
-    return Packed(layout, torch.cat(at, dim=1), target, slot, weight / len(packs))
-
-
-def _questions(packs: Sequence[Packed]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """All the questions, one pass's after the other's: at, target, slot, weight. Of cross-entropies alone."""
-    if any(p.marginal is not None for p in packs):
-        raise ValueError("divergences of a process do not go with others into one pass; give packs of cross-entropies")
-    at, target, slot, weight = (
-        torch.cat([getattr(p, name) for p in packs], dim=1) for name in ("at", "target", "slot", "weight")
-    )
-    return at, target, slot, weight
+    return Packed(layout, joined(tuple(questions)))
 
 
 def _count(like: Tensor) -> Tensor:

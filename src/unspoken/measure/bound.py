@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unspoken.model.prediction import Predict
-from unspoken.noise import Discrete
+from unspoken.noise import AnyProcess, Discrete, Gaussian, Ids
 from unspoken.noise.times import Diagonal, Path, stratified_times
 
 
@@ -22,9 +22,9 @@ def bound_density(
     predict: Predict, process: Discrete, x0: Tensor, z: Tensor, t: Tensor, speed: Tensor, mask_id: int
 ) -> Tensor:
     """The integrand at one u, `[batch]` nats: x0, z, t, speed `[batch, seq]`; tokens of speed 0 add nothing."""
-    marginal = process.marginal(t, mask_id)
+    marginal = process.marginal(t, Ids(mask_id))
     logits = predict(z, t).leave_one_out(z, marginal).to(t.dtype)
-    losses = process.weight(z, x0, t, mask_id) * marginal.divergence(z, x0, logits)
+    losses = process.weight(z, x0, t, Ids(mask_id)) * marginal.divergence(z, x0, logits)
     return torch.where(speed > 0, losses * speed, 0.0).sum(1)
 
 
@@ -40,7 +40,7 @@ def curved(u: Tensor) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def nelbo_along(
     predict: Predict,
-    process: Discrete,
+    process: AnyProcess,
     x0: Tensor,
     given: Tensor,
     mask_id: int,
@@ -60,6 +60,8 @@ def nelbo_along(
     Times are stratified over the batch and the draws, and drawn more often near both ends (`curved`).
     """
     early, late = ends
+    if isinstance(process, Gaussian):
+        raise ValueError(f"{process} noises vectors: this bound is of ids; measure vectors by their squared error")
     if not 0 <= early < late <= 1:
         raise ValueError(f"ends={ends}: give the early and the late time, 0 <= early < late <= 1")
     path = path or Diagonal()
@@ -69,7 +71,7 @@ def nelbo_along(
         ramp, speed = path.at(u, given, rank)
         t, slope = curved(ramp)
         t, speed = torch.where(given, 0.0, early + (late - early) * t), speed * slope * (late - early)
-        z = torch.where(given, x0, process.sample(x0, t, mask_id, generator))
+        z = torch.where(given, x0, process.sample(x0, t, Ids(mask_id), generator))
         estimates.append(bound_density(predict, process, x0, z, t, speed, mask_id))
     total = torch.stack(estimates, dim=1)
     if early > 0:
@@ -90,11 +92,11 @@ def _said_at(
 ) -> Tensor:
     """`[batch]`: -log p(x0 | z) of all tokens at once, z ~ q at the early end."""
     t = torch.where(given, 0.0, torch.full(x0.shape, early, dtype=torch.float64, device=x0.device))
-    z = torch.where(given, x0, process.sample(x0, t, mask_id, generator))
-    said = predict(z, t).posterior(z, process.marginal(t, mask_id)).double().log_softmax(-1)
+    z = torch.where(given, x0, process.sample(x0, t, Ids(mask_id), generator))
+    said = predict(z, t).posterior(z, process.marginal(t, Ids(mask_id))).double().log_softmax(-1)
     # Where z decides, its logit is infinite, and the softmax of it no number.
     losses = -said.gather(2, x0[..., None])[..., 0]
-    sure = process.noise(t, mask_id).at(z) == 0
+    sure = process.noise(t, Ids(mask_id)).at(z) == 0
     return torch.where(given | sure, 0.0, losses).sum(1)
 
 
@@ -104,4 +106,4 @@ def _begun_at(process: Discrete, x0: Tensor, given: Tensor, mask_id: int, late: 
     guess = torch.zeros(*x0.shape, mask_id + 1, dtype=torch.float64, device=x0.device)
     guess[..., mask_id] = -torch.inf
     guess = guess.log_softmax(-1)
-    return torch.where(given, 0.0, process.marginal(t, mask_id).kl(x0, guess)).sum(1)
+    return torch.where(given, 0.0, process.marginal(t, Ids(mask_id)).kl(x0, guess)).sum(1)

@@ -8,11 +8,11 @@ mask that `Attention` draws over the layout. A checkpoint folder is an ordinary 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 import torch
 from safetensors import SafetensorError
@@ -20,9 +20,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from unspoken.layout.attention import Attention
-from unspoken.layout.entries import Layout
+from unspoken.layout.entries import Layout, entries_of
+from unspoken.layout.questions import Question
 from unspoken.model.cache import Cache
-from unspoken.model.trunks import Clock, cache_argument, check_reach, check_trunk, output_head, vocabulary
+from unspoken.model.ports import Categorical, CodeWeights, Port, VectorWeights, check_port, check_values
+from unspoken.model.trunks import Clock, cache_argument, check_reach, check_trunk, vocabulary
+from unspoken.record import from_record, to_record
 
 if TYPE_CHECKING:  # slow to import: loaded where a trunk is made
     from transformers import PretrainedConfig, PreTrainedModel
@@ -60,6 +63,7 @@ class Denoiser(nn.Module):
     positions: where above 0, an embedding of each of so many positions is learned and added at the input. A rotary
         trunk knows distances alone, and a latent that sees few others can not tell from them where on a board it is.
     times: every token's time is shown at the input (`Layout.time`): what is said may be noise, where a process says so.
+    port: of tokens that are values, read at entries of its placeholder id and predicted by its own head.
     kernel: `sdpa`, or `flex` for FlexAttention (its backward needs CUDA).
     """
 
@@ -71,6 +75,7 @@ class Denoiser(nn.Module):
         positions: int = 0,
         kernel: Kernel = "sdpa",
         times: bool = False,
+        port: Port | None = None,
     ):
         super().__init__()
         vocab = vocabulary(trunk)
@@ -88,11 +93,16 @@ class Denoiser(nn.Module):
             nn.init.normal_(self.place.weight, std=getattr(trunk.config, "initializer_range", 0.02))
             self.place.to(trunk.device, trunk.dtype)
         self.clock = Clock(trunk.config.hidden_size).to(trunk.device, trunk.dtype) if times else None
+        self.ids = Categorical(trunk, mask_id)
+        self.port, self.placeholder, self.values = port, None, None
         self.cache_argument = cache_argument(trunk)
         trunk.set_attn_implementation({"sdpa": "sdpa", "flex": "flex_attention"}[kernel])
         if kernel == "sdpa" and trunk.device.type != "meta":
             self.eval()
             check_trunk(trunk, self.embed, self.states, self.known_positions)
+        if port is not None:  # after the check, which shows the trunk tokens alone
+            self.placeholder = check_port(port, vocab, mask_id)
+            self.values = port.build(trunk.config.hidden_size).to(trunk.device, trunk.dtype)
 
     @classmethod
     def from_config(
@@ -104,6 +114,7 @@ class Denoiser(nn.Module):
         positions: int = 0,
         kernel: Kernel = "sdpa",
         times: bool = False,
+        port: Port | None = None,
     ) -> Denoiser:
         """A trunk from scratch in evaluation mode, its weights drawn from torch's global generator.
 
@@ -111,7 +122,7 @@ class Denoiser(nn.Module):
         """
         from transformers import AutoModelForCausalLM
 
-        return cls(AutoModelForCausalLM.from_config(config), attention, mask_id, positions, kernel, times).eval()
+        return cls(AutoModelForCausalLM.from_config(config), attention, mask_id, positions, kernel, times, port).eval()
 
     @classmethod
     def from_pretrained(
@@ -121,12 +132,14 @@ class Denoiser(nn.Module):
         attention: Attention | None = None,
         mask_id: int | None = None,
         kernel: Kernel = "sdpa",
+        port: Port | None = None,
         **trunk_options: object,
     ) -> Denoiser:
         """A folder that `save_pretrained` wrote, or any Hugging Face causal language model; in evaluation mode.
 
         attention, mask_id: what the folder records unless given. For a foreign model `attention` must be given;
             without a `mask_id` its vocabulary grows by one id for the mask.
+        port: of values, for a foreign model; one of ours records its own.
         trunk_options: passed to `AutoModelForCausalLM.from_pretrained` (dtype, device_map, ...).
         Raises ValueError where the folder is missing, or says nothing and the caller does not either.
         """
@@ -137,6 +150,8 @@ class Denoiser(nn.Module):
             attention = attention or Attention(**ours["attention"])
             mask_id = ours["mask_id"] if mask_id is None else mask_id
             positions, times = ours.get("positions", 0), ours.get("times", False)
+            recorded = ours.get("port")
+            port = port if recorded is None else from_record(Port, recorded)
         if attention is None:
             raise ValueError(
                 f"{folder} has no {OURS}: for a foreign model say who may look at whom, e.g. attention=us.SCDM; "
@@ -151,8 +166,8 @@ class Denoiser(nn.Module):
             mask_id = vocabulary(trunk)
             trunk.resize_token_embeddings(mask_id + 1)
         with torch.random.fork_rng():  # the places drawn here are loaded over
-            model = cls(trunk, attention, mask_id, positions, kernel, times)
-        if model.inputs:
+            model = cls(trunk, attention, mask_id, positions, kernel, times, port)
+        if model.inputs and ours is not None:
             try:
                 model.inputs.load_state_dict(_prefixed(load_file(Path(folder) / WEIGHTS)))
             except (OSError, SafetensorError, RuntimeError) as error:
@@ -172,16 +187,44 @@ class Denoiser(nn.Module):
             "positions": positions,
             "times": self.clock is not None,
         }
+        if self.port is not None:
+            record["port"] = to_record(self.port)
         (Path(folder) / OURS).write_text(json.dumps(record, indent=1) + "\n")
 
-    def forward(self, layout: Layout, at: Tensor | None = None, cache: Cache | None = None) -> Tensor:
-        """Logits `[batch, m, vocab]` (float32 or wider) at the entries `at` `[batch, m]`; see `Model`."""
+    @overload
+    def forward(self, layout: Layout, at: Tensor | None = None, cache: Cache | None = None) -> Tensor: ...
+    @overload
+    def forward(self, layout: Layout, *, questions: Sequence[Question]) -> tuple[Any, ...]: ...
+
+    def forward(
+        self,
+        layout: Layout,
+        at: Tensor | None = None,
+        cache: Cache | None = None,
+        questions: Sequence[Question] | None = None,
+    ) -> Tensor | tuple[Any, ...]:
+        """Logits `[batch, m, vocab]` (float32 or wider) at the entries `at` `[batch, m]`; see `Model`.
+
+        questions: in place of `at`, the prediction of each by its port, all from one pass of the trunk.
+        """
         hidden = self.states(layout, cache=cache)
-        if at is not None:
-            hidden = hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[-1]))
-        logits = output_head(self.trunk)(hidden)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return logits.index_fill(-1, torch.tensor([self.mask_id], device=logits.device), -torch.inf)
+        if questions is None:
+            return self.ids.predict(hidden if at is None else entries_of(hidden, at))
+        return tuple(self._answer(entries_of(hidden, q.at), q) for q in questions)
+
+    def _answer(self, hidden: Tensor, question: Question) -> Any:
+        port = self.ids if question.port == "ids" else self._values
+        return port.predict(hidden, question.target)
+
+    def predict_values(self, layout: Layout, at: Tensor, cache: Cache | None = None) -> Any:
+        """What the port predicts at the entries `at` `[batch, m]`: a `Seen`, or `CodeStates` to draw codes from."""
+        return self._values.predict(entries_of(self.states(layout, cache=cache), at))
+
+    @property
+    def _values(self) -> VectorWeights | CodeWeights:
+        if self.values is None:
+            raise ValueError("the model has no port of values; make it with port=us.Vectors(...) or us.Codes(...)")
+        return self.values
 
     def states(self, layout: Layout, attention: Attention | None = None, cache: Cache | None = None) -> Tensor:
         """The trunk's last hidden states `[batch, entries, width]`: one pass over the layout's entries.
@@ -225,15 +268,23 @@ class Denoiser(nn.Module):
 
     def embed(self, layout: Layout) -> Tensor:
         """What the trunk reads of each entry, `[batch, entries, width]`: its token's, its place's and its time's."""
-        embedded = self.trunk.get_input_embeddings()(layout.token)
+        embedded = self.ids.read(layout.token)
+        if self.values is not None or layout.value is not None:
+            embedded = embedded + self._shown(layout)
         if self.place is not None:
             embedded = embedded + self.place(layout.position)
         return embedded if self.clock is None else embedded + self.clock(layout.times)
 
+    def _shown(self, layout: Layout) -> Tensor:
+        """`[batch, entries, width]`: the values of the entries that show one, 0 at the others."""
+        check_values(self.port, layout.value)
+        assert layout.value is not None
+        return self._values.read(layout.value) * (layout.token == self.placeholder)[..., None]
+
     @property
     def inputs(self) -> nn.ModuleDict:
-        """What we add to the trunk at its input, by name; empty where nothing is."""
-        ours = {"place": self.place, "clock": self.clock}
+        """What we add to the trunk, by name; empty where nothing is."""
+        ours = {"place": self.place, "clock": self.clock, "values": self.values}
         return nn.ModuleDict({name: module for name, module in ours.items() if module is not None})
 
     @property

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from unspoken.noise.marginal import Marginal, Mass
 from unspoken.noise.schedule import Linear, Schedule
+from unspoken.noise.space import Ids
 
 LIMIT = 30.0  # |log-SNR| past this is as good as infinite; so exp(LIMIT) is, and a mix of b = 1000 has a prior
 
@@ -49,54 +50,54 @@ class Discrete(ABC):
         """Probability that a token is untouched at `t`, of any shape."""
         return self._alpha(self.schedule.beta(t), self.schedule.alpha(t))
 
-    def noise(self, t: Tensor, mask_id: int) -> Mass:
-        """The mass of noise at `t` on the mask and on each of the `mask_id` tokens of the data."""
+    def noise(self, t: Tensor, space: Ids) -> Mass:
+        """The mass of noise at `t` on the mask and on each of the tokens of the data."""
         mask, uniform = self._noise(self.schedule.beta(t), self.schedule.alpha(t))
-        return Mass(mask, uniform / mask_id, mask_id)
+        return Mass(mask, uniform / space.mask_id, space.mask_id)
 
-    def rate(self, t: Tensor, mask_id: int) -> Mass:
+    def rate(self, t: Tensor, space: Ids) -> Mass:
         """How much mass flows into each state, a unit of t: (noise)' - (alpha' / alpha) noise (arXiv 2503.04482)."""
         mask, uniform = self._inflow(self.schedule.beta(t), self.schedule.alpha(t))
         speed = self.schedule.rate(t)
-        return Mass(mask * speed, uniform * speed / mask_id, mask_id)
+        return Mass(mask * speed, uniform * speed / space.mask_id, space.mask_id)
 
-    def marginal(self, t: Tensor, mask_id: int) -> Marginal:
+    def marginal(self, t: Tensor, space: Ids) -> Marginal:
         """q_t(. | x) of tokens at times `t` `[batch, m]`."""
-        return Marginal(self.alpha(t), self.noise(t, mask_id))
+        return Marginal(self.alpha(t), self.noise(t, space))
 
     def log_snr_speed(self, t: Tensor) -> Tensor:
         """|d log((1 - tau) / tau) / dt|: divides weights a unit of time into weights a unit of log-SNR."""
         tau, rest = self.schedule.beta(t), self.schedule.alpha(t)
         return self.schedule.rate(t) * _inverse(tau * rest)
 
-    def sample(self, x0: Tensor, t: Tensor, mask_id: int, generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, x0: Tensor, t: Tensor, space: Ids, generator: torch.Generator | None = None) -> Tensor:
         """xt ~ q_t(. | x0): `[batch, seq]` token ids. `t` broadcasts against `x0`. One random number a token."""
         device = x0.device if generator is None else generator.device
         alpha = self.alpha(t)
         u = torch.rand(x0.shape, generator=generator, device=device, dtype=alpha.dtype).to(x0.device)
         if self.absorbs:
-            return torch.where(u < alpha, x0, mask_id)
-        noise = self.noise(t, mask_id)
+            return torch.where(u < alpha, x0, space.mask_id)
+        noise = self.noise(t, space)
         drawn = ((u - alpha - noise.mask) / noise.each.clamp_min(torch.finfo(u.dtype).tiny)).long()
-        noisy = torch.where(u < alpha + noise.mask, mask_id, drawn.clamp(0, mask_id - 1))
+        noisy = torch.where(u < alpha + noise.mask, space.mask_id, drawn.clamp(0, space.mask_id - 1))
         return torch.where(u < alpha, x0, noisy)
 
-    def prior(self, tokens: Tensor, given: Tensor, generator: torch.Generator | None = None, *, mask_id: int) -> Tensor:
+    def prior(self, tokens: Tensor, given: Tensor, space: Ids, generator: torch.Generator | None = None) -> Tensor:
         """`[batch, seq]`: the tokens that are given, and noise of t = 1 everywhere else."""
-        return torch.where(given, tokens, self.sample(tokens, torch.ones(()), mask_id, generator))
+        return torch.where(given, tokens, self.sample(tokens, torch.ones(()), space, generator))
 
-    def weight(self, z: Tensor, x0: Tensor, t: Tensor, mask_id: int) -> Tensor:
+    def weight(self, z: Tensor, x0: Tensor, t: Tensor, space: Ids) -> Tensor:
         """What `Marginal.divergence` weighs in the NELBO, a unit of t: rate(z) / q_t(z | x0), `[batch, m]`."""
-        q = self.marginal(t, mask_id).probability(z, x0)
-        return self.rate(t, mask_id).at(z) / q.clamp_min(torch.finfo(q.dtype).tiny)
+        q = self.marginal(t, space).probability(z, x0)
+        return self.rate(t, space).at(z) / q.clamp_min(torch.finfo(q.dtype).tiny)
 
-    def bridge(self, guess: Tensor, z: Tensor, t: Tensor, s: Tensor, mask_id: int) -> Tensor:
+    def bridge(self, guess: Tensor, z: Tensor, t: Tensor, s: Tensor, space: Ids) -> Tensor:
         """p(z_s | z_t = z), `[batch, m, vocab]`, for times s <= t: Bayes' rule with a guess in the clean token's place.
 
         q(z_t | z_s) q_s(z_s | guess) / q_t(z_t | guess): exact for a guess that leaves z_t itself out, as the NELBO
         trains it. Where s = t the token stays. guess: `[batch, m, vocab]`, 0 for the mask.
         """
-        late, early = self.marginal(t, mask_id), self.marginal(s, mask_id)
+        late, early = self.marginal(t, space), self.marginal(s, space)
         stay = late.alpha / early.alpha.clamp_min(torch.finfo(late.alpha.dtype).tiny)
         jump = (late.noise.at(z) - stay * early.noise.at(z)).clamp_min(0)
         p = early.probabilities(guess)  # what follows is in place
@@ -122,7 +123,7 @@ def _inverse(x: Tensor) -> Tensor:
 class Absorbing(Discrete):
     """Each token turns into the mask on its own, and stays there: q(xt = x0) = alpha(t), else the mask.
 
-    Masked diffusion (Sahoo et al. 2024, arXiv 2406.07524; Shi et al. 2024, arXiv 2406.04329).
+    MaskedDiffusion diffusion (Sahoo et al. 2024, arXiv 2406.07524; Shi et al. 2024, arXiv 2406.04329).
     """
 
     schedule: Schedule = field(default_factory=Linear)

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from unspoken.noise.space import Reals
+
 View = Literal["eps", "x0", "v", "u"]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a network states of clean vectors and noise: `value` `[batch, m, width]`, read as that view of them."""
+
+    value: Tensor
+    view: View
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,7 @@ class Gaussian:
 
     path: Literal["vp", "linear"] = "vp"
     eta: float = 0.0
+    absorbs: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.path not in ("vp", "linear"):
@@ -57,9 +68,15 @@ class Gaussian:
         """alpha^2 / sigma^2, infinite at t = 0."""
         return (self.alpha(t) / self.sigma(t)) ** 2
 
-    def sample(self, x0: Tensor, t: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """zt ~ q_t(. | x0); x0 `[batch, seq, width]`, t `[batch, seq]`."""
-        return self.mix(Views(x0, _normal(x0, generator)), t)
+    def sample(self, x0: Tensor, t: Tensor, space: Reals, generator: torch.Generator | None = None) -> Tensor:
+        """zt ~ q_t(. | x0); x0 `[batch, seq, width]`, t `[batch, seq]`. ValueError for another width."""
+        space.check(x0)
+        return self.mix(Views(x0, normal(x0, generator)), t)
+
+    def prior(self, values: Tensor, given: Tensor, space: Reals, generator: torch.Generator | None = None) -> Tensor:
+        """`[batch, seq, width]`: the vectors that are given, and noise of t = 1 everywhere else."""
+        space.check(values)
+        return torch.where(given[..., None], values, self.sigma(torch.ones(())) * normal(values, generator))
 
     def mix(self, views: Views, t: Tensor) -> Tensor:
         """alpha x0 + sigma eps."""
@@ -97,7 +114,7 @@ class Gaussian:
         kept = (self.sigma(s) ** 2 - spread**2).clamp_min(0).sqrt()
         moved = self.alpha(s)[..., None] * views.x0 + kept[..., None] * views.eps
         if self.eta:
-            moved = moved + spread[..., None] * _normal(z, generator)
+            moved = moved + spread[..., None] * normal(z, generator)
         return torch.where((s == t)[..., None], z, moved)
 
     def loss_weight(self, snr: Tensor, view: View, clip: float = 5.0) -> Tensor:
@@ -111,7 +128,7 @@ class Gaussian:
         return {"eps": 1 / (snr / clip).clamp_min(1), "x0": bounded, "v": bounded / (snr + 1)}[view]
 
 
-def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
+def normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
     """Standard normal numbers of the shape of `like`, drawn where the generator is."""
     device = like.device if generator is None else generator.device
     return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=device).to(like.device)

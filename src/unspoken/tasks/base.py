@@ -16,29 +16,62 @@ Split = Literal["train", "validation", "test"]
 class Examples:
     """Solved sequences, and which of their tokens are the prompt.
 
-    x0: `[n, length]` int64, the clean tokens.
+    x0: `[n, length]` int64, the clean tokens; where the tokens are values, a placeholder id.
     given: `[n, length]` bool, True where the token is part of the prompt and never masked.
+    value: `[n, length, width]` vectors (floats) or codes (int64) of tokens that are values; None where all are ids.
     """
 
     x0: Tensor
     given: Tensor
+    value: Tensor | None = None
+
+    @property
+    def answer(self) -> Tensor:
+        """The clean sequences as a task shows and judges them: ids, or values where there are some."""
+        return self.x0 if self.value is None else self.value
 
     def prompt(self, mask_id: int) -> Tensor:
-        """`[n, length]`: the given tokens, and the mask everywhere else."""
-        return torch.where(self.given, self.x0, mask_id)
+        """The given tokens, `[n, length]` with the mask everywhere else; or values, unknown (`unknown`) elsewhere."""
+        if self.value is None:
+            return torch.where(self.given, self.x0, mask_id)
+        return torch.where(self.given[..., None], self.value, unknown(self.value))
 
     def __len__(self) -> int:
         return self.x0.shape[0]
 
+    def rows(self, index: Tensor | slice) -> Examples:
+        """Some of them."""
+        return Examples(self.x0[index], self.given[index], None if self.value is None else self.value[index])
+
     def by_size(self) -> Examples:
         """In order of how many tokens are not given."""
-        index = self.given.sum(1).argsort(descending=True, stable=True)
-        return Examples(self.x0[index], self.given[index])
+        return self.rows(self.given.sum(1).argsort(descending=True, stable=True))
 
     def split(self, n: int) -> list[Examples]:
         """Batches of at most n."""
-        pairs = zip(self.x0.split(n), self.given.split(n), strict=True)
-        return [Examples(x0, given) for x0, given in pairs]
+        return [self.rows(slice(first, first + n)) for first in range(0, len(self), n)]
+
+
+def unknown(value: Tensor) -> Tensor:
+    """What stands for a value that is not known: not a number for vectors, -1 for codes."""
+    return value.new_full((), float("nan") if value.is_floating_point() else -1)
+
+
+def is_unknown(value: Tensor) -> Tensor:
+    """`[..., length]` bool: which of the values `[..., length, width]` are not known."""
+    return (value.isnan() if value.is_floating_point() else value < 0).any(-1)
+
+
+@dataclass(frozen=True)
+class Values:
+    """That a task's tokens are values: which port reads them, of what size, and the id that stands in their place.
+
+    port: `Vectors` (size is the width) or `Codes` (size is dims and levels).
+    """
+
+    port: Literal["Vectors", "Codes"]
+    size: tuple[int, ...]
+    placeholder: int = 0
 
 
 class Task(Protocol):

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args, get_type_hints
 
 from unspoken.layout.attention import SCDM, Attention
-from unspoken.noise import Absorbing, Process
+from unspoken.model.ports import Port, Vectors
+from unspoken.noise import Absorbing, Gaussian, Process
 from unspoken.tasks import Tasks
-from unspoken.training.objective import Diffused, Masked, Objective
+from unspoken.training.objective import Diffused, Masked, Objectives
 
 if TYPE_CHECKING:  # slow to import: loaded where a trunk is made
     from transformers import LlamaConfig
@@ -76,6 +77,7 @@ class Train:
         trunk: The transformer.
         process: How tokens are noised; masks, unless the objective is `Diffused`.
         objective: What a pass holds and is asked: masked diffusion, or one of the autoregressive family.
+        port: Of a task whose tokens are values: how they are read and predicted.
         steps: Optimiser steps.
         batch: Sequences an optimiser step and process.
         accumulate: Parts that a batch is computed in, where it does not fit into memory at once.
@@ -97,7 +99,8 @@ class Train:
     attention: Attention = SCDM
     trunk: Trunk = field(default_factory=Trunk)
     process: Process = field(default_factory=Absorbing)
-    objective: Objective = field(default_factory=Masked)
+    objective: Objectives = field(default_factory=Masked)
+    port: Port | None = None
     steps: int = 1000
     batch: int = 192
     accumulate: int = 1
@@ -138,6 +141,29 @@ class Train:
             raise ValueError(
                 f"process={self.process} with objective={self.objective}, which asks masks alone: take Diffused()"
             )
+
+        self._check_values()
+
+    def _check_values(self) -> None:
+        """Raises ValueError where the task's tokens, the port and the process do not go together."""
+        values = getattr(self.task, "values", None)
+        if values is None:
+            if self.port is not None or isinstance(self.process, Gaussian):
+                raise ValueError(
+                    f"{self.task.title} is made of ids: it has no use for port={self.port} and process={self.process}"
+                )
+            return
+        if self.port is None or (type(self.port).__name__, self.port.size) != (values.port, values.size):
+            raise ValueError(
+                f"{self.task.title} is made of values of {values.size}: give port=us.{values.port}"
+                f"({', '.join(map(str, values.size))}, placeholder={values.placeholder}), not {self.port}"
+            )
+        if isinstance(self.port, Vectors) != isinstance(self.process, Gaussian):
+            raise ValueError(
+                f"{type(self.port).__name__} under {self.process}: vectors take Gaussian(), codes take Absorbing()"
+            )
+        if isinstance(self.process, Gaussian) and not isinstance(self.objective, Diffused):
+            raise ValueError(f"{self.process} is trained by Diffused(), not by {self.objective}")
 
     def rate(self, step: int) -> float:
         """The learning rate of step 0, 1, ..."""

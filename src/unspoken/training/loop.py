@@ -183,6 +183,7 @@ def new_denoiser(config: Train) -> Denoiser:
                 mask_id=task.mask_id,
                 positions=positions,
                 times=config.trunk.times,
+                port=config.port,
             )
     check_vocabulary(model, task)
     return model
@@ -206,7 +207,9 @@ def batch_losses(
     device: torch.device,
 ) -> tuple[Packed, Tensor]:
     """What a pass over a batch was asked, and its losses in nats (see `Packed.reduce`)."""
-    packed = config.objective.pack(config.process, examples.x0, examples.given, mask_id, generator).to(device)
+    packed = config.objective.pack(config.process, examples.x0, examples.given, mask_id, generator, examples.value).to(
+        device
+    )
     return packed, packed_losses(model, packed)
 
 

@@ -4,31 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from unspoken.layout.entries import Layout, random_order
 from unspoken.layout.packing import Packed, ask_masks
-from unspoken.noise import Absorbing
+from unspoken.noise import Absorbing, Ids
 from unspoken.noise.times import stratified_times
 
-Forward = Callable[[Layout, Tensor], Tensor]  # a `Model`, or one that a launcher has wrapped
+Forward = Callable[..., Any]  # a `Model`, or one that a launcher has wrapped
 
 
 def packed_losses(model: Forward, packed: Packed) -> Tensor:
-    """The loss in nats of what a pass is asked, `[batch, m]`, 0 where a row has nothing to ask.
+    """The losses of what a pass is asked, `[batch, m]`: in nats, or squared units; 0 where a row has nothing to ask.
 
-    Cross-entropy, or the divergence of a process (`Packed.marginal`).
-
-    The head runs on the entries that are asked alone. `Packed.reduce` reduces it to a training loss.
+    The losses of several questions stand one after the other. One pass of the trunk; each head runs on the entries
+    that are asked of it alone. `Packed.reduce` reduces them to a training loss.
     """
-    logits = model(packed.layout, packed.at)
-    if packed.marginal is None:
-        losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), packed.target.flatten(), reduction="none")
+    if all(q.port == "ids" for q in packed.questions):
+        answers = _by_head(model, packed)
     else:
-        losses = packed.marginal.divergence(packed.layout.token.gather(1, packed.at), packed.target, logits)
-    return torch.where(packed.real, losses.view(packed.at.shape), 0.0)
+        answers = model(packed.layout, questions=packed.questions)
+    losses = [
+        torch.where(q.real, q.loss(answer, q.target), 0.0) for q, answer in zip(packed.questions, answers, strict=True)
+    ]
+    return losses[0] if len(losses) == 1 else torch.cat(losses, 1)
+
+
+def _by_head(model: Forward, packed: Packed) -> tuple[Tensor, ...]:
+    """The logits of every question to the head over ids: one call of any `Model`."""
+    at = packed.questions[0].at if len(packed.questions) == 1 else torch.cat([q.at for q in packed.questions], 1)
+    return model(packed.layout, at).split([q.at.shape[1] for q in packed.questions], 1)
 
 
 def token_losses(model: Forward, layout: Layout, x0: Tensor) -> Tensor:
@@ -39,7 +47,7 @@ def token_losses(model: Forward, layout: Layout, x0: Tensor) -> Tensor:
     packed = ask_masks(layout, x0)
     losses = packed_losses(model, packed)
     # scatter_add, so that the padding of short rows (set to 0) may share a place with a real loss
-    places = layout.position.gather(1, packed.at)
+    places = layout.position.gather(1, packed.one.at)
     return torch.zeros(x0.shape, dtype=losses.dtype, device=losses.device).scatter_add(1, places, losses)
 
 
@@ -58,7 +66,7 @@ def noised(
 ) -> Noised:
     """Draws a time a row (stratified over the batch), noises what is not given, and lays it out in random order."""
     t = stratified_times(x0.shape[0], generator, x0.device)[:, None].expand(x0.shape)
-    xt = torch.where(given, x0, process.sample(x0, t, mask_id, generator))
+    xt = torch.where(given, x0, process.sample(x0, t, Ids(mask_id), generator))
     unsaid = (xt == mask_id) & ~given
     return Noised(xt, t, unsaid, random_order(xt, unsaid, given, generator))
 

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Literal
@@ -21,12 +22,13 @@ import torch
 from torch import Tensor
 
 from unspoken.layout.attention import Attention
-from unspoken.layout.entries import one_block
+from unspoken.layout.entries import entries_of, one_block
 from unspoken.layout.packing import (
     Packed,
     any_order,
     ask_masks,
     ask_next,
+    ask_values,
     blocks,
     every_start,
     left_to_right,
@@ -34,14 +36,75 @@ from unspoken.layout.packing import (
     slot_of,
     some_starts,
     weigh_slots,
+    weighed,
 )
-from unspoken.noise import Absorbing, Process
+from unspoken.layout.questions import Divergence, SquaredError
+from unspoken.noise import Absorbing, AnyProcess, Gaussian, Hybrid, Ids, SNRMix, Uniform, Views
+from unspoken.noise.gaussian import normal
 from unspoken.noise.times import AlongPath, Diagonal, Shared, Times, stratified_times
 from unspoken.training.losses import bound_weight, noised
 
 
 @dataclass(frozen=True)
-class Masked:
+class Batch:
+    """Clean sequences, and how they are to be corrupted.
+
+    x0: `[batch, seq]` token ids; where the tokens are values, the placeholder id.
+    given: `[batch, seq]` bool: the prompt.
+    value: `[batch, seq, width]` vectors or codes of tokens that are values; None where all are ids.
+    """
+
+    process: AnyProcess
+    x0: Tensor
+    given: Tensor
+    mask_id: int
+    generator: torch.Generator | None = None
+    value: Tensor | None = None
+
+    @property
+    def values(self) -> Tensor:
+        """The values. Raises ValueError where there are none."""
+        if self.value is None:
+            raise ValueError(f"{self.process} noises vectors, and these tokens are ids: take masks or uniform noise")
+        return self.value
+
+
+class Objective(ABC):
+    """What a training pass holds and is asked. A final one is a frozen dataclass."""
+
+    @abstractmethod
+    def check(self, attention: Attention) -> None:
+        """Raises ValueError for a rule under which a token would see what it is asked for."""
+
+    @abstractmethod
+    def _pack(self, batch: Batch) -> Packed:
+        """A pass over ids, or over the placeholders of values."""
+
+    def pack(
+        self,
+        process: AnyProcess,
+        x0: Tensor,
+        given: Tensor,
+        mask_id: int,
+        generator: torch.Generator | None = None,
+        value: Tensor | None = None,
+    ) -> Packed:
+        """A pass over a batch, and its questions.
+
+        x0, given: `[batch, seq]` clean tokens, and which are the prompt. value: `[batch, seq, width]`, the vectors or
+        codes that stand for the tokens, where tokens are values (then x0 is the placeholder id everywhere).
+        Raises ValueError where process, objective and values do not go together.
+        """
+        if value is not None and isinstance(process, Uniform | Hybrid | SNRMix):
+            raise ValueError(f"{process} redraws ids, and these tokens are values: take Absorbing() or Gaussian()")
+        packed = self._pack(Batch(process, x0, given, mask_id, generator, value))
+        if value is None or isinstance(process, Gaussian):
+            return packed
+        return ask_values(packed, value, mask_id)
+
+
+@dataclass(frozen=True)
+class Masked(Objective):
     """Masked diffusion: a random share of the tokens is masked, and every mask is asked for its token.
 
     Attributes:
@@ -53,38 +116,31 @@ class Masked:
     def check(self, attention: Attention) -> None:
         """Every rule will do."""
 
-    def pack(
-        self, process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
-    ) -> Packed:
-        """A pass over a batch. x0, given: `[batch, seq]` clean tokens, and which are the prompt."""
-        process = _masks(process, self)
-        z = noised(process, x0, given, mask_id, generator)
-        packed = ask_masks(z.layout, x0, z.unsaid)
+    def _pack(self, batch: Batch) -> Packed:
+        process = _masks(batch.process, self)
+        z = noised(process, batch.x0, batch.given, batch.mask_id, batch.generator)
+        packed = ask_masks(z.layout, batch.x0, z.unsaid)
         if not self.bound:
             return packed
-        weight = bound_weight(process, z).gather(1, packed.at) / (~given).sum()
-        return replace(packed, weight=weight * packed.real)
+        return weighed(packed, bound_weight(process, z).gather(1, packed.one.at) / (~batch.given).sum())
 
 
 @dataclass(frozen=True)
-class NextToken:
+class NextToken(Objective):
     """Ordinary autoregression, from the left: each clean token is asked for the one said after it."""
 
     def check(self, attention: Attention) -> None:
         """Raises ValueError where a token would see what it is asked for."""
         _need_causal(attention, self)
 
-    def pack(
-        self, process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
-    ) -> Packed:
-        """See `Masked.pack`."""
-        clean = left_to_right(x0, given)
+    def _pack(self, batch: Batch) -> Packed:
+        clean = left_to_right(batch.x0, batch.given)
         layout = clean.context()
         return ask_next(layout.select_where(layout.order < clean.free), clean)
 
 
 @dataclass(frozen=True)
-class LatentBlocks:
+class LatentBlocks(Objective):
     """Autoregression in mask slots, with latents: predict the next token beside masks that stand for later ones.
 
     He et al. 2026 (arXiv 2602.03769): AR + MTP. Weights 0 on the latents are pause tokens; window 1 is the mask-slot
@@ -127,15 +183,14 @@ class LatentBlocks:
         if self.prefixes != 1 or self.next_token:
             _need_causal(attention, self)
 
-    def pack(
-        self, process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
-    ) -> Packed:
-        """See `Masked.pack`."""
-        clean = left_to_right(x0, given) if self.order == "left_to_right" else any_order(x0, given, generator)
+    def _pack(self, batch: Batch) -> Packed:
+        x0, generator = batch.x0, batch.generator
+        in_order = self.order == "left_to_right"
+        clean = left_to_right(x0, batch.given) if in_order else any_order(x0, batch.given, generator)
         start = some_starts(clean, self.prefixes, generator) if self.prefixes else every_start(clean)
         most = max(int(clean.free.max()), 1)
         slots = torch.arange(min(self.window or most, most), device=x0.device)
-        layout = blocks(clean, start, slots[None], mask_id, whole=self.next_token > 0)
+        layout = blocks(clean, start, slots[None], batch.mask_id, whole=self.next_token > 0)
         by_slot = torch.where(slots == 0, 1.0, self.weight * self.decay ** (slots - 1))
         asked = layout.unsaid & (by_slot[slot_of(layout, x0.shape[1]).clamp_max(len(slots) - 1)] > 0)
         packed = weigh_slots(ask_masks(layout, x0, asked), by_slot)
@@ -143,7 +198,7 @@ class LatentBlocks:
 
 
 @dataclass(frozen=True)
-class Teacherless:
+class Teacherless(Objective):
     """The whole answer from the prompt alone, in one pass (Bachmann & Nagarajan 2024, arXiv 2403.06963)."""
 
     def check(self, attention: Attention) -> None:
@@ -154,18 +209,15 @@ class Teacherless:
                 "trained to see the ones before; take cached-joint, cached-alone, mdm or sidm"
             )
 
-    def pack(
-        self, process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
-    ) -> Packed:
-        """See `Masked.pack`."""
-        clean = left_to_right(x0, given)
-        slots = torch.arange(int(clean.free.max()), device=x0.device)
+    def _pack(self, batch: Batch) -> Packed:
+        clean = left_to_right(batch.x0, batch.given)
+        slots = torch.arange(int(clean.free.max()), device=batch.x0.device)
         start = torch.zeros_like(clean.free)
-        return ask_masks(blocks(clean, start, slots[None], mask_id), x0)
+        return ask_masks(blocks(clean, start, slots[None], batch.mask_id), batch.x0)
 
 
 @dataclass(frozen=True)
-class Registers:
+class Registers(Objective):
     """Next-token training with a register at every prefix that predicts a token further ahead; decoded without them.
 
     MuToR (arXiv 2505.10518, eq. 5): each row draws one distance from 1 (the next token) to `reach`.
@@ -186,19 +238,17 @@ class Registers:
         """Raises ValueError where a token would see what it is asked for."""
         _need_causal(attention, self)
 
-    def pack(
-        self, process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
-    ) -> Packed:
-        """See `Masked.pack`."""
-        clean = left_to_right(x0, given)
+    def _pack(self, batch: Batch) -> Packed:
+        x0, generator = batch.x0, batch.generator
+        clean = left_to_right(x0, batch.given)
         device = x0.device if generator is None else generator.device
         ahead = torch.randint(self.reach, (len(x0), 1), generator=generator, device=device).to(x0.device)
-        layout = blocks(clean, every_start(clean), ahead, mask_id, whole=True)
+        layout = blocks(clean, every_start(clean), ahead, batch.mask_id, whole=True)
         return mix(ask_next(layout, clean), ask_masks(layout, x0), self.weight)
 
 
 @dataclass(frozen=True)
-class BlockDiffusion:
+class BlockDiffusion(Objective):
     """Masked diffusion inside blocks that are said one after the other (BD3-LM, Arriola et al. 2025, arXiv 2503.09573).
 
     A block sees the clean blocks before it; each draws a time of its own.
@@ -219,29 +269,26 @@ class BlockDiffusion:
         """Raises ValueError where a clean token would carry later ones into a block."""
         _need_causal(attention, self)
 
-    def pack(
-        self, process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
-    ) -> Packed:
-        """See `Masked.pack`."""
-        process, clean = _masks(process, self), left_to_right(x0, given)
+    def _pack(self, batch: Batch) -> Packed:
+        process, clean = _masks(batch.process, self), left_to_right(batch.x0, batch.given)
         n = -(-int(clean.free.max()) // self.size)
-        start = torch.arange(n, device=x0.device).expand(len(x0), n)
-        slots = torch.arange(self.size, device=x0.device)
-        layout = blocks(clean, start, slots[None], mask_id, stride=self.size)
-        times = stratified_times(start.numel(), generator, x0.device).view(start.shape)
+        start = torch.arange(n, device=batch.x0.device).expand(len(batch.x0), n)
+        slots = torch.arange(self.size, device=batch.x0.device)
+        layout = blocks(clean, start, slots[None], batch.mask_id, stride=self.size)
+        times = stratified_times(start.numel(), batch.generator, batch.x0.device).view(start.shape)
         t = times.gather(1, layout.block.clamp_min(0))
-        token = x0.gather(1, layout.position)
-        token = torch.where(layout.unsaid, process.sample(token, t, mask_id, generator), layout.token)
+        token = batch.x0.gather(1, layout.position)
+        noisy = process.sample(token, t, Ids(batch.mask_id), batch.generator)
+        token = torch.where(layout.unsaid, noisy, layout.token)
         layout = replace(layout, token=token)
-        packed = ask_masks(layout, x0, layout.unsaid & (token == mask_id))
+        packed = ask_masks(layout, batch.x0, layout.unsaid & (token == batch.mask_id))
         if not self.bound:
             return packed
-        weight = process.nelbo_weight(t).gather(1, packed.at) / (~given).sum()
-        return replace(packed, weight=torch.where(packed.real, weight, 0.0))
+        return weighed(packed, process.nelbo_weight(t).gather(1, packed.one.at) / (~batch.given).sum())
 
 
 @dataclass(frozen=True)
-class Diffused:
+class Diffused(Objective):
     """Every token at a time of its own, under any process: GIDD, uniform noise, Diffusion Forcing.
 
     Each free token is asked for its clean one, and loses by the process's divergence (`Marginal.divergence`).
@@ -272,34 +319,47 @@ class Diffused:
         if attention.cacheable or attention.latents != "joint" or not attention.context_sees_latents:
             raise ValueError(f"{self} with attention {attention.name}: every token must see every other; take mdm")
 
-    def pack(
-        self, process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
-    ) -> Packed:
-        """See `Masked.pack`."""
-        t = self.times.draw(given, generator)
-        z = torch.where(given, x0, process.sample(x0, t, mask_id, generator))
-        weight = process.weight(z, x0, t, mask_id)
+    def _pack(self, batch: Batch) -> Packed:
+        t = self.times.draw(batch.given, batch.generator)
+        if isinstance(batch.process, Gaussian):
+            return self._of_values(batch.process, batch, t)
+        process, space = batch.process, Ids(batch.mask_id)
+        z = torch.where(batch.given, batch.x0, process.sample(batch.x0, t, space, batch.generator))
+        weight = process.weight(z, batch.x0, t, space)
         if self.weight == "snr":
             weight = weight / process.log_snr_speed(t)
         elif self.weight == "clamp":
             weight = weight.clamp_max(self.most)
         weight = torch.where(t > 0, weight, 0.0)  # some schedules stand still, or leap, at 0
-        packed = ask_masks(one_block(z, ~given, torch.zeros_like(z), time=t), x0)
-        weight = weight.gather(1, packed.at) * packed.real / (~given).sum()
-        return replace(packed, weight=weight, marginal=process.marginal(t, mask_id).take(packed.at))
+        layout = one_block(z, ~batch.given, torch.zeros_like(z), time=t)
+        asked = ask_masks(layout, batch.x0).one
+        weight = weight.gather(1, asked.at) * asked.real / (~batch.given).sum()
+        loss = Divergence(process.marginal(t, space).take(asked.at), z.gather(1, asked.at))
+        return Packed(layout, (replace(asked, weight=weight, loss=loss),))
+
+    def _of_values(self, process: Gaussian, batch: Batch, t: Tensor) -> Packed:
+        """Vectors, each at its own time; every one that is not given is asked for the clean vector."""
+        x0 = batch.values
+        eps = normal(x0, batch.generator)
+        z = torch.where(batch.given[..., None], x0, process.mix(Views(x0, eps), t.to(x0.dtype)))
+        layout = replace(one_block(batch.x0, ~batch.given, torch.zeros_like(batch.x0), time=t), value=z)
+        asked = ask_masks(layout, batch.x0).one
+        clip = 5.0 if self.weight == "snr" else None
+        loss = SquaredError(process, t.to(x0.dtype).gather(1, asked.at), entries_of(eps, asked.at), clip)
+        return Packed(layout, (replace(asked, target=entries_of(x0, asked.at), port="values", loss=loss),))
 
 
-Objective = Masked | NextToken | LatentBlocks | Teacherless | Registers | BlockDiffusion | Diffused
+Objectives = Masked | NextToken | LatentBlocks | Teacherless | Registers | BlockDiffusion | Diffused
 
 
-def _masks(process: Process, objective: Objective) -> Absorbing:
+def _masks(process: AnyProcess, objective: object) -> Absorbing:
     """Raises ValueError for a process that is not masks alone."""
     if not isinstance(process, Absorbing):
         raise ValueError(f"{objective} asks masks, and {process} has other noise: take the objective Diffused")
     return process
 
 
-def _need_causal(attention: Attention, objective: Objective) -> None:
+def _need_causal(attention: Attention, objective: object) -> None:
     """Under a bidirectional context, clean tokens of a packed pass would hand later ones to earlier thresholds."""
     if not attention.cacheable:
         raise ValueError(

@@ -1,0 +1,166 @@
+"""What a pass is asked, as data: which entries, for what, by which port, and how the answer is priced.
+
+A loss is a value too. Each is called with a port's prediction at the entries asked and with the targets, and returns
+`[batch, m]` in nats (or squared units): cross-entropy, the divergence of a process, a squared error, or CTC over the
+slots of a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from unspoken.noise import Gaussian, Marginal, Views
+from unspoken.noise.gaussian import Seen
+
+PortName = Literal["ids", "values"]
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """-log p(target), of ids or of code vectors; a vector's is the sum over its dims."""
+
+    def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """prediction: logits `[batch, m, vocab]` or `[batch, m, dims, levels]`; target: int64, without the last."""
+        flat = torch.nn.functional.cross_entropy(prediction.flatten(0, -2), target.flatten(), reduction="none")
+        return flat.view(target.shape).flatten(2).sum(2) if target.dim() > 2 else flat.view(target.shape)
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """What a jump process loses by a guess (`Marginal.divergence`).
+
+    marginal: q_t of the entries asked; z: `[batch, m]` their noisy tokens.
+    """
+
+    marginal: Marginal
+    z: Tensor
+
+    def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """prediction: logits `[batch, m, vocab]`; target: clean tokens `[batch, m]`."""
+        return self.marginal.divergence(self.z, target, prediction)
+
+
+@dataclass(frozen=True)
+class SquaredError:
+    """The squared error of a prediction of vectors, the mean over their width.
+
+    Alone, the target is compared as it is. With a process, the target is the clean vector, and what is compared is the
+    view that the port predicts (eps, x0, v or u) of it and the noise it was mixed with.
+
+    process, t, eps: the process, the times `[batch, m]` and the noise `[batch, m, width]` of the entries asked.
+    clip: of Min-SNR weights (`Gaussian.loss_weight`); None weighs all times alike.
+    """
+
+    process: Gaussian | None = None
+    t: Tensor | None = None
+    eps: Tensor | None = None
+    clip: float | None = None
+
+    def __call__(self, prediction: Seen, target: Tensor) -> Tensor:
+        """prediction: vectors `[batch, m, width]` of a view; target: clean vectors of that shape."""
+        if self.process is None or self.t is None or self.eps is None:
+            return (prediction.value - target).square().mean(-1)
+        wanted = self.process.seen(Views(target, self.eps), self.t, prediction.view)
+        error = (prediction.value - wanted).square().mean(-1)
+        if self.clip is None or prediction.view == "u":
+            return error
+        snr = self.process.snr(self.t.clamp_min(1e-4))
+        return error * self.process.loss_weight(snr, prediction.view, self.clip)
+
+
+@dataclass(frozen=True)
+class CTC:
+    """Connectionist temporal classification over the slots of a block (Graves et al. 2006; NARVL's loss).
+
+    The m entries asked of a row are the slots in order, and its target of at most m tokens may be aligned with them in
+    any monotone way: slots say a token, repeat the one before, or say nothing (`blank`). The row's loss stands at its
+    first slot, the others' are 0.
+
+    blank: the id that says nothing. lengths: `[batch]` how many of the targets are real.
+    Raises ValueError where a target does not fit: it needs a slot for each token, and one between equal neighbours.
+    """
+
+    blank: int
+    lengths: Tensor
+
+    def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """prediction: logits `[batch, m, vocab]`; target: `[batch, m]` ids, filled up past `lengths`."""
+        slots = prediction.shape[1]
+        there = torch.arange(1, slots, device=target.device) < self.lengths[:, None]
+        needed = self.lengths + ((target[:, 1:] == target[:, :-1]) & there).sum(1)
+        if bool((needed > slots).any()):
+            row = int((needed > slots).nonzero()[0])
+            raise ValueError(
+                f"the target of row {row} needs {int(needed[row])} slots (a token each, one between equal neighbours), "
+                f"the block has {slots}: give longer blocks or shorter targets"
+            )
+        says = prediction.log_softmax(-1).transpose(0, 1)
+        whole = torch.full_like(self.lengths, slots)
+        losses = torch.nn.functional.ctc_loss(says, target, whole, self.lengths, self.blank, reduction="none")
+        return torch.nn.functional.pad(losses[:, None], (0, slots - 1))
+
+
+Loss = Callable[[Any, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Question:
+    """Entries of a pass that are asked for something.
+
+    at: `[batch, m]` the entries.
+    target: what each should predict: `[batch, m]` ids, or `[batch, m, width]` vectors or codes.
+    weight: `[batch, m]` of its loss; 0 where a row has fewer questions than the batch.
+    slot: `[batch, m]` its place in its block: 0 is the token committed next, j > 0 the j-th latent; `SUCCESSOR` is a
+        clean entry that is asked for the token after it.
+    port: by which the answer is predicted: the model's head over ids, or the port of its values.
+    loss: how the answer is priced.
+    """
+
+    at: Tensor
+    target: Tensor
+    weight: Tensor
+    slot: Tensor
+    port: PortName = "ids"
+    loss: Loss = CrossEntropy()
+
+    @property
+    def real(self) -> Tensor:
+        """`[batch, m]` bool: a question, not filling."""
+        return self.weight > 0
+
+    def to(self, device: torch.device) -> Question:
+        """The same on another device."""
+        return _moved(self, device)
+
+    def scaled(self, by: float) -> Question:
+        """The same with all weights times `by`."""
+        return replace(self, weight=self.weight * by)
+
+
+SUCCESSOR = -1  # the slot of a clean entry, which is asked for the token after it
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """A dataclass with every tensor in it on another device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: _moved(getattr(value, f.name), device) for f in fields(value)})
+    return value
+
+
+def joined(questions: tuple[Question, ...]) -> tuple[Question, ...]:
+    """Questions to one port that are priced alike become one, the former's entries first."""
+    out: list[Question] = []
+    for q in questions:
+        if out and out[-1].port == q.port and isinstance(q.loss, CrossEntropy) and q.loss == out[-1].loss:
+            last = out.pop()
+            both = {n: torch.cat([getattr(last, n), getattr(q, n)], 1) for n in ("at", "target", "weight", "slot")}
+            q = replace(last, **both)
+        out.append(q)
+    return tuple(out)

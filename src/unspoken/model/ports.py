@@ -1,0 +1,280 @@
+"""Ports: how tokens and values go into a trunk, and how predictions of them come out.
+
+| port          | an entry holds        | its prediction                     | its own loss                    |
+| ------------- | --------------------- | ---------------------------------- | ------------------------------- |
+| `Categorical` | a token id            | logits of the clean token          | cross-entropy                   |
+| `Vectors`     | a vector of reals     | one view of clean vector and noise | squared error                   |
+| `Codes`       | a vector of integers  | logits, one dim after the other    | cross-entropy, summed over dims |
+
+`Categorical` is the trunk's own embedding and head. A `Denoiser` may have one port of values beside it: the entries
+whose token is the port's placeholder id show their value (`Layout.value`). `Vectors` and `Codes` are data; `build`
+makes their weights for a trunk of a given width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, get_args
+
+import torch
+from torch import Tensor, nn
+
+from unspoken.layout.questions import CrossEntropy, SquaredError
+from unspoken.model.trunks import output_head
+from unspoken.noise.gaussian import Seen, View
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Reader(Protocol):
+    """What every port can do, with the weights it has."""
+
+    def read(self, value: Tensor) -> Tensor:
+        """Tokens or values of every entry to what the trunk reads, `[batch, entries, hidden]`."""
+        ...
+
+    def predict(self, hidden: Tensor, target: Tensor | None = None) -> Any:
+        """The prediction at hidden states `[batch, m, hidden]`. target: what is asked for, where a loss is computed."""
+        ...
+
+    def loss(self, prediction: Any, target: Tensor) -> Tensor:
+        """`[batch, m]`: the port's own price of a prediction."""
+        ...
+
+    def sample(
+        self, prediction: Any, generator: torch.Generator | None = None, temperature: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """One value each, and the log-probability that it was held with at temperature 1 (0 where there is none)."""
+        ...
+
+
+class Categorical:
+    """Token ids, by the trunk's own embedding and head. The mask is never predicted: its logit is -inf."""
+
+    def __init__(self, trunk: PreTrainedModel, mask_id: int):
+        self.trunk, self.mask_id = trunk, mask_id
+
+    def read(self, value: Tensor) -> Tensor:
+        """Ids `[batch, entries]`, embedded."""
+        return self.trunk.get_input_embeddings()(value)
+
+    def predict(self, hidden: Tensor, target: Tensor | None = None) -> Tensor:
+        """Logits `[batch, m, vocab]`, float32 or wider."""
+        logits = output_head(self.trunk)(hidden)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return logits.index_fill(-1, torch.tensor([self.mask_id], device=logits.device), -torch.inf)
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy in nats."""
+        return CrossEntropy()(prediction, target)
+
+    def sample(
+        self, prediction: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """See `draw_ids`."""
+        return draw_ids(prediction, generator, temperature)
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Vectors of real numbers: read by one linear map, predicted by another as one view of clean vector and noise.
+
+    Attributes:
+        width: Of the vectors.
+        view: What is predicted: `x0`, `v`, the velocity `u`, or `eps` (which a walk from the prior can not use).
+        placeholder: The token id of entries that show a vector.
+    """
+
+    width: int
+    view: View = "x0"
+    placeholder: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.view not in get_args(View):
+            raise ValueError(f"view is {self.view!r}; give one of {', '.join(get_args(View))}")
+        if self.width < 1:
+            raise ValueError(f"width={self.width}; give vectors of 1 number or more")
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """What a task's values must have: the width."""
+        return (self.width,)
+
+    def build(self, hidden: int) -> VectorWeights:
+        """Its weights for a trunk of that width."""
+        return VectorWeights(self, hidden)
+
+
+class VectorWeights(nn.Module):
+    """See `Vectors`. A prediction is a `Seen`: vectors `[batch, m, width]` and the view they are."""
+
+    def __init__(self, port: Vectors, hidden: int):
+        super().__init__()
+        self.view: View = port.view
+        self.reader, self.head = nn.Linear(port.width, hidden), nn.Linear(hidden, port.width)
+
+    def read(self, value: Tensor) -> Tensor:
+        """Vectors `[batch, entries, width]`, by one linear map."""
+        return self.reader(value.to(self.reader.weight.dtype))
+
+    def predict(self, hidden: Tensor, target: Tensor | None = None) -> Seen:
+        """The view of every entry."""
+        return Seen(self.head(hidden), self.view)
+
+    def loss(self, prediction: Seen, target: Tensor) -> Tensor:
+        """The squared error, the mean over the width; of noisy vectors see `questions.SquaredError`."""
+        return SquaredError()(prediction, target)
+
+    def sample(
+        self, prediction: Seen, generator: torch.Generator | None = None, temperature: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """Normal around the prediction with standard deviation `temperature`: what a squared error is the model of."""
+        mean = prediction.value
+        device = mean.device if generator is None else generator.device
+        noise = torch.randn(mean.shape, generator=generator, device=device, dtype=mean.dtype).to(mean.device)
+        return mean + temperature * noise, mean.new_zeros(mean.shape[:2])
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Vectors of `dims` integers from 0 to levels - 1, one after the other (TokenBridge, arXiv 2503.16430).
+
+    Each dim is predicted from the trunk's state and the dims before it, by a small recurrent head: its state is all
+    that has to be kept from dim to dim.
+
+    Attributes:
+        dims: Integers of a vector.
+        levels: Of each integer.
+        width: Of the head.
+        placeholder: The token id of entries that show their codes.
+    """
+
+    dims: int
+    levels: int
+    width: int = 64
+    placeholder: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.dims < 1 or self.levels < 2 or self.width < 1:
+            raise ValueError(
+                f"dims={self.dims}, levels={self.levels}, width={self.width}: give 1 dim or more, 2 levels or more, "
+                "and a head of width 1 or more"
+            )
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """What a task's values must have: dims and levels."""
+        return (self.dims, self.levels)
+
+    def build(self, hidden: int) -> CodeWeights:
+        """Its weights for a trunk of that width."""
+        return CodeWeights(self, hidden)
+
+
+@dataclass(frozen=True)
+class CodeStates:
+    """Codes that are still to be drawn: the head's first state for every entry, `[batch, m, width]`."""
+
+    first: Tensor
+
+
+class CodeWeights(nn.Module):
+    """See `Codes`. A prediction is logits `[batch, m, dims, levels]` of a target, or `CodeStates` to draw from."""
+
+    def __init__(self, port: Codes, hidden: int):
+        super().__init__()
+        self.dims, self.levels = port.dims, port.levels
+        self.reader = nn.Linear(port.dims, hidden)
+        self.start = nn.Linear(hidden, port.width)
+        # What a step reads: the dim before and its code, or that there is none.
+        self.before = nn.Embedding(port.dims * port.levels + 1, port.width)
+        self.steps = nn.GRU(port.width, port.width, batch_first=True)
+        self.head = nn.Linear(port.width, port.levels)
+
+    def read(self, value: Tensor) -> Tensor:
+        """Codes `[batch, entries, dims]`, spread evenly over [-1, 1], by one linear map."""
+        spread = 2 * value.to(self.reader.weight.dtype) / (self.levels - 1) - 1
+        return self.reader(spread)
+
+    def predict(self, hidden: Tensor, target: Tensor | None = None) -> Tensor | CodeStates:
+        """Logits of every dim given the target's dims before it, all at once; without a target, what to draw from."""
+        states = CodeStates(torch.tanh(self.start(hidden)))
+        return states if target is None else self.logits(states, target)
+
+    def logits(self, states: CodeStates, codes: Tensor) -> Tensor:
+        """`[batch, m, dims, levels]`: of every dim of `codes` `[batch, m, dims]`, given those before it."""
+        flat = codes.flatten(0, 1)
+        offset = torch.arange(self.dims - 1, device=codes.device) * self.levels
+        none = torch.full_like(flat[:, :1], self.dims * self.levels)
+        read = self.before(torch.cat([none, flat[:, :-1] + offset], 1))
+        out, _ = self.steps(read, states.first.flatten(0, 1)[None].contiguous())
+        return self.head(out).unflatten(0, codes.shape[:2])
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy in nats, the sum over the dims."""
+        return CrossEntropy()(prediction, target)
+
+    def sample(
+        self, prediction: CodeStates, generator: torch.Generator | None = None, temperature: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """Codes `[batch, m, dims]`, dim by dim, and their log-probabilities `[batch, m]` at temperature 1.
+
+        temperature: 0 takes the likeliest level of every dim.
+        """
+        shape, state = prediction.first.shape[:2], prediction.first.flatten(0, 1)[None].contiguous()
+        code = torch.full((state.shape[1], 1), self.dims * self.levels, device=state.device)
+        drawn, total = [], state.new_zeros(state.shape[1])
+        for dim in range(self.dims):
+            out, state = self.steps(self.before(code), state)
+            level, logp = draw_ids(self.head(out), generator, temperature)
+            drawn.append(level)
+            total = total + logp[:, 0]
+            code = level + dim * self.levels
+        return torch.cat(drawn, 1).unflatten(0, shape), total.unflatten(0, shape)
+
+
+def draw_ids(logits: Tensor, generator: torch.Generator | None, temperature: float) -> tuple[Tensor, Tensor]:
+    """Ids `[batch, m]` drawn from softmax(logits / temperature), the likeliest at 0; their log-probabilities at 1."""
+    logp = logits.log_softmax(-1)
+    if temperature == 0:
+        ids = logp.argmax(-1)
+    else:
+        device = logp.device if generator is None else generator.device
+        noise = torch.empty(logp.shape, device=device, dtype=logp.dtype).exponential_(generator=generator)
+        # Less the maximum first: a small temperature would carry the logits past what floats hold.
+        scaled = (logp - logp.amax(-1, keepdim=True)) / temperature
+        ids = (scaled.softmax(-1) / noise.to(logp.device)).argmax(-1)
+    return ids, logp.gather(-1, ids[..., None])[..., 0]
+
+
+Port = Vectors | Codes  # of values; ids always go by the trunk's own embedding and head
+
+
+def check_port(port: Port, vocab: int, mask_id: int) -> int:
+    """The port's placeholder id. Raises ValueError where it has none, or one that can not be told from the mask."""
+    if port.placeholder is None:
+        raise ValueError(
+            f"{port} has no placeholder id: entries that show a value need a token of their own; give "
+            f"placeholder=, one of the {vocab} ids other than the mask {mask_id}"
+        )
+    if not 0 <= port.placeholder < vocab or port.placeholder == mask_id:
+        raise ValueError(
+            f"placeholder={port.placeholder} of {vocab} ids with the mask at {mask_id}: give one of the other ids"
+        )
+    return port.placeholder
+
+
+def check_values(port: Port | None, value: Tensor | None) -> None:
+    """Raises ValueError where a layout's values are not what the model's port reads."""
+    if port is None:
+        raise ValueError("the layout shows values, and the model can not read them: make it with port=us.Vectors(...)")
+    if value is None:
+        raise ValueError(f"the model reads values by {port}, and the layout has none: give Layout.value")
+    width = port.width if isinstance(port, Vectors) else port.dims
+    if value.shape[2] != width or (isinstance(port, Codes) and value.is_floating_point()):
+        kind = "floats" if isinstance(port, Vectors) else "int64 codes"
+        raise ValueError(
+            f"values are {value.dtype} of shape {tuple(value.shape)}, the model reads {kind} of width {width}; give "
+            f"[batch, entries, {width}]"
+        )

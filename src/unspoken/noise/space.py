@@ -1,0 +1,36 @@
+"""What the tokens of a task are: ids of a vocabulary, or vectors of real numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Ids:
+    """Token ids. The data's are 0, ..., mask_id - 1; the mask comes after them."""
+
+    mask_id: int
+
+    def check(self, x0: Tensor) -> None:
+        """Raises ValueError unless x0 is `[batch, seq]` whole numbers."""
+        if x0.dim() != 2 or x0.is_floating_point():
+            raise ValueError(f"tokens are {x0.dtype} of shape {tuple(x0.shape)}; give int64 [batch, seq] ids")
+
+
+@dataclass(frozen=True)
+class Reals:
+    """Vectors of `width` real numbers."""
+
+    width: int
+
+    def check(self, x0: Tensor) -> None:
+        """Raises ValueError unless x0 is `[batch, seq, width]` real numbers."""
+        if x0.dim() != 3 or x0.shape[2] != self.width or not x0.is_floating_point():
+            raise ValueError(
+                f"values are {x0.dtype} of shape {tuple(x0.shape)}; give floats [batch, seq, {self.width}]"
+            )
+
+
+Space = Ids | Reals
