@@ -22,6 +22,7 @@ from unspoken.layout.entries import Layout
 from unspoken.measure.intervals import wilson
 from unspoken.model.cache import Cache
 from unspoken.model.denoiser import Denoiser
+from unspoken.noise import Absorbing
 from unspoken.noise.schedule import Cosine
 from unspoken.study.ar_latents import ArLatents, Setting
 from unspoken.study.latents import Latents

@@ -284,7 +284,7 @@ class Denoiser(nn.Module):
     @property
     def inputs(self) -> nn.ModuleDict:
         """What we add to the trunk, by name; empty where nothing is."""
-        ours = {"place": self.place, "clock": self.clock, "values": self.values}
+        ours = {"place": self.place, "clock": self.clock, "port": self.values}
         return nn.ModuleDict({name: module for name, module in ours.items() if module is not None})
 
     @property

@@ -2,8 +2,10 @@
 
 from unspoken.presets.runs import (
     PRESETS,
+    bouncing,
     chain,
     chain_gidd,
+    digits,
     path_star,
     sudoku_4x4,
     sudoku_6x6,
@@ -39,10 +41,12 @@ __all__ = [
     "PRESETS",
     "ar_latents",
     "ar_latents_quick",
+    "bouncing",
     "chain",
     "chain_gidd",
     "decode_6x6",
     "decode_quick",
+    "digits",
     "forcing",
     "forcing_quick",
     "gidd",

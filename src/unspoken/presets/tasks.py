@@ -8,9 +8,11 @@ from dataclasses import replace
 from unspoken.presets.runs import PRESETS
 from unspoken.study.tasks import Case, Tasks
 from unspoken.tasks import (
+    Bouncing,
     Chain,
     Colouring,
     Countdown,
+    Digits,
     Paths,
     PathStar,
     Sat,
@@ -40,6 +42,8 @@ TASKS: dict[str, Callable[[], Task]] = {
     "paths": Paths,
     "path-star": PathStar,
     "chain": Chain,
+    "bouncing": Bouncing,
+    "digits": Digits,
     "text": Text,
 }
 

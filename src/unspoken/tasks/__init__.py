@@ -1,9 +1,11 @@
 """Tasks: data and their judges, one room each."""
 
 from unspoken.tasks.base import Examples, Split, Task
+from unspoken.tasks.bouncing import Bouncing
 from unspoken.tasks.chain import Chain
 from unspoken.tasks.colouring import Colouring
 from unspoken.tasks.countdown import Countdown
+from unspoken.tasks.digits import Digits
 from unspoken.tasks.paths import Paths
 from unspoken.tasks.pathstar import PathStar
 from unspoken.tasks.sat import Sat
@@ -13,12 +15,14 @@ from unspoken.tasks.text import Text
 from unspoken.tasks.zebra import Zebra
 
 # The union of all tasks: the CLI's choices and the record's tags come from it.
-Tasks = Chain | Colouring | Countdown | Paths | PathStar | Sat | Sudoku | SudokuGrids | Text | Zebra
+Tasks = Bouncing | Chain | Colouring | Countdown | Digits | Paths | PathStar | Sat | Sudoku | SudokuGrids | Text | Zebra
 
 __all__ = [
+    "Bouncing",
     "Chain",
     "Colouring",
     "Countdown",
+    "Digits",
     "Examples",
     "PathStar",
     "Paths",

@@ -1,0 +1,117 @@
+"""Trajectories of a particle that bounces in a box: vectors whose answer is known exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unspoken.tasks.base import Split, Values
+from unspoken.tasks.splits import SPLITS
+from unspoken.tasks.valued import Valued
+
+
+@dataclass(frozen=True)
+class Bouncing(Valued):
+    """Positions in the square [-1, 1] x [-1, 1] at equal times; walls reflect, and nothing else happens.
+
+    The prompt is the first two positions (no wall is met between them), and so the rest is determined. An answer is
+    right where no position is farther than `tolerance` from the true one.
+
+    Attributes:
+        positions: Of a trajectory, the prompt's two included.
+        speed: The largest distance between two positions; the least is half of it.
+        tolerance: Of an answer.
+        validation: Trajectories in the split.
+        test: Trajectories in the split.
+        seed: Of validation and test; training draws new trajectories without end.
+    """
+
+    positions: int = 16
+    speed: float = 0.4
+    tolerance: float = 0.2
+    validation: int = 500
+    test: int = 1_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """ValueError for a field out of range."""
+        if self.positions < 3 or not 0 < self.speed < 1 or not self.tolerance > 0:
+            raise ValueError(
+                f"positions={self.positions}, speed={self.speed}, tolerance={self.tolerance}: give 3 or more, "
+                "a speed in (0, 1) and a tolerance above 0"
+            )
+        if min(self.validation, self.test, self.seed) < 0:
+            raise ValueError(f"validation, test, seed = {self.validation}, {self.test}, {self.seed}: give 0 or more")
+
+    @property
+    def title(self) -> str:
+        """What it is, in a few words."""
+        return f"bouncing particle, {self.length} positions"
+
+    @property
+    def length(self) -> int:
+        """Positions."""
+        return self.positions
+
+    @property
+    def values(self) -> Values:
+        """Two coordinates."""
+        return Values("Vectors", (2,))
+
+    def size(self, split: Split) -> int:
+        """Trajectories in a split; of train there is no end, and this is what counts as one epoch."""
+        return {"train": 100_000, "validation": self.validation, "test": self.test}[split]
+
+    def stored(self, split: Split, n: int) -> Tensor:
+        """See `Valued.stored`: the first n of a stream of their own."""
+        return self.fresh(n, torch.Generator().manual_seed(1_000_003 * self.seed + 1 + SPLITS.index(split)))
+
+    def fresh(self, n: int, generator: torch.Generator) -> Tensor:
+        """`[n, length, 2]` new trajectories, float32."""
+        # A row of numbers each, so that the first trajectories of a stream do not depend on how many are drawn.
+        u = torch.rand(n, 4, generator=generator, dtype=torch.float64)
+        speed, angle = self.speed * (1 + u[:, :1]) / 2, 2 * torch.pi * u[:, 1:2]
+        velocity = speed * torch.cat([angle.cos(), angle.sin()], 1)
+        low, high = -1 - velocity.clamp_max(0), 1 - velocity.clamp_min(0)
+        start = low + (high - low) * u[:, 2:]  # both it and the next position are inside
+        return self._path(start, velocity).float()
+
+    def given(self, value: Tensor) -> Tensor:
+        """The first two positions."""
+        return (torch.arange(self.length) < 2).expand(len(value), -1)
+
+    def truth(self, prompt: Tensor) -> Tensor:
+        """`[n, length, 2]`: where the particle goes, from the first two positions of `prompt` `[n, length, 2]`."""
+        first = prompt[:, :2].double()
+        return self._path(first[:, 0], first[:, 1] - first[:, 0])
+
+    def error(self, prompt: Tensor, answer: Tensor) -> Tensor:
+        """`[n, length]`: how far each position of an answer is from the true one."""
+        return (answer.double() - self.truth(prompt)).norm(dim=-1)
+
+    def score(self, prompt: Tensor, answer: Tensor) -> Tensor:
+        """`[n]` bool: every position is within the tolerance, and what is given is kept."""
+        kept = (prompt.isnan() | (prompt == answer)).flatten(1).all(1)
+        return kept & (self.error(prompt, answer) <= self.tolerance).all(1)
+
+    def word(self, value: Tensor) -> str:
+        """`x,y`."""
+        return ",".join(f"{x:.3f}" for x in value.tolist())
+
+    def parse(self, word: str) -> Tensor:
+        """See `word`. ValueError for other than two finite numbers inside the box."""
+        try:
+            value = torch.tensor([float(x) for x in word.split(",")])
+        except ValueError:
+            value = torch.empty(0)
+        if value.shape != (2,) or not bool((value.abs() <= 1).all()):
+            raise ValueError(f"{word[:50]!r} given, a position x,y with numbers from -1 to 1 expected")
+        return value
+
+    def _path(self, start: Tensor, velocity: Tensor) -> Tensor:
+        """`[n, length, 2]`: the straight line from `start` `[n, 2]`, folded back into the box at its walls."""
+        line = start[:, None] + velocity[:, None] * torch.arange(self.length, dtype=start.dtype)[:, None]
+        along = (line + 1).remainder(4)
+        return torch.where(along > 2, 4 - along, along) - 1
