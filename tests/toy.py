@@ -13,6 +13,7 @@ from unspoken.layout.attention import SCDM, Attention
 from unspoken.layout.entries import PADDING, Layout, one_block
 from unspoken.model.cache import Cache
 from unspoken.model.denoiser import Denoiser, Model
+from unspoken.model.ports import Port
 
 EXACT: dict[str, Any] = {"rtol": 0.0, "atol": 1e-9}  # for float64
 
@@ -94,7 +95,14 @@ class Ignorant:
         return Cache() if self.attention.cacheable else None
 
 
-def tiny(attention: Attention, vocab: int = 6, seed: int = 0, layers: int = 2, positions: int = 0) -> Denoiser:
+def tiny(
+    attention: Attention,
+    vocab: int = 6,
+    seed: int = 0,
+    layers: int = 2,
+    positions: int = 0,
+    port: Port | None = None,
+) -> Denoiser:
     """A real small Llama in float64, its weights large enough that everything visible matters.
 
     positions: learned ones; without them masks that see nothing but masks are all alike.
@@ -112,7 +120,8 @@ def tiny(attention: Attention, vocab: int = 6, seed: int = 0, layers: int = 2, p
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return Denoiser.from_config(config, attention=attention, mask_id=vocab, positions=positions).double().eval()
+        model = Denoiser.from_config(config, attention=attention, mask_id=vocab, positions=positions, port=port)
+        return model.double().eval()
 
 
 def random_distribution(vocab: int, length: int, seed: int = 0) -> Tensor:
