@@ -111,6 +111,7 @@ def test_codes_drawn_dim_by_dim_have_the_probability_of_teacher_forcing(temperat
         assert torch.equal(codes, forced.argmax(-1))
 
 
+@torch.no_grad()
 def test_drawn_codes_have_their_probabilities() -> None:
     """Pearson's chi-square on all 9 codes, 20,000 draws: p below 1e-6 is a false alarm of one in a million."""
     from toy import chi_square_p
