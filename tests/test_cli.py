@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from unspoken.decoders.decoding import Decoding
 
 from unspoken import cli
 from unspoken.cli import runs
-from unspoken.decoders.decoding import Decoding
 from unspoken.layout.entries import Layout
 from unspoken.measure.intervals import wilson
 from unspoken.model.cache import Cache

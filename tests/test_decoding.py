@@ -15,13 +15,14 @@ import pytest
 import torch
 from torch import Tensor
 from toy import Ignorant, ragged_clean, seeded, tiny
-
-from unspoken.decoders.autoregressive import block_by_block, next_tokens, speculate
-from unspoken.decoders.decode import decode
 from unspoken.decoders.decoding import USED, By, Decoding, natural
+
+from unspoken.decoders.autoregressive import next_tokens, speculate
+from unspoken.decoders.blocks import block_by_block
+from unspoken.decoders.decode import decode
+from unspoken.decoders.denoise import denoise
 from unspoken.decoders.policies import ORDERS
 from unspoken.decoders.step import Step, last
-from unspoken.decoders.walk import denoise
 from unspoken.layout.attention import CACHED_JOINT, MDM, SCDM
 from unspoken.layout.entries import Layout
 from unspoken.model.cache import Cache
@@ -82,13 +83,13 @@ def direct(model: Model, tokens: Tensor, way: dict[str, Any]) -> list[Step]:
         ({"commit": 2}, "commit"),
         ({"commit": 3, "threshold": 0.9}, "threshold"),
         *[({"order": order}, "order") for order in ORDERS if order != "confidence"],
-        ({"order": "left_to_right", "latents": 2, "beside": "next"}, "beside"),
-        ({"latents": 1, "candidates": 2, "beside": "oldest"}, "beside"),
-        ({"commit": 3, "entropy": 0.5}, "entropy"),
-        ({"latents": 1, "candidates": 2, "widen": 1.0}, "widen"),
+        ({"order": "left_to_right", "latents": 2, "latent_policy": "next"}, "beside"),
+        ({"latents": 1, "candidates": 2, "latent_policy": "oldest"}, "beside"),
+        ({"commit": 3, "entropy_bound": 0.5}, "entropy"),
+        ({"latents": 1, "candidates": 2, "min_confidence": 1.0}, "widen"),
         ({"latents": 1, "candidates": 2, "stale": True}, "stale"),
-        ({"wait": True}, "wait"),
-        ({"split": 0.1}, "split"),
+        ({"keep_finished": True}, "wait"),
+        ({"rebatch": 0.1}, "split"),
         ({"temperature": 2.0}, "temperature"),
         ({"cache": False}, "cache"),
         ({"by": "next_token"}, "by"),
@@ -115,7 +116,7 @@ def test_each_field_reaches_its_decoder(way: dict[str, Any], field: str) -> None
 
 def test_peeking_and_randomness_are_handed_on() -> None:
     way, model, tokens = Decoding(candidates=2, latents=3), tiny(SCDM), prompts((6, 6))
-    blind, peeked, other = (next(way.steps(model, tokens, peek=p, generator=seeded(g))) for p, g in PEEKS)
+    blind, peeked, other = (next(way.steps(model, tokens, predict_latents=p, generator=seeded(g))) for p, g in PEEKS)
     assert torch.equal(blind.tokens, peeked.tokens) and (blind.asked, peeked.asked) == (2, 5)
     assert not torch.equal(blind.candidates, other.candidates) and other.asked == 2
 
@@ -126,7 +127,7 @@ PEEKS = [(False, 0), (True, 0), (False, 1)]
 def test_speculation_says_what_slots_say() -> None:
     model, tokens = tiny(CACHED_JOINT, seed=1), prompts()
     for latents in (None, 0, 2):
-        slots = Decoding(order="left_to_right", beside="next", latents=latents)
+        slots = Decoding(order="left_to_right", latent_policy="next", latents=latents)
         ends = [last(d.steps(model, tokens), tokens) for d in (slots, Decoding(by="speculation", latents=latents))]
         assert torch.equal(*ends)
 
@@ -135,7 +136,7 @@ def test_speculation_says_what_slots_say() -> None:
     ("fields", "remedy"),
     [
         ({"by": "guessing"}, "slots, next_token, speculation, blocks"),
-        ({"beside": "sideways"}, "uniform, next, nearest"),
+        ({"latent_policy": "sideways"}, "uniform, next, nearest"),
         ({"order": "sideways"}, "write one of uniform"),
         ({"by": "next_token", "temperature": 1.0}, "has no use for temperature"),  # it says the likeliest token
         ({"by": "speculation", "temperature": 0.5}, "has no use for temperature"),
@@ -148,7 +149,7 @@ def test_bad_ways(fields: dict[str, Any], remedy: str) -> None:
 
 OTHER: dict[str, Any] = {  # than the default, each a value that some way of decoding takes
     **{"latents": 1, "candidates": 9, "commit": 2, "threshold": 0.5, "entropy": 1.0, "order": "uniform"},
-    **{"beside": "next", "widen": 0.5, "split": 0.1, "block": 3, "drafts": 1, "temperature": 1.0},
+    **{"latent_policy": "next", "min_confidence": 0.5, "rebatch": 0.1, "block": 3, "drafts": 1, "temperature": 1.0},
     **{f.name: not f.default for f in fields(Decoding) if isinstance(f.default, bool)},
     **{"passes": 3, "rounds": 2, "process": Hybrid(0.2)},
 }

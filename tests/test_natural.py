@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 from toy import EXACT, ragged_clean, seeded, tiny
-
 from unspoken.decoders.decoding import Decoding, natural
+
 from unspoken.decoders.step import Step, last
 from unspoken.layout.attention import ATTENTIONS, CACHED_JOINT
 from unspoken.layout.entries import Layout
@@ -23,7 +23,7 @@ from unspoken.training.objective import (
     BlockDiffusion,
     LatentBlocks,
     Masked,
-    NextToken,
+    NextTokenPrediction,
     Objective,
     Registers,
     Teacherless,
@@ -62,7 +62,7 @@ def forced(model: Model, x0: Tensor, given: Tensor, decoding: Decoding) -> tuple
         return x0.gather(1, place[:, number : number + 1] if decoding.by == "next_token" else position)
 
     spy = Forced(model, target)
-    steps = list(decoding.steps(spy, torch.where(given, x0, MASK), peek=decoding.by == "slots"))
+    steps = list(decoding.steps(spy, torch.where(given, x0, MASK), predict_latents=decoding.by == "slots"))
     assert torch.equal(steps[-1].tokens, x0)
     # Rows that are done leave, and those of `ragged_clean` are done from the last one on: the others keep their place.
     assert all(torch.equal(step.rows, torch.arange(len(step.rows))) for step in steps)
@@ -70,7 +70,7 @@ def forced(model: Model, x0: Tensor, given: Tensor, decoding: Decoding) -> tuple
 
 
 TRAINED: dict[str, tuple[Objective, list[str]]] = {
-    "next token": (NextToken(), ["any-order", "cached-joint", "cached-alone"]),
+    "next token": (NextTokenPrediction(), ["any-order", "cached-joint", "cached-alone"]),
     "registers": (Registers(reach=3), ["any-order", "cached-joint", "cached-alone"]),
     "one slot": (LatentBlocks(window=1), ["any-order", "cached-joint", "cached-alone"]),
     "three slots": (LatentBlocks(window=3), ["any-order", "cached-joint", "cached-alone"]),
@@ -144,14 +144,14 @@ def test_an_ordered_teacherless_model_would_be_trained_on_what_it_never_sees(rul
 NATURAL: list[tuple[Objective, Decoding]] = [
     (Masked(), Decoding()),
     (Masked(bound=True), Decoding()),
-    (NextToken(), Decoding(by="next_token")),
+    (NextTokenPrediction(), Decoding(by="next_token")),
     (Registers(), Decoding(by="next_token")),
-    (LatentBlocks(), Decoding(order="left_to_right", beside="next")),
-    (LatentBlocks(window=1), Decoding(order="left_to_right", beside="next", latents=0)),
-    (LatentBlocks(window=4, weight=0.0), Decoding(order="left_to_right", beside="next", latents=3)),
-    (LatentBlocks(order="random"), Decoding(order="uniform", beside="next")),
-    (LatentBlocks(order="random", window=1), Decoding(order="uniform", beside="next", latents=0)),
-    (Teacherless(), Decoding(order="left_to_right", beside="next", commit=2**20)),
+    (LatentBlocks(), Decoding(order="left_to_right", latent_policy="next")),
+    (LatentBlocks(window=1), Decoding(order="left_to_right", latent_policy="next", latents=0)),
+    (LatentBlocks(window=4, weight=0.0), Decoding(order="left_to_right", latent_policy="next", latents=3)),
+    (LatentBlocks(order="random"), Decoding(order="uniform", latent_policy="next")),
+    (LatentBlocks(order="random", window=1), Decoding(order="uniform", latent_policy="next", latents=0)),
+    (Teacherless(), Decoding(order="left_to_right", latent_policy="next", commit=2**20)),
     (BlockDiffusion(size=3), Decoding(by="blocks", block=3)),
 ]
 

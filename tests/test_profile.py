@@ -281,7 +281,14 @@ def test_saying_in_steps_is_what_decode_does(name: str, latents: int | None, siz
     order = Order("in turn", before=lambda ahead: ahead.unsaid * TURN[ahead.unsaid.shape[1]], after=None)
     steps = list(
         decode(
-            spy, prompt, order=order, commit=sizes, latents=latents, beside="next", temperature=1.0, generator=seeded()
+            spy,
+            prompt,
+            order=order,
+            commit=sizes,
+            latents=latents,
+            latent_policy="next",
+            temperature=1.0,
+            generator=seeded(),
         )
     )
     total = torch.zeros(3, dtype=torch.float64)

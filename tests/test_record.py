@@ -20,7 +20,7 @@ from unspoken.noise.times import (
     AlongPath,
     Autoregressive,
     BlockConstant,
-    Blocks,
+    Blockwise,
     Diagonal,
     Independent,
     Mixture,
@@ -43,7 +43,7 @@ from unspoken.training.objective import (
     Diffused,
     LatentBlocks,
     Masked,
-    NextToken,
+    NextTokenPrediction,
     Registers,
     Teacherless,
 )
@@ -128,7 +128,7 @@ paths = {
     Autoregressive: st.builds(Autoregressive),
     Pyramid: st.builds(Pyramid, st.floats(0, 9)),
     Trapezoid: st.builds(Trapezoid, st.floats(0, 9)),
-    Blocks: st.builds(Blocks, st.integers(1, 99)),
+    Blockwise: st.builds(Blockwise, st.integers(1, 99)),
     Sizes: st.builds(Sizes, st.lists(st.integers(1, 99), min_size=1).map(tuple)),
 }
 drawn = {
@@ -156,7 +156,7 @@ latent_blocks = st.builds(
     decay=st.floats(1e-6, 1),
 )
 from_the_left = {  # those that need a causal context that sees no latents
-    NextToken: st.builds(NextToken),
+    NextTokenPrediction: st.builds(NextTokenPrediction),
     LatentBlocks: latent_blocks,
     Registers: st.builds(Registers, st.integers(1, 99), st.floats(1e-6, 1, exclude_max=True)),
     BlockDiffusion: st.builds(BlockDiffusion, st.integers(1, 99), st.booleans()),
@@ -287,7 +287,7 @@ def test_each_schedule_and_attention_reads_back_in_a_study(schedule, attention):
 
 DIFFERENT = [  # no two of them alike: a field that the record lost would come back as its default
     Masked(bound=True),
-    NextToken(),
+    NextTokenPrediction(),
     LatentBlocks(3, 2, 0.5, 0.25, 0.125),
     LatentBlocks(order="random"),
     Teacherless(),
@@ -334,7 +334,7 @@ def test_an_unknown_type_is_named():
 @pytest.mark.parametrize("old", ["masked", "nelbo", None, 3, ["Masked"]])
 def test_a_value_that_was_no_dataclass_yet_is_named(old):
     """Records of versions whose objective was a word, say."""
-    with pytest.raises(ValueError, match=r"expected one of Masked, NextToken, .*BlockDiffusion"):
+    with pytest.raises(ValueError, match=r"expected one of Masked, NextTokenPrediction, .*BlockDiffusion"):
         from_record(Train, to_record(CONFIG) | {"objective": old})
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from unspoken.decoders.decoding import Decoding
 
 from unspoken import presets
-from unspoken.decoders.decoding import Decoding
 from unspoken.record import from_record, to_record
 from unspoken.show.figure import speed
 from unspoken.show.report import table_cells
@@ -164,7 +164,7 @@ def test_ours_is_chosen_on_validation_among_all_ways(monkeypatch) -> None:
     assert chosen[SAME_RULE].model == "mdm"
     same, ours = chosen[SAME_RULE].decoding, chosen[OURS].decoding
     assert (same.commit, same.threshold, same.entropy) == (ours.commit, ours.threshold, ours.entropy)
-    assert chosen["+ rows part"].decoding == replace(chosen[SEVERAL].decoding, split=STUDY.split)
+    assert chosen["+ rows part"].decoding == replace(chosen[SEVERAL].decoding, rebatch=STUDY.split)
 
 
 @pytest.mark.parametrize(

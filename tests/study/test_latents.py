@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-
 from unspoken.decoders.decoding import Decoding
+
 from unspoken.layout.attention import CACHED_JOINT, MDM, SCDM, SIDM
 from unspoken.layout.entries import one_block
 from unspoken.measure.accuracy import Solved, solve
@@ -173,7 +173,7 @@ def test_flops_beside_a_cache_are_what_torch_counts(cached):
 def test_solving_with_a_cache_costs_less_and_answers_the_same():
     """From the left, 6 of 16 given: what was said last, the candidate and its latents; without a cache all 16."""
     model = new_denoiser(replace(TRAIN, attention=CACHED_JOINT)).eval()
-    test, decoding = TASK.sample("test", 10), Decoding(order="left_to_right", beside="next")
+    test, decoding = TASK.sample("test", 10), Decoding(order="left_to_right", latent_policy="next")
     *_, kept = solve(model, TASK, test, decoding)
     *_, anew = solve(model, TASK, test, replace(decoding, cache=False))
     assert isinstance(kept, Solved) and isinstance(anew, Solved)

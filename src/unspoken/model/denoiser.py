@@ -61,6 +61,7 @@ class Denoiser(nn.Module):
         trunk knows distances alone, and a latent that sees few others can not tell from them where on a board it is.
     times: every token's time is shown at the input (`Layout.time`): what is said may be noise, where a process says so.
     kernel: `sdpa`, or `flex` for FlexAttention (its backward needs CUDA).
+    decoder: the record of the decoder that it was trained for (`record.from_record` reads it), None where nobody said.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Denoiser(nn.Module):
         positions: int = 0,
         kernel: Kernel = "sdpa",
         times: bool = False,
+        decoder: dict[str, Any] | None = None,
     ):
         super().__init__()
         vocab = vocabulary(trunk)
@@ -83,6 +85,7 @@ class Denoiser(nn.Module):
         self.attention = attention
         self.mask_id = mask_id
         self.kernel: Kernel = kernel
+        self.decoder = decoder
         self.place = nn.Embedding(positions, trunk.config.hidden_size) if positions else None
         if self.place is not None:
             nn.init.normal_(self.place.weight, std=getattr(trunk.config, "initializer_range", 0.02))
@@ -104,6 +107,7 @@ class Denoiser(nn.Module):
         positions: int = 0,
         kernel: Kernel = "sdpa",
         times: bool = False,
+        decoder: dict[str, Any] | None = None,
     ) -> Denoiser:
         """A trunk from scratch in evaluation mode, its weights drawn from torch's global generator.
 
@@ -111,7 +115,8 @@ class Denoiser(nn.Module):
         """
         from transformers import AutoModelForCausalLM
 
-        return cls(AutoModelForCausalLM.from_config(config), attention, mask_id, positions, kernel, times).eval()
+        trunk = AutoModelForCausalLM.from_config(config)
+        return cls(trunk, attention, mask_id, positions, kernel, times, decoder).eval()
 
     @classmethod
     def from_pretrained(
@@ -132,11 +137,11 @@ class Denoiser(nn.Module):
         """
         from transformers import AutoModelForCausalLM
 
-        positions, times = 0, False
+        positions, times, decoder = 0, False, None
         if (ours := read_ours(folder)) is not None:
             attention = attention or Attention(**ours["attention"])
             mask_id = ours["mask_id"] if mask_id is None else mask_id
-            positions, times = ours.get("positions", 0), ours.get("times", False)
+            positions, times, decoder = ours.get("positions", 0), ours.get("times", False), ours.get("decoder")
         if attention is None:
             raise ValueError(
                 f"{folder} has no {OURS}: for a foreign model say who may look at whom, e.g. attention=us.SCDM; "
@@ -151,7 +156,7 @@ class Denoiser(nn.Module):
             mask_id = vocabulary(trunk)
             trunk.resize_token_embeddings(mask_id + 1)
         with torch.random.fork_rng():  # the places drawn here are loaded over
-            model = cls(trunk, attention, mask_id, positions, kernel, times)
+            model = cls(trunk, attention, mask_id, positions, kernel, times, decoder)
         if model.inputs:
             try:
                 model.inputs.load_state_dict(_prefixed(load_file(Path(folder) / WEIGHTS)))
@@ -171,6 +176,7 @@ class Denoiser(nn.Module):
             "mask_id": self.mask_id,
             "positions": positions,
             "times": self.clock is not None,
+            "decoder": self.decoder,
         }
         (Path(folder) / OURS).write_text(json.dumps(record, indent=1) + "\n")
 

@@ -3,7 +3,7 @@
 | objective        | order                    | thresholds          | a block holds                         |
 | ---------------- | ------------------------ | ------------------- | ------------------------------------- |
 | `Masked`         | random                   | one, random         | all that is left: masked diffusion    |
-| `NextToken`      | left to right            | none                | (clean entries are asked)             |
+| `NextTokenPrediction` | left to right            | none                | (clean entries are asked)             |
 | `LatentBlocks`   | left to right, or random | all, or some        | the next token, then its latents      |
 | `Teacherless`    | left to right            | the first           | the whole answer                      |
 | `Registers`      | left to right            | all                 | one token some way ahead (MuToR)      |
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from math import inf
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -37,7 +37,10 @@ from unspoken.layout.packing import (
 )
 from unspoken.noise import Absorbing, Process
 from unspoken.noise.times import AlongPath, Diagonal, Shared, Times, stratified_times
+from unspoken.record import to_record
 from unspoken.training.losses import bound_weight, noised
+
+EVERY = 2**20  # tokens a pass: more than any row has
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,10 @@ class Masked:
     def check(self, attention: Attention) -> None:
         """Every rule will do."""
 
+    def decoder(self, process: Process) -> dict[str, Any]:
+        """The record of the decoder that it trains for: from mask slots, the most confident first."""
+        return {"type": "Slots"}
+
     def pack(
         self, process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
     ) -> Packed:
@@ -67,12 +74,16 @@ class Masked:
 
 
 @dataclass(frozen=True)
-class NextToken:
+class NextTokenPrediction:
     """Ordinary autoregression, from the left: each clean token is asked for the one said after it."""
 
     def check(self, attention: Attention) -> None:
         """Raises ValueError where a token would see what it is asked for."""
         _need_causal(attention, self)
+
+    def decoder(self, process: Process) -> dict[str, Any]:
+        """See `Masked.decoder`: at the last token said."""
+        return {"type": "NextToken"}
 
     def pack(
         self, process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
@@ -127,6 +138,12 @@ class LatentBlocks:
         if self.prefixes != 1 or self.next_token:
             _need_causal(attention, self)
 
+    def decoder(self, process: Process) -> dict[str, Any]:
+        """See `Masked.decoder`: slots in its order, beside as many of the next tokens as a block holds."""
+        order = "left_to_right" if self.order == "left_to_right" else "uniform"
+        latents = self.window - 1 if self.window else None
+        return {"type": "Slots", "latents": latents, "order": order, "latent_policy": "next"}
+
     def pack(
         self, process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
     ) -> Packed:
@@ -153,6 +170,10 @@ class Teacherless:
                 f"{self} with attention {attention.name}: it says all tokens at once, and ordered latents would be "
                 "trained to see the ones before; take cached-joint, cached-alone, mdm or sidm"
             )
+
+    def decoder(self, process: Process) -> dict[str, Any]:
+        """See `Masked.decoder`: all in one pass."""
+        return {"type": "Slots", "commit": EVERY, "order": "left_to_right", "latent_policy": "next"}
 
     def pack(
         self, process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
@@ -186,6 +207,10 @@ class Registers:
         """Raises ValueError where a token would see what it is asked for."""
         _need_causal(attention, self)
 
+    def decoder(self, process: Process) -> dict[str, Any]:
+        """See `Masked.decoder`: at the last token said, without registers."""
+        return {"type": "NextToken"}
+
     def pack(
         self, process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
     ) -> Packed:
@@ -218,6 +243,10 @@ class BlockDiffusion:
     def check(self, attention: Attention) -> None:
         """Raises ValueError where a clean token would carry later ones into a block."""
         _need_causal(attention, self)
+
+    def decoder(self, process: Process) -> dict[str, Any]:
+        """See `Masked.decoder`: by blocks of this size."""
+        return {"type": "Blocks", "size": self.size}
 
     def pack(
         self, process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
@@ -272,6 +301,10 @@ class Diffused:
         if attention.cacheable or attention.latents != "joint" or not attention.context_sees_latents:
             raise ValueError(f"{self} with attention {attention.name}: every token must see every other; take mdm")
 
+    def decoder(self, process: Process) -> dict[str, Any]:
+        """See `Masked.decoder`: through the noise of its process."""
+        return {"type": "Walk", "process": to_record(process)}
+
     def pack(
         self, process: Process, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
     ) -> Packed:
@@ -289,7 +322,7 @@ class Diffused:
         return replace(packed, weight=weight, marginal=process.marginal(t, mask_id).take(packed.at))
 
 
-Objective = Masked | NextToken | LatentBlocks | Teacherless | Registers | BlockDiffusion | Diffused
+Objective = Masked | NextTokenPrediction | LatentBlocks | Teacherless | Registers | BlockDiffusion | Diffused
 
 
 def _masks(process: Process, objective: Objective) -> Absorbing:
