@@ -1,34 +1,41 @@
-"""A way to decode is data (float64, 1e-9).
+"""A decoder is data (float64, 1e-9).
 
-Laws: each field of `Decoding` reaches its decoder and matters, and one that would not is refused; speculation says
+Laws: each option of each decoder reaches it and matters, and one of another decoder is refused; a decoder that was
+saved with the weights says the same tokens; what a model can not serve is refused before any pass; speculation says
 what slots say; a threshold says the longest sure prefix of the order and at least one; several tokens of a pass are
-dated one after the other; every way ends within the passes that it promises. Which way is natural to a model stands in
-`test_natural.py`.
+dated one after the other; every decoder ends within the passes that it promises. Which decoder a model is trained for
+stands in `test_own_decoder.py`, decoders and policies of a stranger in `test_extensions.py`.
 """
 
+import json
 import math
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor
-from toy import Ignorant, ragged_clean, seeded, tiny
-from unspoken.decoders.decoding import USED, By, Decoding, natural
+from toy import EXACT, Ignorant, ragged_clean, seeded, tiny
 
-from unspoken.decoders.autoregressive import next_tokens, speculate
-from unspoken.decoders.blocks import block_by_block
-from unspoken.decoders.decode import decode
-from unspoken.decoders.denoise import denoise
-from unspoken.decoders.policies import ORDERS
+from unspoken.decoders.autoregressive import NextToken, Speculation, next_tokens, speculate
+from unspoken.decoders.blocks import Blocks, block_by_block
+from unspoken.decoders.commit import Commit
+from unspoken.decoders.decode import Decoder, Decoders, decode, decoder_of, options_of, read_decoder
+from unspoken.decoders.denoise import Walk, denoise
+from unspoken.decoders.policies import MARGIN, NEAREST, ORDERS, LatentPolicy, Order
+from unspoken.decoders.slots import Slots
 from unspoken.decoders.step import Step, last
-from unspoken.layout.attention import CACHED_JOINT, MDM, SCDM
+from unspoken.layout.attention import CACHED_JOINT, MDM, SCDM, SIDM, Attention
 from unspoken.layout.entries import Layout
 from unspoken.model.cache import Cache
-from unspoken.model.denoiser import Model
+from unspoken.model.denoiser import Denoiser, Model
 from unspoken.noise import Absorbing, Hybrid
-from unspoken.training.objective import Diffused, Masked, Teacherless
+from unspoken.noise.times import Autoregressive, Blockwise, Paths, Pyramid
+from unspoken.record import RENAMED, from_record, to_record
+from unspoken.training.objective import NextTokenPrediction, Objective, Teacherless
 
 MASK = 6
 
@@ -65,112 +72,201 @@ def same(found: list[Step], expected: list[Step]) -> bool:
     )
 
 
-def direct(model: Model, tokens: Tensor, way: dict[str, Any]) -> list[Step]:
-    """The decoder itself, called with the fields that it knows."""
-    options = {name: value for name, value in way.items() if name != "by"}
-    if way.get("by") == "blocks":
-        return list(block_by_block(model, tokens, size=options.pop("block", 4), **options))
-    if way.get("by", "slots") == "slots":
-        return list(decode(model, tokens, generator=seeded(3), **options))
-    return list((next_tokens if way["by"] == "next_token" else speculate)(model, tokens, **options))
+FUNCTIONS: dict[type, Callable[..., Iterator[Step]]] = {
+    NextToken: next_tokens,
+    Speculation: speculate,
+    Blocks: block_by_block,
+}
+EVERY = list(get_args(Decoders))
+NAMES = sorted({name for kind in EVERY for name in options_of(kind)})
+# Of each decoder an option and another value than its default, under which a pass is another.
+OPTIONS: list[tuple[Any, dict[str, Any]]] = [
+    (Slots(candidates=2), {"latents": 1}),
+    (Slots(latents=1), {"candidates": 2}),
+    (Slots(), {"commit": 2}),
+    (Slots(), {"commit": (1, 2)}),
+    (Slots(), {"commit": Commit(2)}),
+    (Slots(commit=3), {"threshold": 0.9}),
+    (Slots(commit=3), {"entropy_bound": 0.5}),
+    *[(Slots(), {"order": order}) for order in ORDERS if order != "confidence"],
+    (Slots(latents=2, order="left_to_right"), {"latent_policy": "next"}),
+    (Slots(latents=1, candidates=2), {"latent_policy": "oldest"}),
+    (Slots(latents=1, candidates=2), {"min_confidence": 1.0}),
+    (Slots(latents=1, candidates=2), {"stale": True}),
+    (Slots(), {"keep_finished": True}),
+    (Slots(), {"rebatch": 0.1}),
+    (Slots(), {"temperature": 2.0}),
+    (Slots(), {"cache": False}),
+    (NextToken(), {"cache": False}),
+    (Speculation(), {"latents": 2}),
+    (Speculation(), {"drafts": 1}),
+    (Speculation(), {"cache": False}),
+    (Blocks(), {"size": 3}),
+    (Blocks(), {"commit": 2}),
+    (Blocks(), {"cache": False}),
+    (Walk(), {"process": Hybrid(0.2)}),
+    (Walk(), {"passes": 3}),
+    (Walk(Hybrid(0.2)), {"rounds": 2}),
+    (Walk(), {"path": Autoregressive()}),
+]
+
+
+def served(decoder: Decoder) -> Denoiser:
+    """A network that it can decode."""
+    return tiny(MDM if isinstance(decoder, Walk) else CACHED_JOINT, seed=1)
+
+
+@pytest.mark.parametrize(("decoder", "option"), OPTIONS, ids=str)
+def test_each_option_reaches_its_decoder(decoder: Any, option: dict[str, Any]) -> None:
+    """The steps are those of the function called with it, not those without; `decode` with a change says the same."""
+    model, tokens, other = served(decoder), prompts((6, 5, 3, 1)), replace(decoder, **option)
+    steps = list(other.steps(model, tokens, generator=seeded(3)))
+    assert not same(steps, list(decoder.steps(model, tokens, generator=seeded(3))))
+    if type(decoder) in FUNCTIONS:
+        defaults = {"size": 4} if isinstance(decoder, Blocks) else {}
+        assert same(steps, list(FUNCTIONS[type(decoder)](model, tokens, **defaults | option)))
+    assert same(steps, list(decode(model, tokens, decoder=decoder, generator=seeded(3), **option)))
+    model.decoder = to_record(decoder)
+    assert same(steps, list(decode(model, tokens, generator=seeded(3), **option)))
+
+
+def test_every_option_of_every_decoder_is_here() -> None:
+    assert {(type(d), name) for d, option in OPTIONS for name in option} == {
+        (kind, name) for kind in EVERY for name in options_of(kind)
+    }
+
+
+SAVED: list[Decoders] = [
+    Slots(latents=2, candidates=3, order="margin", latent_policy="nearest", commit=Commit(2, threshold=0.3)),
+    Slots(commit=(1, 2), order="uniform", cache=False),
+    NextToken(cache=False),
+    Speculation(latents=3, drafts=2),
+    Blocks(size=3, commit=2),
+    Walk(Hybrid(0.2), passes=3, rounds=1, path=Pyramid(0.3)),
+]
+
+
+@pytest.mark.parametrize("decoder", SAVED, ids=str)
+def test_a_saved_decoder_says_the_same_tokens(decoder: Decoders, tmp_path: Path) -> None:
+    """Read back from unspoken.json, with the same probabilities."""
+    model, tokens = served(decoder), prompts((6, 5, 3, 1))
+    model.decoder = to_record(decoder)
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "unspoken.json").read_text())["decoder"]["type"] == type(decoder).__name__
+    again = Denoiser.from_pretrained(tmp_path, dtype=torch.float64)
+    assert decoder_of(again) == decoder
+    steps, before = (list(decode(m, tokens, generator=seeded(3))) for m in (again, model))
+    for step, was in zip(steps, before, strict=True):
+        assert torch.equal(step.tokens, was.tokens) and (step.entries, step.cached) == (was.entries, was.cached)
+        assert torch.allclose(step.confidence, was.confidence, **EXACT)
+
+
+def test_without_a_record_a_model_is_decoded_from_slots() -> None:
+    model, tokens = tiny(SCDM), prompts()
+    assert model.decoder is None and decoder_of(model) == Slots() == decoder_of(Ignorant(MASK))
+    assert same(list(decode(model, tokens)), list(Slots().steps(model, tokens)))
+
+
+ALIEN = [(kind, name) for kind in EVERY for name in NAMES if name not in options_of(kind)]
+
+
+@pytest.mark.parametrize(("kind", "name"), ALIEN)
+def test_an_option_of_another_decoder_is_refused(kind: Any, name: str) -> None:
+    """And the refusal names the option, the decoder at hand and every decoder that has it."""
+    having = " and ".join(k.__name__ for k in EVERY if name in options_of(k))
+    model = served(kind())
+    model.decoder = to_record(kind())
+    here = f"^{name} is an option of {having}; this model decodes by {kind.__name__}: pass decoder=us."
+    with pytest.raises(ValueError, match=here) as e:
+        decode(model, prompts(), **{name: 1})
+    assert all(f"decoder=us.{k.__name__}(...)" in str(e.value) for k in EVERY if name in options_of(k))
+
+
+def test_an_option_of_no_decoder_is_refused() -> None:
+    with pytest.raises(ValueError, match="beside is no option of a decoder; NextToken takes cache"):
+        decode(served(NextToken()), prompts(), decoder=NextToken(), beside="next")
 
 
 @pytest.mark.parametrize(
-    ("way", "field"),
+    ("decoder", "rule", "reason"),
     [
-        ({"latents": 1, "candidates": 2}, "latents"),
-        ({"candidates": 2, "latents": 1}, "candidates"),
-        ({"commit": 2}, "commit"),
-        ({"commit": 3, "threshold": 0.9}, "threshold"),
-        *[({"order": order}, "order") for order in ORDERS if order != "confidence"],
-        ({"order": "left_to_right", "latents": 2, "latent_policy": "next"}, "beside"),
-        ({"latents": 1, "candidates": 2, "latent_policy": "oldest"}, "beside"),
-        ({"commit": 3, "entropy_bound": 0.5}, "entropy"),
-        ({"latents": 1, "candidates": 2, "min_confidence": 1.0}, "widen"),
-        ({"latents": 1, "candidates": 2, "stale": True}, "stale"),
-        ({"keep_finished": True}, "wait"),
-        ({"rebatch": 0.1}, "split"),
-        ({"temperature": 2.0}, "temperature"),
-        ({"cache": False}, "cache"),
-        ({"by": "next_token"}, "by"),
-        ({"by": "next_token", "cache": False}, "cache"),
-        ({"by": "speculation"}, "by"),
-        ({"by": "speculation", "latents": 2}, "latents"),
-        ({"by": "speculation", "drafts": 1}, "drafts"),
-        ({"by": "speculation", "cache": False}, "cache"),
-        ({"by": "blocks"}, "by"),
-        ({"by": "blocks", "block": 3}, "block"),
-        ({"by": "blocks", "commit": 2}, "commit"),
-        ({"by": "blocks", "cache": False}, "cache"),
+        (NextToken(), MDM, "NextToken with attention mdm: its context sees what comes after it"),
+        (Speculation(), SCDM, "speculation with attention scdm: its context sees what comes after it"),
+        (Blocks(), SIDM, "Blocks with attention sidm: its context sees what comes after it"),
+        (Walk(), SCDM, "attention scdm: a walk through noise shows every token to every other; take mdm"),
+        (Walk(), CACHED_JOINT, "attention cached-joint: a walk through noise"),
+        (Slots(stale=True), MDM, "stale latents of attention mdm"),
+        (Slots(stale=True, cache=False), CACHED_JOINT, "cache=False: their keys are kept"),
     ],
-    ids=str,
 )
-def test_each_field_reaches_its_decoder(way: dict[str, Any], field: str) -> None:
-    """The steps are those of the decoder called with it, and are not those without it."""
-    model, tokens = tiny(CACHED_JOINT, seed=1), prompts((6, 5, 3, 1))
-    steps = list(Decoding(**way).steps(model, tokens, generator=seeded(3)))
-    assert same(steps, direct(model, tokens, way))
-    without = {name: value for name, value in way.items() if name != field}
-    assert not same(steps, list(Decoding(**without).steps(model, tokens, generator=seeded(3))))
+def test_what_a_model_can_not_serve_is_refused_before_any_pass(decoder: Decoder, rule: Attention, reason: str) -> None:
+    spy = Thinker(tiny(rule))
+    with pytest.raises(ValueError, match=reason):
+        decode(spy, prompts(), decoder=decoder)
+    assert spy.thought == []
 
 
-def test_peeking_and_randomness_are_handed_on() -> None:
-    way, model, tokens = Decoding(candidates=2, latents=3), tiny(SCDM), prompts((6, 6))
-    blind, peeked, other = (next(way.steps(model, tokens, predict_latents=p, generator=seeded(g))) for p, g in PEEKS)
-    assert torch.equal(blind.tokens, peeked.tokens) and (blind.asked, peeked.asked) == (2, 5)
+@pytest.mark.parametrize("decoder", [NextToken(), Speculation(), Blocks(), Walk()], ids=str)
+def test_rows_that_end_early_are_for_slots(decoder: Decoder) -> None:
+    model, tokens, present = served(decoder), prompts(), torch.ones(5, 7, dtype=torch.bool)
+    whole = list(decode(model, tokens, decoder=decoder, present=present, generator=seeded()))
+    assert same(whole, list(decode(model, tokens, decoder=decoder, generator=seeded())))
+    present[0, 6] = False
+    with pytest.raises(ValueError, match=f"{type(decoder).__name__} takes rows of one length"):
+        decode(model, tokens, decoder=decoder, present=present)
+
+
+def test_predicted_latents_and_randomness_are_handed_on() -> None:
+    way, model, tokens = Slots(candidates=2, latents=3), tiny(SCDM), prompts((6, 6))
+    blind, told, other = (
+        next(decode(model, tokens, decoder=way, predict_latents=p, generator=seeded(g))) for p, g in TOLD
+    )
+    assert torch.equal(blind.tokens, told.tokens) and (blind.asked, told.asked) == (2, 5)
     assert not torch.equal(blind.candidates, other.candidates) and other.asked == 2
 
 
-PEEKS = [(False, 0), (True, 0), (False, 1)]
+TOLD = [(False, 0), (True, 0), (False, 1)]
 
 
 def test_speculation_says_what_slots_say() -> None:
     model, tokens = tiny(CACHED_JOINT, seed=1), prompts()
     for latents in (None, 0, 2):
-        slots = Decoding(order="left_to_right", latent_policy="next", latents=latents)
-        ends = [last(d.steps(model, tokens), tokens) for d in (slots, Decoding(by="speculation", latents=latents))]
+        slots = Slots(order="left_to_right", latent_policy="next", latents=latents)
+        ends = [last(d.steps(model, tokens), tokens) for d in (slots, Speculation(latents=latents))]
         assert torch.equal(*ends)
 
 
 @pytest.mark.parametrize(
-    ("fields", "remedy"),
+    ("make", "remedy"),
     [
-        ({"by": "guessing"}, "slots, next_token, speculation, blocks"),
-        ({"latent_policy": "sideways"}, "uniform, next, nearest"),
-        ({"order": "sideways"}, "write one of uniform"),
-        ({"by": "next_token", "temperature": 1.0}, "has no use for temperature"),  # it says the likeliest token
-        ({"by": "speculation", "temperature": 0.5}, "has no use for temperature"),
+        (
+            lambda: Slots(latent_policy="sideways"),
+            "no latent_policy is called 'sideways'; write one of uniform, next",
+        ),
+        (lambda: Slots(order="sideways"), "no order is called 'sideways'; write one of uniform"),
+        (lambda: Slots(commit=()), "commit=.. says nothing"),
+        (lambda: Slots(commit=Commit(4), threshold=0.5), "write them into the Commit"),
+        (lambda: Slots(commit=Commit(4), entropy_bound=1.0), "write them into the Commit"),
+        (lambda: Slots(commit=Commit(4), candidates=3), "commit=4 of candidates=3"),
+        (lambda: Slots(commit=(1, 2), threshold=0.5), "take one or the other"),
+        (lambda: Commit(0), "commit=0; give a whole number of 1 or more"),
+        (lambda: Commit(threshold=2.0), "give a probability"),
+        (lambda: Speculation(latents=1, drafts=2), "need 0 <= drafts <= latents"),
+        (lambda: Blocks(size=2, commit=3), "need 1 <= commit <= size"),
+        (lambda: Walk(passes=-1), "give 0 or more"),
+        (lambda: Walk(rounds=-1), "give 0 or more"),
     ],
 )
-def test_bad_ways(fields: dict[str, Any], remedy: str) -> None:
+def test_bad_options(make: Callable[[], object], remedy: str) -> None:
     with pytest.raises(ValueError, match=remedy):
-        Decoding(**fields)
+        make()
 
 
-OTHER: dict[str, Any] = {  # than the default, each a value that some way of decoding takes
-    **{"latents": 1, "candidates": 9, "commit": 2, "threshold": 0.5, "entropy": 1.0, "order": "uniform"},
-    **{"latent_policy": "next", "min_confidence": 0.5, "rebatch": 0.1, "block": 3, "drafts": 1, "temperature": 1.0},
-    **{f.name: not f.default for f in fields(Decoding) if isinstance(f.default, bool)},
-    **{"passes": 3, "rounds": 2, "process": Hybrid(0.2)},
-}
-
-
-@pytest.mark.parametrize("by", get_args(By))
-@pytest.mark.parametrize("name", [f.name for f in fields(Decoding) if f.name != "by"])
-def test_an_option_that_does_not_apply_is_refused(by: By, name: str) -> None:
-    """One that does is taken, and so is the default of one that does not."""
-    default: Any = getattr(Decoding(), name)
-    assert Decoding(by=by, **{name: default}) == Decoding(by=by)
-    if name in USED[by]:
-        assert getattr(Decoding(by=by, **{name: OTHER[name]}), name) == OTHER[name] != default
-    else:
-        with pytest.raises(ValueError, match=f"by='{by}' has no use for {name}; it takes by, "):
-            Decoding(by=by, **{name: OTHER[name]})
-
-
-def test_every_option_that_does_not_apply_is_named() -> None:
-    with pytest.raises(ValueError, match="by='blocks' has no use for latents, order, temperature; it takes by, block"):
-        Decoding(by="blocks", latents=2, order="uniform", temperature=1.0, commit=2)
+def test_bounds_of_slots_are_short_for_those_of_their_commit() -> None:
+    model, tokens = tiny(CACHED_JOINT, seed=1), prompts()
+    for bounds in ({"threshold": 0.4}, {"entropy_bound": 1.2}, {"threshold": 0.3, "entropy_bound": 1.5}):
+        short = Slots(commit=3, **bounds).steps(model, tokens, generator=seeded())
+        assert same(list(short), list(decode(model, tokens, commit=Commit(3, **bounds), generator=seeded())))
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1e-9, 0.45, 0.55, 1.0])
@@ -239,41 +335,38 @@ def test_tokens_of_a_pass_are_dated_one_after_the_other(order: str, cached: bool
 
 
 @pytest.mark.parametrize(
-    ("decoding", "passes"),
+    ("decoder", "passes"),
     [
-        (Decoding(), 6),
-        (Decoding(commit=2, order="uniform"), 3),
-        (Decoding(commit=4, latents=0), 2),
-        (Decoding(commit=4, threshold=0.5), None),
-        (Decoding(commit=4, threshold=1.0), 6),
-        (Decoding(by="next_token"), 6),
-        (Decoding(by="speculation", latents=2), None),
-        (Decoding(by="blocks", block=4), 6),
-        (Decoding(by="blocks", block=4, commit=3), 3),
-        (natural(Teacherless()), 1),
+        (Slots(), 6),
+        (Slots(commit=2, order="uniform"), 3),
+        (Slots(commit=4, latents=0), 2),
+        (Slots(commit=4, threshold=0.5), None),
+        (Slots(commit=4, threshold=1.0), 6),
+        (NextToken(), 6),
+        (Speculation(latents=2), None),
+        (Blocks(size=4), 6),
+        (Blocks(size=4, commit=3), 3),
+        (read_decoder(Teacherless().decoder(Absorbing())), 1),
     ],
     ids=str,
 )
-def test_every_way_ends_within_its_passes(decoding: Decoding, passes: int | None) -> None:
+def test_every_decoder_ends_within_its_passes(decoder: Decoder, passes: int | None) -> None:
     tokens = prompts((6, 4, 1, 0))
-    steps = list(decoding.steps(tiny(CACHED_JOINT, seed=1), tokens, generator=seeded()))
+    steps = list(decoder.steps(tiny(CACHED_JOINT, seed=1), tokens, generator=seeded()))
     assert len(steps) <= 6 if passes is None else len(steps) == passes
     assert [step.index for step in steps] == list(range(len(steps)))
     assert (steps[-1].tokens != MASK).all()
     assert torch.equal(steps[-1].tokens[tokens != MASK], tokens[tokens != MASK])
     assert torch.equal(torch.stack([step.committed for step in steps]).sum(0), (tokens == MASK).long())
     ignorant = Ignorant(MASK, CACHED_JOINT)
-    list(decoding.steps(ignorant, tokens))
+    list(decoder.steps(ignorant, tokens))
     assert all((layout.unsaid | layout.said).any() for layout in ignorant.seen)
 
 
 def test_noise_other_than_masks_is_walked() -> None:
     """By the process of the run, in as many passes as positions or as asked, and second thoughts after them."""
     model, prompt = tiny(MDM, vocab=5, positions=8), torch.tensor([[1, 5, 5, 5], [5, 5, 5, 5]])
-    way = natural(Diffused(), Hybrid(0.2))
-    assert way == Decoding(by="walk", process=Hybrid(0.2))
-    assert natural(Diffused(), Absorbing()) == Decoding(by="walk")  # at the times it was trained on
-    assert natural(Masked()) == Decoding()
+    way = Walk(Hybrid(0.2))
     steps = list(way.steps(model, prompt, generator=seeded()))
     assert [s.index for s in steps] == [0, 1, 2, 3]
     walked = list(denoise(model, Hybrid(0.2), prompt, steps=4, generator=seeded()))
@@ -287,9 +380,52 @@ def test_noise_other_than_masks_is_walked() -> None:
     assert [s.index for s in twice] == list(range(len(twice)))
     assert all(torch.equal(s.tokens[0, :1], prompt[0, :1]) for s in twice)
     assert list(way.steps(model, torch.tensor([[1, 2, 3, 4]]))) == []
-    with pytest.raises(ValueError, match="no use for latents"):
-        replace(way, latents=3)
-    with pytest.raises(ValueError, match="0 or more"):
-        replace(way, passes=-1)
-    with pytest.raises(ValueError, match="no use for process"):
-        Decoding(process=Hybrid(0.2))
+    along = list(Walk(Hybrid(0.2), path=Pyramid(0.5)).steps(model, prompt, generator=seeded()))
+    walked = list(denoise(model, Hybrid(0.2), prompt, steps=4, path=Pyramid(0.5), generator=seeded()))
+    assert all(torch.equal(step.tokens, move.z) for step, move in zip(along, walked, strict=True))
+
+
+# --- records
+
+
+OWN_ORDER = Order("mine", lambda ahead: ahead.entropy)
+OWN_POLICY = LatentPolicy("uniform", lambda around: around.before)  # of a name in the table, and not the table's
+
+
+@pytest.mark.parametrize(
+    ("decoder", "remedy"),
+    [
+        (Slots(order=OWN_ORDER), r"order 'mine' is a function of yours.*us.decode\(model, tokens, order=...\)"),
+        (Slots(latent_policy=OWN_POLICY), r"latent_policy 'uniform' is a function of yours.*latent_policy=...\)"),
+        (Slots(commit=Commit(2, rule=lambda logp, real: real)), r"is a function.*us.decode\(model, tokens, commit="),
+    ],
+)
+def test_a_decoder_that_holds_a_function_is_refused(decoder: Slots, remedy: str) -> None:
+    with pytest.raises(ValueError, match=remedy):
+        to_record(decoder)
+
+
+def test_policies_of_the_tables_are_recorded_by_their_names() -> None:
+    record = to_record(Slots(order=MARGIN, latent_policy=NEAREST))
+    assert (record["order"], record["latent_policy"]) == ("margin", "nearest")
+    assert from_record(Decoders, record) == Slots(order="margin", latent_policy="nearest")
+
+
+def test_a_record_of_an_unknown_decoder_or_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="the record is a 'Guess'; expected one of Slots, NextToken, Speculation, Bl"):
+        from_record(Decoders, {"type": "Guess"})
+    with pytest.raises(ValueError, match="no order is called 'mine'"):
+        from_record(Decoders, {"type": "Slots", "order": "mine"})
+    with pytest.raises(ValueError, match="Blocks has no field latents"):
+        from_record(Decoders, {"type": "Blocks", "latents": 1})
+
+
+def test_old_tags_are_read_where_they_are_no_choice() -> None:
+    """`NextToken` and `Blocks` were an objective and a path, and are decoders."""
+    assert from_record(Objective, {"type": "NextToken"}) == NextTokenPrediction()
+    assert from_record(Paths, {"type": "Blocks", "size": 3}) == Blockwise(3)
+    assert from_record(Decoders, {"type": "NextToken"}) == NextToken()
+    assert from_record(Decoders, {"type": "Blocks", "size": 3}) == Blocks(3)
+    with pytest.raises(ValueError, match="the record is a 'NextToken'; expected one of Diagonal"):
+        from_record(Paths, {"type": "NextToken"})
+    assert all(new != old for old, new in RENAMED.items())

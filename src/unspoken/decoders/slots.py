@@ -75,7 +75,8 @@ class Slots:
     cache: bool = True
 
     def __post_init__(self) -> None:
-        order_named(self.order), policy_named(self.latent_policy)
+        order_named(self.order)
+        policy_named(self.latent_policy)
         commits = self.commits()
         _check_counts(self.latents, candidates_of(self.candidates, commits), commits, self.temperature)
         if len(commits) > 1 and (

@@ -5,7 +5,7 @@ One trunk, one budget, one decoding order; the methods differ in what a pass hol
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ class Method:
     name: str
     objective: Objective
     attention: Attention
-    decodings: dict[str, Decoder]
+    decodings: Mapping[str, Decoder]
     window: str = ""
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from unspoken.decoders.decode import Decoder
 from unspoken.decoders.slots import Slots
 from unspoken.measure.accuracy import Solved, solve
 from unspoken.measure.intervals import share_interval
@@ -25,7 +26,7 @@ class Choice:
     flops: float
 
 
-def solved(model: Denoiser, task: Task, examples: Examples, decoding: Slots, batch: int) -> Solved:
+def solved(model: Denoiser, task: Task, examples: Examples, decoding: Decoder, batch: int) -> Solved:
     """`metrics.solve` to its end."""
     return next(e for e in solve(model, task, examples, decoding, batch=batch) if isinstance(e, Solved))
 
