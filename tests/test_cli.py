@@ -27,12 +27,14 @@ from unspoken.layout.entries import Layout
 from unspoken.measure.intervals import wilson
 from unspoken.model.cache import Cache
 from unspoken.model.denoiser import Denoiser
+from unspoken.noise import Hybrid
 from unspoken.noise.schedule import Cosine
+from unspoken.noise.times import Pyramid
 from unspoken.study.ar_latents import ArLatents, Setting
 from unspoken.study.latents import Latents
 from unspoken.tasks import PathStar, Sudoku
 from unspoken.training.config import Train
-from unspoken.training.loop import load, training
+from unspoken.training.loop import load, seeded, training
 from unspoken.training.objective import (
     BlockDiffusion,
     LatentBlocks,
@@ -387,9 +389,12 @@ def test_too_many_latents_are_all_there_are_and_that_is_said(call, run):
         (["--candidates", "2", "--commit", "3"], "commit=3 of candidates=2"),
         (["--temperature", "-1"], "temperature=-1"),
         (["--threshold", "2"], "threshold=2"),
-        (["--by", "next_token", "--temperature", "1"], "has no use for temperature"),
+        (
+            ["--temperature", "1", "--by", "next_token"],
+            "--temperature is an option of slots; the decoder here is next_tok",
+        ),
         (["--by", "speculation"], "take cached-joint, cached-alone or any-order"),
-        (["--by", "blocks", "--block", "0"], "size=0"),
+        (["--by", "blocks", "--size", "0"], "size=0"),
     ],
     ids=named,
 )
@@ -569,10 +574,21 @@ def test_what_is_asked_for_goes_before_how_it_was_trained(call, stars):
     assert "2 passes, 9 entries" in alone.out  # still from the left, and with a cache
     both = call("solve", folder, *graph, "--commit", 2)
     assert "1 passes, 8 entries" in both.out
-    by_slots = call(
-        "solve", stars("objective:next-token-prediction"), *graph, "--by", "slots", "--order", "left_to_right"
-    )
-    assert answer_of(by_slots) == decoded(stars("objective:next-token-prediction"), Slots(order="left_to_right"))
+    other = stars("objective:next-token-prediction")
+    by_slots = call("solve", other, *graph, "--by", "slots", "--order", "left_to_right")
+    assert answer_of(by_slots) == decoded(other, Slots(order="left_to_right"))
+
+
+def test_a_walk_keeps_the_noise_of_its_run(call, puzzle):
+    """With the run's own options or by name; the decoder's random choices are those of the library's generator."""
+    model, run = load(OLD / "diffused"), OLD / "diffused"
+    for words, decoder in (
+        (["--passes", "3"], Walk(Hybrid(), passes=3)),
+        (["--passes=4", "--path", "pyramid", "--by", "walk"], Walk(Hybrid(), passes=4, path=Pyramid())),
+    ):
+        solved = call("solve", run, "--puzzle", puzzle[0], *words)
+        *_, last = decoder.steps(model, TASK.encode(puzzle[0])[None], generator=seeded("solve", 0))
+        assert solved.code == 0 and f"answer {TASK.show(last.tokens[0])} " in solved.out
 
 
 @pytest.mark.parametrize("words", [("objective:next-token-prediction",), ()], ids=["next-token", "latent-blocks"])

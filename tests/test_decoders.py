@@ -264,7 +264,8 @@ def test_bad_options(make: Callable[[], object], remedy: str) -> None:
 
 def test_bounds_of_slots_are_short_for_those_of_their_commit() -> None:
     model, tokens = tiny(CACHED_JOINT, seed=1), prompts()
-    for bounds in ({"threshold": 0.4}, {"entropy_bound": 1.2}, {"threshold": 0.3, "entropy_bound": 1.5}):
+    ways: list[dict[str, Any]] = [{"threshold": 0.4}, {"entropy_bound": 1.2}, {"threshold": 0.3, "entropy_bound": 1.5}]
+    for bounds in ways:
         short = Slots(commit=3, **bounds).steps(model, tokens, generator=seeded())
         assert same(list(short), list(decode(model, tokens, commit=Commit(3, **bounds), generator=seeded())))
 

@@ -137,7 +137,12 @@ class Nameless:
 
 def test_a_decoder_is_a_class() -> None:
     model = cached()
-    for decoder, changes, wish in ((Oracle(3), {}, 3), (Oracle(3), {"wish": 4}, 4), (Nameless(), {}, 5)):
+    ways: list[tuple[us.Decoder, dict[str, Any], int]] = [
+        (Oracle(3), {}, 3),
+        (Oracle(3), {"wish": 4}, 4),
+        (Nameless(), {}, 5),
+    ]
+    for decoder, changes, wish in ways:
         (step,) = us.decode(model, TOKENS, decoder=decoder, **changes)
         assert torch.equal(step.tokens, torch.where(TOKENS == MASK, wish, TOKENS))
         assert torch.equal(step.committed, TOKENS == MASK) and torch.equal(step.candidates, TOKENS == MASK)
