@@ -44,7 +44,7 @@ class Options:
 def ways(latents: int) -> dict[str, Decoder]:
     """The decodings compared: all say the same."""
     plain = partial(Slots, order="left_to_right", latent_policy="next", latents=latents)
-    found = {"recomputed": plain(cache=False), "cached": plain(cache=True)}
+    found: dict[str, Decoder] = {"recomputed": plain(cache=False), "cached": plain(cache=True)}
     if latents:
         found["speculation"] = Speculation(latents=latents, drafts=2)
     return found

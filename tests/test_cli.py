@@ -391,7 +391,7 @@ def test_too_many_latents_are_all_there_are_and_that_is_said(call, run):
         (["--threshold", "2"], "threshold=2"),
         (
             ["--temperature", "1", "--by", "next_token"],
-            "--temperature is an option of slots; the decoder here is next_tok",
+            "--temperature is an option of slots; the decoder here is next",
         ),
         (["--by", "speculation"], "take cached-joint, cached-alone or any-order"),
         (["--by", "blocks", "--size", "0"], "size=0"),

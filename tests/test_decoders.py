@@ -176,9 +176,10 @@ def test_an_option_of_another_decoder_is_refused(kind: Any, name: str) -> None:
     having = " and ".join(k.__name__ for k in EVERY if name in options_of(k))
     model = served(kind())
     model.decoder = to_record(kind())
+    options: dict[str, Any] = {name: 1}
     here = f"^{name} is an option of {having}; this model decodes by {kind.__name__}: pass decoder=us."
     with pytest.raises(ValueError, match=here) as e:
-        decode(model, prompts(), **{name: 1})
+        decode(model, prompts(), **options)
     assert all(f"decoder=us.{k.__name__}(...)" in str(e.value) for k in EVERY if name in options_of(k))
 
 
@@ -249,7 +250,7 @@ def test_speculation_says_what_slots_say() -> None:
         (lambda: Slots(commit=Commit(4), entropy_bound=1.0), "write them into the Commit"),
         (lambda: Slots(commit=Commit(4), candidates=3), "commit=4 of candidates=3"),
         (lambda: Slots(commit=(1, 2), threshold=0.5), "take one or the other"),
-        (lambda: Commit(0), "commit=0; give a whole number of 1 or more"),
+        (lambda: Commit(0), "commit=0; give whole numbers of 1 or more"),
         (lambda: Commit(threshold=2.0), "give a probability"),
         (lambda: Speculation(latents=1, drafts=2), "need 0 <= drafts <= latents"),
         (lambda: Blocks(size=2, commit=3), "need 1 <= commit <= size"),

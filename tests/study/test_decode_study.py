@@ -163,7 +163,7 @@ def test_ours_is_chosen_on_validation_among_all_ways(monkeypatch) -> None:
     assert chosen[OURS] is chosen["+ stale latents"] and chosen[OURS].decoding.latents == 4
     assert chosen[SAME_RULE].model == "mdm"
     same, ours = chosen[SAME_RULE].decoding, chosen[OURS].decoding
-    assert (same.commit, same.threshold, same.entropy) == (ours.commit, ours.threshold, ours.entropy)
+    assert (same.commit, same.threshold, same.entropy_bound) == (ours.commit, ours.threshold, ours.entropy_bound)
     assert chosen["+ rows part"].decoding == replace(chosen[SEVERAL].decoding, rebatch=STUDY.split)
 
 

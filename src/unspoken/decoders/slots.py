@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -105,7 +105,7 @@ class Slots:
                     "into the Commit, and nowhere else"
                 )
             return (self.commit,)
-        sizes = (self.commit,) if isinstance(self.commit, int) else tuple(self.commit)
+        sizes = tuple(self.commit) if isinstance(self.commit, Sequence) else (self.commit,)
         if not sizes:
             raise ValueError("commit=() says nothing; give one number or more")
         return tuple(Commit(size, self.threshold, self.entropy_bound) for size in sizes)
@@ -201,7 +201,7 @@ def _check_counts(latents: int | None, candidates: int, commits: tuple[Commit, .
     if latents is not None and (type(latents) is not int or latents < 0):
         raise ValueError(f"latents={latents}; give a whole number of 0 or more, or None for all")
     if type(candidates) is not int:
-        raise ValueError(f"candidates={candidates}; give a whole number")
+        raise ValueError(f"candidates={candidates}; give whole numbers")
     for commit in commits:
         if commit.most > candidates:
             raise ValueError(f"commit={commit.most} of candidates={candidates}; need 1 <= commit <= candidates")
