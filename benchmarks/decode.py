@@ -23,7 +23,7 @@ from rich.table import Table
 from timing import VOCAB, Shape, costs, measure, model_of, prompts
 from torch import Tensor
 
-from unspoken import CACHED_JOINT, MDM, SCDM, Attention, Decoding, Denoiser
+from unspoken import CACHED_JOINT, MDM, SCDM, Attention, Decoder, Denoiser, Slots
 from unspoken.layout.entries import Layout
 from unspoken.record import environment, write_json
 
@@ -57,20 +57,20 @@ class Options:
     out: Path | None = None
 
 
-def ways(shape: Shape, commit: int, latents: int) -> dict[str, tuple[Denoiser, Decoding]]:
+def ways(shape: Shape, commit: int, latents: int) -> dict[str, tuple[Denoiser, Decoder]]:
     """The ways compared, the baseline first. The weights are one set, the attention is the way's."""
     mdm, scdm, cached = (model_of(shape, attention) for attention in (MDM, SCDM, CACHED_JOINT))
     return {
-        BASE: (mdm, Decoding()),
-        f"MDM, {commit} a pass": (mdm, Decoding(commit=commit)),
-        f"SCDM beside {latents}": (scdm, Decoding(latents=latents)),
-        f"SCDM beside {latents}, {commit} a pass": (scdm, Decoding(latents=latents, commit=commit)),
-        "cached": (cached, Decoding()),
-        f"cached, {commit} a pass": (cached, Decoding(commit=commit)),
-        f"cached beside {latents}, {commit} a pass": (cached, Decoding(latents=latents, commit=commit)),
+        BASE: (mdm, Slots()),
+        f"MDM, {commit} a pass": (mdm, Slots(commit=commit)),
+        f"SCDM beside {latents}": (scdm, Slots(latents=latents)),
+        f"SCDM beside {latents}, {commit} a pass": (scdm, Slots(latents=latents, commit=commit)),
+        "cached": (cached, Slots()),
+        f"cached, {commit} a pass": (cached, Slots(commit=commit)),
+        f"cached beside {latents}, {commit} a pass": (cached, Slots(latents=latents, commit=commit)),
         f"cached, stale, {latents} refreshed, {commit} a pass": (
             cached,
-            Decoding(latents=latents, commit=commit, stale=True, beside="oldest", order="promising"),
+            Slots(latents=latents, commit=commit, stale=True, latent_policy="oldest", order="promising"),
         ),
     }
 
@@ -130,7 +130,7 @@ def sampler(options: Options) -> list[dict[str, Any]]:
     for length in lengths:
         network, tokens = Free(batch, length), torch.full((batch, length), VOCAB)
         tokens[:, 0] = 0
-        ways = {"ours": Decoding(candidates=length), "ours_of_8": Decoding(), "plain": None}
+        ways = {"ours": Slots(candidates=length), "ours_of_8": Slots(), "plain": None}
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         for turn in range(max(5, options.repeats) + 1):
             for name, decoding in ways.items():
@@ -158,8 +158,8 @@ def by_length(options: Options) -> list[dict[str, Any]]:
         shape = Shape(6, 256, 8, length, 1 - 2 * said / length)
         found: dict[str, Any] = {"length": length}
         for name, attention, decoding in (
-            ("cached", CACHED_JOINT, Decoding(latents=options.latents, candidates=1)),
-            ("recomputed", MDM, Decoding()),
+            ("cached", CACHED_JOINT, Slots(latents=options.latents, candidates=1)),
+            ("recomputed", MDM, Slots()),
         ):
             steps = decoding.steps(model_of(shape, attention), prompts(shape, 1))
             next(steps)  # the prompt's pass, which fills the cache

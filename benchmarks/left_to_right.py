@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from timing import Shape, Timed, costs, measure, model_of, prompts
 
-from unspoken import CACHED_JOINT, Decoding
+from unspoken import CACHED_JOINT, Decoder, Slots, Speculation
 from unspoken.record import environment, write_json
 
 
@@ -41,12 +41,12 @@ class Options:
     out: Path | None = None
 
 
-def ways(latents: int) -> dict[str, Decoding]:
+def ways(latents: int) -> dict[str, Decoder]:
     """The decodings compared: all say the same."""
-    plain = partial(Decoding, order="left_to_right", beside="next", latents=latents)
-    found = {"recomputed": plain(cache=False), "cached": plain(cache=True)}
+    plain = partial(Slots, order="left_to_right", latent_policy="next", latents=latents)
+    found: dict[str, Decoder] = {"recomputed": plain(cache=False), "cached": plain(cache=True)}
     if latents:
-        found["speculation"] = Decoding(by="speculation", latents=latents, drafts=2)
+        found["speculation"] = Speculation(latents=latents, drafts=2)
     return found
 
 

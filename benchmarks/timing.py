@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from unspoken import Attention, Decoding, Denoiser, Trunk
+from unspoken import Attention, Decoder, Denoiser, Trunk
 from unspoken.measure.costs import pass_flops
 
 VOCAB = 32
@@ -62,7 +62,7 @@ def prompts(shape: Shape, batch: int, scattered: bool = False) -> Tensor:
     )
 
 
-def measure(ways: Mapping[str, tuple[Denoiser, Decoding]], tokens: Tensor, repeats: int) -> dict[str, Timed]:
+def measure(ways: Mapping[str, tuple[Denoiser, Decoder]], tokens: Tensor, repeats: int) -> dict[str, Timed]:
     """Times every way in turns, so that whatever else the machine does falls on all; one turn before does not count."""
     timed = {name: Timed() for name in ways}
     for turn in range(repeats + 1):

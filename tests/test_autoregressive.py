@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from toy import EXACT, Exact, Ignorant, all_sequences, alone, ragged_clean, seeded, tiny
 
-from unspoken.decoders.autoregressive import block_by_block, next_tokens, speculate
+from unspoken.decoders.autoregressive import next_tokens, speculate
+from unspoken.decoders.blocks import block_by_block
 from unspoken.decoders.decode import decode
 from unspoken.decoders.step import Step, last
 from unspoken.layout.attention import ANY_ORDER, ATTENTIONS, CACHED_JOINT, SCDM
@@ -96,7 +97,7 @@ def some_prompts(rows: int = 200, length: int = 8) -> Tensor:
 def one_by_one(rule: str, latents: int | None) -> tuple[Tensor, Tensor]:
     """What `decode` says of `some_prompts`, and the probabilities; recomputed, one token a pass."""
     tokens = some_prompts()
-    steps = list(decode(model(rule), tokens, order="left_to_right", beside="next", latents=latents, cache=False))
+    steps = list(decode(model(rule), tokens, order="left_to_right", latent_policy="next", latents=latents, cache=False))
     assert len(steps) == 8
     return steps[-1].tokens, said(steps, tokens)
 
@@ -250,5 +251,5 @@ def test_speculation_under_a_bidirectional_context_would_be_wrong() -> None:
 
     inner, tokens = tiny(SCDM), some_prompts()
     steps = list(speculate(Claims(), tokens, latents=2))
-    honest = list(decode(inner, tokens, order="left_to_right", beside="next", latents=2))
+    honest = list(decode(inner, tokens, order="left_to_right", latent_policy="next", latents=2))
     assert not torch.allclose(said(steps, tokens), said(honest, tokens), rtol=0, atol=1e-3)

@@ -17,7 +17,8 @@ import transformers
 from torch import Tensor
 from toy import EXACT, Ignorant, ragged_clean, seeded, tiny
 
-from unspoken.decoders.autoregressive import block_by_block, next_tokens, speculate
+from unspoken.decoders.autoregressive import next_tokens, speculate
+from unspoken.decoders.blocks import block_by_block
 from unspoken.decoders.decode import decode
 from unspoken.decoders.policies import ORDERS
 from unspoken.decoders.step import Step, last
@@ -106,7 +107,7 @@ BESIDE = [(None, "uniform"), (0, "uniform"), (2, "uniform"), (2, "next")]
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("rule", CACHEABLE)
 def test_cached_is_recomputed(rule: str, order: str, latents: int | None, beside: Any, commit: int) -> None:
-    options: dict[str, Any] = {"order": order, "latents": latents, "beside": beside, "commit": commit}
+    options: dict[str, Any] = {"order": order, "latents": latents, "latent_policy": beside, "commit": commit}
     tokens = prompts()
     runs = [decode(model(rule), tokens, **options, cache=c, generator=seeded(1)) for c in (True, False)]
     assert_same(runs, passes=7 if commit == 1 else 3)
@@ -120,8 +121,8 @@ def test_cached_is_recomputed_in_every_other_way(rule: str, order: str) -> None:
     present = torch.arange(7) < torch.tensor([[7], [6], [7], [3], [5]])
     ways: list[dict[str, Any]] = [
         {"commit": 4, "threshold": 0.5, "latents": 1},
-        {"temperature": 1.0, "latents": 2, "peek": True},
-        {"present": present, "commit": 2, "candidates": 3, "beside": "next"},
+        {"temperature": 1.0, "latents": 2, "predict_latents": True},
+        {"present": present, "commit": 2, "candidates": 3, "latent_policy": "next"},
     ]
     for way in ways:
         assert_same(
@@ -147,7 +148,7 @@ def test_cached_is_recomputed_by_every_trunk_and_decoder(trunk: str) -> None:
 @pytest.mark.parametrize("rule", CACHEABLE)
 def test_a_ragged_batch_is_its_rows_alone(rule: str, latents: int | None) -> None:
     tokens = prompts()
-    options: dict[str, Any] = {"order": "left_to_right", "beside": "next", "latents": latents}
+    options: dict[str, Any] = {"order": "left_to_right", "latent_policy": "next", "latents": latents}
     together = list(decode(model(rule), tokens, **options))
     for row in range(len(tokens)):
         rows = tokens[row : row + 1]
@@ -223,7 +224,7 @@ def test_entries_of_a_pass(latents: int | None, commit: int, cached: bool, peek:
         spy = Spy(Ignorant(MASK, ANY_ORDER))
         now, new = tokens, tokens != MASK  # what is said and not yet in the cache
         held = 0
-        steps = decode(spy, tokens, latents=latents, commit=commit, candidates=3, cache=cached, peek=peek)
+        steps = decode(spy, tokens, latents=latents, commit=commit, candidates=3, cache=cached, predict_latents=peek)
         for step in steps:
             layout, going = spy.seen[-1], (now == MASK).any(1)  # rows that are done are in no pass
             beside, fresh = (step.candidates | step.latents).sum(1)[going], new.sum(1)[going]

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -16,30 +16,37 @@ import torch
 from torch import Tensor
 
 from unspoken import cli
-from unspoken.cli import runs
-from unspoken.decoders.decoding import Decoding
+from unspoken.cli import runs, solve
+from unspoken.cli.solve import General
+from unspoken.decoders.autoregressive import NextToken, Speculation
+from unspoken.decoders.blocks import Blocks
+from unspoken.decoders.decode import Decoder
+from unspoken.decoders.denoise import Walk
+from unspoken.decoders.slots import Slots
 from unspoken.layout.entries import Layout
 from unspoken.measure.intervals import wilson
 from unspoken.model.cache import Cache
 from unspoken.model.denoiser import Denoiser
-from unspoken.noise import Absorbing
+from unspoken.noise import Absorbing, Hybrid
 from unspoken.noise.schedule import Cosine
+from unspoken.noise.times import Pyramid
 from unspoken.study.ar_latents import ArLatents, Setting
 from unspoken.study.latents import Latents
 from unspoken.tasks import PathStar, Sudoku
 from unspoken.training.config import Train
-from unspoken.training.loop import load, training
+from unspoken.training.loop import load, seeded, training
 from unspoken.training.objective import (
     BlockDiffusion,
     LatentBlocks,
     Masked,
-    NextToken,
+    NextTokenPrediction,
     Objective,
     Registers,
     Teacherless,
 )
 from unspoken.training.run import Run
 
+OLD = Path(__file__).parent / "golden" / "old"  # a run of every kind of decoder
 TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)
 TINY_TASK = ["--task.train", "200", "--task.validation", "10", "--task.test", "10"]
 TINY_TRUNK = ["--trunk.layers", "1", "--trunk.width", "16", "--trunk.heads", "2"]
@@ -49,7 +56,7 @@ FOUR_STEPS = ["--steps", "4", "--save", "2", "--validate", "2", "--log", "1"]
 
 def named(value: object) -> str:
     """A test's name: the words of its command line."""
-    return " ".join(value) if isinstance(value, list) else ""
+    return " ".join(map(str, value)) if isinstance(value, list) else ""
 
 
 def squeezed(text: str) -> str:
@@ -106,7 +113,7 @@ def oracle(monkeypatch, puzzle):
         monkeypatch.setattr(model, "forward", forward)
         return model
 
-    monkeypatch.setattr(runs, "load", knowing)
+    monkeypatch.setattr(solve, "load", knowing)
 
 
 # --- help, and what can not be parsed
@@ -120,8 +127,8 @@ def flags_of_blocks() -> list[str]:
     return [flag.replace("--", "--objective.") for flag in flags(LatentBlocks)]
 
 
-NESTED = ("task", "trunk", "process", "objective")
-OBJECTIVES = ("masked", "next-token", "latent-blocks", "teacherless", "registers", "block-diffusion")
+NESTED = ("task", "trunk", "process", "objective", "port")
+OBJECTIVES = ("masked", "next-token-prediction", "latent-blocks", "teacherless", "registers", "block-diffusion")
 AR = [
     *flags(ArLatents, "path_star", "sudoku"),
     *[f"--{part}.{flag.removeprefix('--')}" for part in ("path-star", "sudoku") for flag in flags(Setting, "train")],
@@ -131,8 +138,13 @@ HELP = {
     "train": (["train", "sudoku-4x4"], [*flags(Train, *NESTED), "--folder", "--task.box-rows", "--trunk.width"]),
     "train, objectives": (["train", "sudoku-4x4"], [f"objective:{name}" for name in OBJECTIVES]),
     "train path-star": (["train", "path-star"], [*flags(Train, *NESTED), "--task.degree", *flags_of_blocks()]),
-    "solve": (["solve"], flags(cli.SolveRun, "run")),
-    "solve, every decoding": (["solve"], flags(Decoding, "process")),  # the process is the run's
+    "solve": (["solve"], flags(General, "run")),
+    "solve, the decoders": (["solve"], ["slots", "next_token", "speculation", "blocks", "walk"]),
+    "solve RUN": (["solve", OLD / "masked"], [*flags(General, "run"), *flags(Slots)]),
+    "solve RUN, next tokens": (["solve", OLD / "registers"], flags(NextToken)),
+    "solve RUN, blocks": (["solve", OLD / "blocks"], flags(Blocks)),
+    "solve RUN, a walk": (["solve", OLD / "diffused"], flags(Walk, "process")),  # the process is the run's
+    "solve RUN --by": (["solve", OLD / "masked", "--by", "speculation"], flags(Speculation)),
     "study": (["study", "latents", "quick"], [*flags(Latents, "train"), "--runs", "--out", "--train.steps"]),
     "study ar-latents quick": (["study", "ar-latents", "quick"], AR),
     "study ar-latents reference": (["study", "ar-latents", "reference"], AR),
@@ -173,13 +185,29 @@ def test_help_names_every_command_and_preset(call):
         (["train", "sudoku-4x4", "--steps", "three"], "three"),
         (["train", "sudoku-4x4", "--attention", "smdm"], "smdm"),
         (["train", "sudoku-4x4", "--decay", "cosine"], "cosine"),
-        (["train", "sudoku-4x4", "objective:nextoken"], "objective:next-token"),
+        (["train", "sudoku-4x4", "objective:nextoken"], "objective:next-token-prediction"),
         (["train", "sudoku-4x4", "--objective.reach", "2"], "objective:registers --help"),
         (["solve"], "PATH"),
-        (["solve", "run", "--latent", "3"], "Perhaps you meant: --latents"),
-        (["solve", "run", "--order", "best"], "'left_to_right'"),
-        (["solve", "run", "--by", "luck"], "'speculation'"),
-        (["solve", "run", "--beside", "all"], "'uniform'"),
+        (["solve", OLD / "masked", "--latent", "3"], "--latents {None}|INT Unsaid tokens"),
+        (
+            ["solve", OLD / "masked", "--order", "best"],
+            "no order is called 'best'; write one of uniform, left_to_right",
+        ),
+        (
+            ["solve", OLD / "masked", "--by", "luck"],
+            "write --by with one of slots, next_token, speculation, blocks, walk",
+        ),
+        (["solve", OLD / "masked", "--latent-policy", "all"], "no latent_policy is called 'all'; write one of uniform"),
+        (["solve", OLD / "diffused", "--path", "line"], "no path is called 'line'; write one of diagonal"),
+        (["solve", OLD / "masked", "--drafts", "2"], "--drafts is an option of speculation; the decoder here is slots"),
+        (["solve", OLD / "masked", "--drafts=2"], "add --by speculation"),
+        (["solve", OLD / "diffused", "--latents", "2"], "--latents is an option of slots and speculation; the decoder"),
+        (
+            ["solve", OLD / "diffused", "--no-cache"],
+            "add --by slots or --by next_token or --by speculation or --by blo",
+        ),
+        (["solve", OLD / "registers", "--latent-policy", "next"], "the decoder here is next_token: add --by slots"),
+        (["solve", OLD / "next-token", "--by", "walk"], "attention cached-alone: a walk through noise shows"),
         (["show"], "PATH"),
     ],
     ids=named,
@@ -228,8 +256,8 @@ def test_a_schedule_is_a_word_at_the_end(call, tmp_path):
         (["--objective.bound"], Masked(bound=True)),
         (["objective:masked", "--objective.bound"], Masked(bound=True)),
         (["--attention", "mdm", "objective:teacherless"], Teacherless()),
-        (["--attention", "cached-alone", "objective:next-token"], NextToken()),
-        (["objective:next-token", "--attention", "any-order"], NextToken()),
+        (["--attention", "cached-alone", "objective:next-token-prediction"], NextTokenPrediction()),
+        (["objective:next-token-prediction", "--attention", "any-order"], NextTokenPrediction()),
         (["objective:registers", "--attention", "cached-alone", "--objective.reach", "2"], Registers(reach=2)),
         (["objective:latent-blocks", "--objective.prefixes", "1"], LatentBlocks(prefixes=1)),
         (["objective:block-diffusion", "--objective.size", "2", "--attention", "cached-joint"], BlockDiffusion(2)),
@@ -251,9 +279,12 @@ def test_the_presets_from_left_to_right_take_the_flags_of_their_blocks():
 
 
 def test_an_objective_that_the_attention_would_tell_ends_in_2(call, tmp_path):
-    refused = call("train", "sudoku-4x4", *TINY, "--folder", tmp_path / "run", "objective:next-token")
+    refused = call("train", "sudoku-4x4", *TINY, "--folder", tmp_path / "run", "objective:next-token-prediction")
     assert refused.code == 2
-    assert "NextToken() with attention scdm" in refused.err and "cached-joint, cached-alone or any-order" in refused.err
+    assert (
+        "NextTokenPrediction() with attention scdm" in refused.err
+        and "cached-joint, cached-alone or any-order" in refused.err
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -358,9 +389,12 @@ def test_too_many_latents_are_all_there_are_and_that_is_said(call, run):
         (["--candidates", "2", "--commit", "3"], "commit=3 of candidates=2"),
         (["--temperature", "-1"], "temperature=-1"),
         (["--threshold", "2"], "threshold=2"),
-        (["--by", "next_token", "--temperature", "1"], "has no use for temperature"),
+        (
+            ["--temperature", "1", "--by", "next_token"],
+            "--temperature is an option of slots; the decoder here is next",
+        ),
         (["--by", "speculation"], "take cached-joint, cached-alone or any-order"),
-        (["--by", "blocks", "--block", "0"], "size=0"),
+        (["--by", "blocks", "--size", "0"], "size=0"),
     ],
     ids=named,
 )
@@ -466,35 +500,35 @@ def answer_of(called: Called) -> str:
     return found[1]
 
 
-def decoded(folder: Path, decoding: Decoding, graph: str = WALKS) -> str:
+def decoded(folder: Path, decoder: Decoder, graph: str = WALKS) -> str:
     """What a run says of a graph, by the library alone."""
     task = Run(folder).config(Train).task
     prompt = task.encode(graph.split("=")[0] + "=")[None]
-    *_, last = decoding.steps(load(folder), prompt)
+    *_, last = decoder.steps(load(folder), prompt)
     return task.show(last.tokens[0])
 
 
-RIGHT = Decoding(order="left_to_right", beside="next")
-NATURAL: dict[tuple[str, ...], tuple[Objective, Decoding, str]] = {
+RIGHT = Slots(order="left_to_right", latent_policy="next")
+OWN: dict[tuple[str, ...], tuple[Objective, Decoder, str]] = {
     # 6 tokens given, 2 to say: passes and the entries they compute, beside a cache
-    ("objective:next-token",): (NextToken(), Decoding(by="next_token"), "2 passes, 7 entries"),
-    ("objective:registers",): (Registers(), Decoding(by="next_token"), "2 passes, 7 entries"),
+    ("objective:next-token-prediction",): (NextTokenPrediction(), NextToken(), "2 passes, 7 entries"),
+    ("objective:registers",): (Registers(), NextToken(), "2 passes, 7 entries"),
     (): (LatentBlocks(), RIGHT, "2 passes, 10 entries"),
-    ("--objective.window", "1"): (LatentBlocks(1), Decoding(**{**vars(RIGHT), "latents": 0}), "2 passes, 9 entries"),
-    ("objective:teacherless",): (Teacherless(), Decoding(**{**vars(RIGHT), "commit": 99}), "1 passes, 8 entries"),
-    ("objective:block-diffusion",): (BlockDiffusion(), Decoding(by="blocks"), "2 passes, 10 entries"),
-    ("objective:masked",): (Masked(), Decoding(), "2 passes, 10 entries"),
+    ("--objective.window", "1"): (LatentBlocks(1), replace(RIGHT, latents=0), "2 passes, 9 entries"),
+    ("objective:teacherless",): (Teacherless(), replace(RIGHT, commit=99), "1 passes, 8 entries"),
+    ("objective:block-diffusion",): (BlockDiffusion(), Blocks(), "2 passes, 10 entries"),
+    ("objective:masked",): (Masked(), Slots(), "2 passes, 10 entries"),
 }
 
 
-@pytest.mark.parametrize("words", NATURAL, ids=lambda words: " ".join(words) or "latent-blocks")
+@pytest.mark.parametrize("words", OWN, ids=lambda words: " ".join(words) or "latent-blocks")
 def test_a_run_is_decoded_as_it_was_trained(call, stars, words):
-    objective, decoding, cost = NATURAL[words]
+    objective, decoder, cost = OWN[words]
     folder = stars(*words)
     assert Run(folder).config(Train).objective == objective
     solved = call("solve", folder, "--puzzle", WALKS.split("=")[0] + "=")
     assert solved.code == 0 and solved.err == ""
-    assert answer_of(solved) == decoded(folder, decoding)
+    assert answer_of(solved) == decoded(folder, decoder)
     assert f"{cost} in all, of" in solved.out
 
 
@@ -533,18 +567,31 @@ def test_what_is_asked_for_goes_before_how_it_was_trained(call, stars):
     graph = ["--puzzle", WALKS.split("=")[0] + "="]
     folder = stars()
     plain = call("solve", folder, *graph)
-    fast, anew = call("solve", folder, *graph, "--by", "speculation"), call("solve", folder, *graph, "--cache", "False")
+    fast, anew = call("solve", folder, *graph, "--by", "speculation"), call("solve", folder, *graph, "--no-cache")
     assert answer_of(fast) == answer_of(anew) == answer_of(plain)
     assert "2 passes, 16 entries in all, of 16 with everything in view" in anew.out
     alone = call("solve", folder, *graph, "--latents", 0)
     assert "2 passes, 9 entries" in alone.out  # still from the left, and with a cache
     both = call("solve", folder, *graph, "--commit", 2)
     assert "1 passes, 8 entries" in both.out
-    by_slots = call("solve", stars("objective:next-token"), *graph, "--by", "slots", "--order", "left_to_right")
-    assert answer_of(by_slots) == decoded(stars("objective:next-token"), Decoding(order="left_to_right"))
+    other = stars("objective:next-token-prediction")
+    by_slots = call("solve", other, *graph, "--by", "slots", "--order", "left_to_right")
+    assert answer_of(by_slots) == decoded(other, Slots(order="left_to_right"))
 
 
-@pytest.mark.parametrize("words", [("objective:next-token",), ()], ids=["next-token", "latent-blocks"])
+def test_a_walk_keeps_the_noise_of_its_run(call, puzzle):
+    """With the run's own options or by name; the decoder's random choices are those of the library's generator."""
+    model, run = load(OLD / "diffused"), OLD / "diffused"
+    for words, decoder in (
+        (["--passes", "3"], Walk(Hybrid(), passes=3)),
+        (["--passes=4", "--path", "pyramid", "--by", "walk"], Walk(Hybrid(), passes=4, path=Pyramid())),
+    ):
+        solved = call("solve", run, "--puzzle", puzzle[0], *words)
+        *_, last = decoder.steps(model, TASK.encode(puzzle[0])[None], generator=seeded("solve", 0))
+        assert solved.code == 0 and f"answer {TASK.show(last.tokens[0])} " in solved.out
+
+
+@pytest.mark.parametrize("words", [("objective:next-token-prediction",), ()], ids=["next-token", "latent-blocks"])
 def test_a_page_of_a_path_holds_every_step(call, stars, tmp_path, words):
     path = tmp_path / "page.html"
     solved = call("solve", stars(*words), "--html", path)

@@ -196,7 +196,15 @@ def test_the_next_latents_are_those_said_next(commit: int, latents: int | None) 
     tokens, _ = ragged()
     model, now = Ignorant(6), tokens
     steps = list(
-        decode(model, tokens, latents=latents, commit=commit, order="left_to_right", beside="next", generator=seeded())
+        decode(
+            model,
+            tokens,
+            latents=latents,
+            commit=commit,
+            order="left_to_right",
+            latent_policy="next",
+            generator=seeded(),
+        )
     )
     for step, layout in zip(steps, model.seen, strict=True):
         assert step.rows.tolist() == (now == 6).any(1).nonzero()[:, 0].tolist()
@@ -324,7 +332,7 @@ def test_the_threshold_says_the_best_and_then_while_it_is_sure(order: str, thres
 def test_peeking_shows_what_the_latents_hold() -> None:
     model = Fixed([[0.7, 0.3], [0.2, 0.8], [0.9, 0.1]])
     tokens = torch.full((1, 3), 2)
-    step = next(decode(model, tokens, order="left_to_right", peek=True))
+    step = next(decode(model, tokens, order="left_to_right", predict_latents=True))
     assert step.guess.tolist() == [[0, 1, 0]]
     assert torch.allclose(step.confidence, torch.tensor([[0.7, 0.8, 0.9]], dtype=torch.float64))
     blind = next(decode(model, tokens, order="left_to_right"))
@@ -378,18 +386,18 @@ def test_more_latents_than_positions_are_clamped_and_said() -> None:
         ({"temperature": float("nan")}, "temperature"),
         ({"temperature": float("inf")}, "temperature"),
         ({"order": "sideways"}, "left_to_right"),
-        ({"beside": "sideways"}, "uniform, next, nearest"),
+        ({"latent_policy": "sideways"}, "uniform, next, nearest"),
         ({"threshold": -0.1}, "give a probability"),
         ({"threshold": 1.1}, "give a probability"),
         ({"threshold": float("nan")}, "give a probability"),
-        ({"entropy": -0.1}, "nats of 0 or more"),
-        ({"entropy": float("nan")}, "nats of 0 or more"),
-        ({"widen": -0.1}, "widen=-0.1; give a probability"),
-        ({"widen": 1.1}, "widen=1.1; give a probability"),
-        ({"widen": float("nan")}, "widen=nan; give a probability"),
-        ({"split": -0.1}, "give a share in"),
-        ({"split": 1.0}, "give a share in"),
-        ({"split": 0.1, "wait": True}, "and not both"),
+        ({"entropy_bound": -0.1}, "nats of 0 or more"),
+        ({"entropy_bound": float("nan")}, "nats of 0 or more"),
+        ({"min_confidence": -0.1}, "min_confidence=-0.1; give a probability"),
+        ({"min_confidence": 1.1}, "min_confidence=1.1; give a probability"),
+        ({"min_confidence": float("nan")}, "min_confidence=nan; give a probability"),
+        ({"rebatch": -0.1}, "give a share in"),
+        ({"rebatch": 1.0}, "give a share in"),
+        ({"rebatch": 0.1, "keep_finished": True}, "and not both"),
         ({"stale": True}, "their keys are kept in the cache"),  # SCDM has none
         ({"present": torch.ones(2, 4, dtype=torch.bool)}, "make them equal"),
     ],

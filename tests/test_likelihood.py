@@ -12,7 +12,7 @@ from unspoken.decoders.policies import UNIFORM_LATENTS, attended
 from unspoken.layout.attention import ATTENTIONS, MDM, SCDM, SIDM
 from unspoken.layout.entries import Layout, one_block, random_order
 from unspoken.layout.packing import ask_masks
-from unspoken.measure.likelihood import nelbo, nll_beside, nll_by_latents
+from unspoken.measure.likelihood import nelbo, nll_by_latents, nll_by_policy
 from unspoken.model.cache import Cache
 from unspoken.noise import Absorbing, Ids
 from unspoken.noise.schedule import Cosine, Linear, Polynomial, Schedule
@@ -123,7 +123,7 @@ def test_nll_beside_latents_drawn_at_random_is_the_brute_force_one(name: str) ->
     counts = (0, 1, 2, 9)
     rows = x0.expand(600, 3)
     given = torch.zeros_like(rows, dtype=torch.bool)
-    found = nll_beside(model, rows, given, UNIFORM_LATENTS, counts, seeded(), draws=2)
+    found = nll_by_policy(model, rows, given, UNIFORM_LATENTS, counts, seeded(), draws=2)
     for n, column in zip(counts, found.unbind(1), strict=True):
         error = float(column.mean()) - brute_nll(model, x0, n)
         assert abs(error) < 4.5 * float(column.std()) / len(column) ** 0.5
@@ -143,7 +143,7 @@ def test_nll_beside_chosen_latents_is_a_loop_over_the_passes(name: str) -> None:
             return model(layout, at)
 
     spy = Kept(torch.ones(1), 6, 7, ATTENTIONS[name])
-    found = nll_beside(spy, x0, given, attended(relation), counts, seeded(), draws=3)
+    found = nll_by_policy(spy, x0, given, attended(relation), counts, seeded(), draws=3)
     assert len(passes) == 3 * len(counts)
     total, unsaid_counts = torch.zeros_like(found), set()
     for number, (layout, at) in enumerate(passes):

@@ -21,7 +21,7 @@ from unspoken.training.objective import (
     BlockDiffusion,
     LatentBlocks,
     Masked,
-    NextToken,
+    NextTokenPrediction,
     Objective,
     Registers,
     Teacherless,
@@ -31,7 +31,7 @@ MASK, SEQ = 6, 7
 OBJECTIVES: dict[str, Objective] = {
     "masked": Masked(),
     "masked bound": Masked(bound=True),
-    "next token": NextToken(),
+    "next token": NextTokenPrediction(),
     "window 1": LatentBlocks(window=1),
     "window 2": LatentBlocks(window=2, decay=0.5),
     "all latents": LatentBlocks(weight=0.3),
@@ -91,7 +91,7 @@ def questions(objective: Objective, found: set[tuple[int, int]], free: int) -> s
     return asked | (successors if objective.next_token else set())
 
 
-BY_PREFIX = (NextToken, LatentBlocks, Teacherless, Registers)
+BY_PREFIX = (NextTokenPrediction, LatentBlocks, Teacherless, Registers)
 
 
 @pytest.mark.parametrize(("name", "rule"), [(n, r) for n, r in ALLOWED if isinstance(OBJECTIVES[n], BY_PREFIX)])
@@ -129,7 +129,7 @@ def test_packed_is_one_diffused_block_at_a_time(rule: str, size: int) -> None:
     model, p = tiny(ATTENTIONS[rule]), pack(BlockDiffusion(size), x0, given)
     logits = model(p.layout, p.one.at)
     for row in range(len(x0)):
-        turns = order_of(NextToken(), x0, given, row)
+        turns = order_of(NextTokenPrediction(), x0, given, row)
         entries = p.layout.unsaid[row].nonzero()[:, 0]
         held = {int(p.layout.position[row, e]): int(p.layout.token[row, e]) for e in entries}
         assert len(entries) == len(held) and sorted(held) == turns

@@ -16,7 +16,7 @@ from torch import Tensor
 from toy import EXACT, Ignorant, chi_square_p, ragged_clean, seeded, tiny
 
 from unspoken.decoders.decode import decode
-from unspoken.decoders.policies import LATENTS, ORDERS, attended
+from unspoken.decoders.policies import LATENT_POLICIES, ORDERS, attended
 from unspoken.decoders.step import Step
 from unspoken.layout.attention import ATTENTIONS
 from unspoken.layout.entries import Layout
@@ -26,8 +26,8 @@ from unspoken.model.denoiser import Denoiser, Model
 MASK, SEQ = 6, 9
 CACHEABLE = [name for name, rule in ATTENTIONS.items() if rule.cacheable]
 RELATION = torch.rand(SEQ, SEQ, generator=seeded(5))
-BESIDE = {**LATENTS, "attended": attended(RELATION)}
-SURE: list[dict[str, Any]] = [{}, {"commit": 3}, {"commit": 3, "threshold": 0.5}, {"commit": 3, "entropy": 0.8}]
+BESIDE = {**LATENT_POLICIES, "attended": attended(RELATION)}
+SURE: list[dict[str, Any]] = [{}, {"commit": 3}, {"commit": 3, "threshold": 0.5}, {"commit": 3, "entropy_bound": 0.8}]
 
 
 @remember
@@ -76,8 +76,8 @@ def test_cached_is_recomputed(rule: str, order: str) -> None:
     """Beside every latent policy; ways to say several at once, and widening, go round over orders and rules."""
     tokens, turn = prompts(), list(ORDERS).index(order)
     for number, beside in enumerate(BESIDE.values()):
-        options = {"order": order, "beside": beside, "latents": 1, "candidates": 3, **SURE[(number + turn) % 4]}
-        options["widen"] = 0.8 * ((number + CACHEABLE.index(rule)) % 2)
+        options = {"order": order, "latent_policy": beside, "latents": 1, "candidates": 3, **SURE[(number + turn) % 4]}
+        options["min_confidence"] = 0.8 * ((number + CACHEABLE.index(rule)) % 2)
         cached, plain = (
             list(decode(model(rule), tokens, **options, cache=c, generator=seeded(2))) for c in (True, False)
         )
@@ -88,12 +88,12 @@ def test_cached_is_recomputed(rule: str, order: str) -> None:
 # Where nothing is drawn: the order of the latents matters under `ordered` alone.
 UNORDERED = ["mdm", "sidm", "cached-joint", "cached-alone"]
 DETERMINED: dict[str, tuple[list[str], dict[str, Any]]] = {
-    "a bound": (list(ATTENTIONS), {"beside": "next", "latents": 2, "commit": 3, "entropy": 1.0}),
-    "widening": (list(ATTENTIONS), {"beside": "next", "latents": 1, "widen": 0.6}),
-    "attended": (list(ATTENTIONS), {"beside": BESIDE["attended"], "latents": 2, "commit": 2}),
+    "a bound": (list(ATTENTIONS), {"latent_policy": "next", "latents": 2, "commit": 3, "entropy_bound": 1.0}),
+    "widening": (list(ATTENTIONS), {"latent_policy": "next", "latents": 1, "min_confidence": 0.6}),
+    "attended": (list(ATTENTIONS), {"latent_policy": BESIDE["attended"], "latents": 2, "commit": 2}),
     "margin": (list(ATTENTIONS), {"order": "margin", "candidates": SEQ, "commit": 3, "threshold": 0.4}),
-    "stale": (CACHEABLE, {"beside": BESIDE["attended"], "latents": 2, "stale": True}),
-    **{f"all, {name}": (UNORDERED, {"beside": name}) for name in LATENTS},
+    "stale": (CACHEABLE, {"latent_policy": BESIDE["attended"], "latents": 2, "stale": True}),
+    **{f"all, {name}": (UNORDERED, {"latent_policy": name}) for name in LATENT_POLICIES},
 }
 
 
@@ -108,18 +108,20 @@ def test_a_ragged_batch_is_its_rows_alone(name: str) -> None:
             one = list(decode(model(rule), tokens[row : row + 1], present=present[row : row + 1], **options))
             assert_same(one, together, [(0, row)])
         # Rows in passes of their own say the same, and the passes are smaller; rows that wait too, and then nothing.
-        apart = list(decode(model(rule), tokens, present=present, **options, split=0.1))
+        apart = list(decode(model(rule), tokens, present=present, **options, rebatch=0.1))
         assert_same(apart, together, [(row, row) for row in range(5)])
         cost, less = (sum(len(step.rows) * step.entries for step in steps) for steps in (together, apart))
         assert less < cost or (less == cost and rule not in CACHEABLE)  # there all of a row may be in its pass anyway
-        waiting = list(decode(model(rule), tokens, present=present, **options, wait=True))
-        assert len(waiting) == len(together) and all(len(step.rows) == 5 for step in waiting if "widen" not in options)
+        waiting = list(decode(model(rule), tokens, present=present, **options, keep_finished=True))
+        assert len(waiting) == len(together) and all(
+            len(step.rows) == 5 for step in waiting if "min_confidence" not in options
+        )
         for a, b in zip(together, waiting, strict=True):
             assert torch.equal(a.tokens, b.tokens) and torch.allclose(a.confidence, b.confidence, **EXACT)
 
 
 @pytest.mark.parametrize("cached", [True, False])
-@pytest.mark.parametrize("options", [*SURE, {"commit": 2, "widen": 0.8}], ids=str)
+@pytest.mark.parametrize("options", [*SURE, {"commit": 2, "min_confidence": 0.8}], ids=str)
 def test_rows_that_are_done_leave(options: dict[str, Any], cached: bool) -> None:
     """And what is left is as wide as the fullest of the others needs: a row's fresh context, and what is beside it."""
     tokens = prompts((9, 5, 7, 1, 0, 8, 6, 4, 9, 3))
@@ -148,7 +150,7 @@ def test_latents_are_added_while_in_doubt(rule: str, widen: float, latents: int)
     """Twice as many, those before among them; until the best is sure, or the same twice, or all are there."""
     now, spent, room = prompts(), [], []
     before: dict[int, tuple[Any, ...]] = {}
-    for step in decode(model(rule), now, latents=latents, candidates=2, widen=widen, beside="nearest"):
+    for step in decode(model(rule), now, latents=latents, candidates=2, min_confidence=widen, latent_policy="nearest"):
         for turn, row in enumerate(step.rows.tolist()):
             held, beside = (set(part[row].nonzero()[:, 0].tolist()) for part in (step.candidates, step.latents))
             best = int(step.said[turn, 0])
@@ -170,8 +172,8 @@ def test_latents_are_added_while_in_doubt(rule: str, widen: float, latents: int)
 @pytest.mark.parametrize("rule", ["mdm", "scdm", "cached-joint"])
 def test_an_infinite_threshold_is_all_latents(rule: str) -> None:
     """From left to right beside the next latents, where nothing is drawn; each token is said beside all there are."""
-    options: dict[str, Any] = {"order": "left_to_right", "beside": "next"}
-    widened = list(decode(model(rule), prompts(), latents=1, widen=math.inf, **options))
+    options: dict[str, Any] = {"order": "left_to_right", "latent_policy": "next"}
+    widened = list(decode(model(rule), prompts(), latents=1, min_confidence=math.inf, **options))
     whole = list(decode(model(rule), prompts(), latents=None, **options))
     for row in range(5):
         told = [
@@ -185,7 +187,7 @@ def test_limits_of_widening() -> None:
     tokens = prompts()
     for latents, widen in ((2, 1e-9), (0, 1e-9), (None, 1.0), (SEQ, 1.0)):
         adaptive, fixed = (
-            list(decode(model("mdm"), tokens, latents=latents, candidates=2, widen=w, generator=seeded()))
+            list(decode(model("mdm"), tokens, latents=latents, candidates=2, min_confidence=w, generator=seeded()))
             for w in (widen, 0.0)
         )
         assert [step.entries for step in adaptive] == [step.entries for step in fixed]
@@ -201,11 +203,11 @@ def test_the_longest_prefix_that_keeps_to_its_bounds_is_said(commit: int, thresh
         tokens, spy = prompts(), Spy(model("cached-joint"))
         free = left = (tokens == MASK).sum(1)
         turns = torch.zeros_like(left)
-        options: dict[str, Any] = {"order": order, "widen": widen, "latents": 1, "candidates": 5}
-        for step in decode(spy, tokens, commit=commit, threshold=threshold, entropy=entropy, **options):
+        options: dict[str, Any] = {"order": order, "min_confidence": widen, "latents": 1, "candidates": 5}
+        for step in decode(spy, tokens, commit=commit, threshold=threshold, entropy_bound=entropy, **options):
             p = spy.seen[-1][1].softmax(-1)
             for turn, row in enumerate(step.rows.tolist()):
-                where = step.position[turn, : step.held].tolist()
+                where = step.position[turn, : step.n_candidates].tolist()
                 said = step.said[turn, : min(commit, int(left[row]))].tolist()
                 best = [p[turn, where.index(position)].tolist() for position in said]
                 spent = [sum(-q * math.log(q) for q in one if q > 0) for one in best]
@@ -246,17 +248,19 @@ def test_a_policy_picks_what_a_loop_picks(beside: str, order: str, latents: int 
     spy, now = Spy(model("cached-joint")), tokens
     entropy: dict[tuple[int, int], float] = {}
     age: dict[tuple[int, int], float] = {}
-    options: dict[str, Any] = {"beside": BESIDE[beside], "latents": latents, "order": order, "candidates": 2}
-    for step in decode(spy, tokens, **options, present=present, commit=2 if order == "confidence" else 1, peek=True):
+    options: dict[str, Any] = {"latent_policy": BESIDE[beside], "latents": latents, "order": order, "candidates": 2}
+    for step in decode(
+        spy, tokens, **options, present=present, commit=2 if order == "confidence" else 1, predict_latents=True
+    ):
         p = spy.seen[-1][1].softmax(-1)
         for turn, row in enumerate(step.rows.tolist()):
             real = step.real[turn]
             ids = step.position[turn, real].tolist()
             unsaid = ((now[row] == MASK) & present[row]).nonzero()[:, 0].tolist()
-            held = int(real[: step.held].sum())
+            held = int(real[: step.n_candidates].sum())
             rest = [i for i in unsaid if i not in ids[:held]]
             assert len(set(ids)) == len(ids) and set(ids) <= set(unsaid)
-            assert held == min(step.held, len(unsaid))
+            assert held == min(step.n_candidates, len(unsaid))
             assert len(ids) - held == min(SEQ if latents is None else latents, len(rest))
             if order == "promising":  # the most certain when last seen are its candidates
                 check_first(ids[:held], unsaid, lambda i, row=row: entropy.get((row, i), math.inf))
@@ -276,7 +280,7 @@ def test_what_matters_most_sees_most(rule: str, beside: str) -> None:
     """The ranks in the pass: candidates past all; the latents ranked first come last where they go inward."""
     spy, inward = Spy(model(rule)), BESIDE[beside].inward
     assert inward == (beside in ("nearest", "attended"))
-    for step in decode(spy, prompts(), latents=3, candidates=2, beside=BESIDE[beside]):
+    for step in decode(spy, prompts(), latents=3, candidates=2, latent_policy=BESIDE[beside]):
         layout = spy.seen[-1][0]
         for turn in range(len(step.rows)):
             ids = step.position[turn, step.real[turn]].tolist()
@@ -285,7 +289,7 @@ def test_what_matters_most_sees_most(rule: str, beside: str) -> None:
                 for p, o, u in zip(*(f[turn] for f in (layout.position, layout.order, layout.unsaid)), strict=True)
                 if u
             }
-            held, rest = ids[: step.held], ids[step.held :]
+            held, rest = ids[: step.n_candidates], ids[step.n_candidates :]
             assert sorted(rest, key=rank.__getitem__) == (rest[::-1] if inward else rest)
             assert all(rank[c] > rank[p] for c in held for p in rest)
 
@@ -298,7 +302,7 @@ def check_first(found: list[int], among: list[int], key: Callable[[int], float])
 
 @pytest.mark.parametrize(
     "options",
-    [{"beside": "uncertain"}, {"beside": "certain"}, {"beside": "oldest"}, {"order": "promising"}],
+    [{"latent_policy": "uncertain"}, {"latent_policy": "certain"}, {"latent_policy": "oldest"}, {"order": "promising"}],
     ids=str,
 )
 def test_what_was_never_predicted_is_drawn_evenly(options: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from unspoken.model.ports import Codes, CodeStates, CodeWeights, Port, Vectors
 from unspoken.noise import Absorbing, Gaussian, Hybrid, Reals, Seen, Views
 from unspoken.noise.times import Independent
 from unspoken.training.losses import packed_losses
-from unspoken.training.objective import Diffused, LatentBlocks, Masked, NextToken
+from unspoken.training.objective import Diffused, LatentBlocks, Masked, NextTokenPrediction
 
 each_attention = pytest.mark.parametrize("attention", ATTENTIONS.values(), ids=ATTENTIONS)
 VECTORS, CODES = Vectors(3, "v", placeholder=0), Codes(2, 4, width=8, placeholder=0)
@@ -319,7 +319,10 @@ def test_a_port_is_saved_with_the_weights(port: Port, tmp_path: Path) -> None:
         (lambda: Gaussian().sample(torch.zeros(1, 2, 3), torch.zeros(1, 2), Reals(2)), "give floats"),
         (lambda: Masked().pack(Hybrid(), *ragged_clean(), 6, seeded(), torch.zeros(4, 7, 2)), "redraws ids"),
         (lambda: Diffused().pack(Gaussian(), *ragged_clean(), 6, seeded()), "noises vectors"),
-        (lambda: NextToken().pack(Absorbing(), *_placeholders(), 1, seeded(), torch.zeros(1, 3, 2)), "about ids"),
+        (
+            lambda: NextTokenPrediction().pack(Absorbing(), *_placeholders(), 1, seeded(), torch.zeros(1, 3, 2)),
+            "about ids",
+        ),
     ],
 )
 def test_bad_input(make, says: str) -> None:

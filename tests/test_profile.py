@@ -281,7 +281,14 @@ def test_saying_in_steps_is_what_decode_does(name: str, latents: int | None, siz
     order = Order("in turn", before=lambda ahead: ahead.unsaid * TURN[ahead.unsaid.shape[1]], after=None)
     steps = list(
         decode(
-            spy, prompt, order=order, commit=sizes, latents=latents, beside="next", temperature=1.0, generator=seeded()
+            spy,
+            prompt,
+            order=order,
+            commit=sizes,
+            latents=latents,
+            latent_policy="next",
+            temperature=1.0,
+            generator=seeded(),
         )
     )
     total = torch.zeros(3, dtype=torch.float64)
@@ -334,7 +341,7 @@ def test_sizes_go_on_with_the_last_and_replace_confidences() -> None:
         assert [int(s.chosen.sum(1)[0]) for s in decode(model, tokens, order=order, commit=(1, 2))] == [1, 2, 2, 1]
     with pytest.raises(ValueError, match="one or the other"):
         decode(model, tokens, commit=(1, 2), threshold=0.5)
-    with pytest.raises(ValueError, match="commit <= candidates"):
+    with pytest.raises(ValueError, match="whole numbers of 1 or more"):
         decode(model, tokens, commit=(1, 0))
 
 

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from unspoken import presets
 from unspoken.layout.attention import ATTENTIONS, CACHED_ALONE, Attention
-from unspoken.noise import Absorbing, Hybrid, SNRMix, Uniform
+from unspoken.model.ports import Codes, Vectors
+from unspoken.noise import Absorbing, Gaussian, Hybrid, SNRMix, Uniform
 from unspoken.noise.schedule import Cosine, Linear, Polynomial
 from unspoken.noise.times import (
     AlongPath,
     Autoregressive,
     BlockConstant,
-    Blocks,
+    Blockwise,
     Diagonal,
     Independent,
     Mixture,
@@ -36,14 +37,27 @@ from unspoken.study.forcing import Forcing
 from unspoken.study.gidd import Gidd
 from unspoken.study.latents import Latents
 from unspoken.study.steps import Steps
-from unspoken.tasks import Chain, Colouring, Countdown, Paths, PathStar, Sat, Sudoku, SudokuGrids, Text, Zebra
+from unspoken.tasks import (
+    Bouncing,
+    Chain,
+    Colouring,
+    Countdown,
+    Digits,
+    Paths,
+    PathStar,
+    Sat,
+    Sudoku,
+    SudokuGrids,
+    Text,
+    Zebra,
+)
 from unspoken.training.config import Train, Trunk
 from unspoken.training.objective import (
     BlockDiffusion,
     Diffused,
     LatentBlocks,
     Masked,
-    NextToken,
+    NextTokenPrediction,
     Registers,
     Teacherless,
 )
@@ -128,7 +142,7 @@ paths = {
     Autoregressive: st.builds(Autoregressive),
     Pyramid: st.builds(Pyramid, st.floats(0, 9)),
     Trapezoid: st.builds(Trapezoid, st.floats(0, 9)),
-    Blocks: st.builds(Blocks, st.integers(1, 99)),
+    Blockwise: st.builds(Blockwise, st.integers(1, 99)),
     Sizes: st.builds(Sizes, st.lists(st.integers(1, 99), min_size=1).map(tuple)),
 }
 drawn = {
@@ -156,7 +170,7 @@ latent_blocks = st.builds(
     decay=st.floats(1e-6, 1),
 )
 from_the_left = {  # those that need a causal context that sees no latents
-    NextToken: st.builds(NextToken),
+    NextTokenPrediction: st.builds(NextTokenPrediction),
     LatentBlocks: latent_blocks,
     Registers: st.builds(Registers, st.integers(1, 99), st.floats(1e-6, 1, exclude_max=True)),
     BlockDiffusion: st.builds(BlockDiffusion, st.integers(1, 99), st.booleans()),
@@ -243,6 +257,11 @@ CONFIGS = {
     Gidd: st.just(presets.gidd()),
     Forcing: st.just(presets.forcing()),
     Steps: st.builds(Steps, st.lists(st.text(), min_size=1, unique=True).map(tuple), examples=st.integers(1, 99)),
+    Gaussian: st.builds(Gaussian, st.sampled_from(("vp", "linear")), st.floats(0, 1)),
+    Vectors: st.builds(Vectors, st.integers(1, 99), st.sampled_from(("eps", "x0", "v", "u")), st.integers(0, 9)),
+    Codes: st.builds(Codes, st.integers(1, 99), st.integers(2, 99), st.integers(1, 99), st.integers(0, 9)),
+    Bouncing: st.builds(Bouncing, st.integers(3, 99), st.floats(0.1, 0.9), above_0, *[st.integers(0, 99)] * 3),
+    Digits: st.builds(Digits, st.integers(0, 3)),
     Linear: st.builds(Linear),
     Cosine: st.builds(Cosine),
     Polynomial: st.builds(Polynomial, power=above_0),
@@ -287,7 +306,7 @@ def test_each_schedule_and_attention_reads_back_in_a_study(schedule, attention):
 
 DIFFERENT = [  # no two of them alike: a field that the record lost would come back as its default
     Masked(bound=True),
-    NextToken(),
+    NextTokenPrediction(),
     LatentBlocks(3, 2, 0.5, 0.25, 0.125),
     LatentBlocks(order="random"),
     Teacherless(),
@@ -334,7 +353,7 @@ def test_an_unknown_type_is_named():
 @pytest.mark.parametrize("old", ["masked", "nelbo", None, 3, ["Masked"]])
 def test_a_value_that_was_no_dataclass_yet_is_named(old):
     """Records of versions whose objective was a word, say."""
-    with pytest.raises(ValueError, match=r"expected one of Masked, NextToken, .*BlockDiffusion"):
+    with pytest.raises(ValueError, match=r"expected one of Masked, NextTokenPrediction, .*BlockDiffusion"):
         from_record(Train, to_record(CONFIG) | {"objective": old})
 
 

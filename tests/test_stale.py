@@ -54,7 +54,9 @@ def test_beside_all_latents_none_is_stale(rule: str, order: str) -> None:
     assert difference(*runs(rule, order=order, commit=2)) < 1e-9
 
 
-@pytest.mark.parametrize("options", [{"latents": 0}, {"latents": 2, "commit": 2}, {"beside": "oldest", "latents": 2}])
+@pytest.mark.parametrize(
+    "options", [{"latents": 0}, {"latents": 2, "commit": 2}, {"latent_policy": "oldest", "latents": 2}]
+)
 def test_where_latents_are_alone_no_key_is_seen(options: dict[str, Any]) -> None:
     """Under `alone` nobody looks at a latent; the draws of a step are as many, however many are predicted."""
     assert difference(*runs("cached-alone", **options, candidates=2)) < 1e-9
@@ -130,8 +132,8 @@ def with_other_keys(cache: Cache, where: Tensor) -> Cache:
 
 
 WAYS: list[dict[str, Any]] = [
-    *({}, {"commit": 3, "entropy": 1.0}, {"beside": "oldest", "commit": 2}),
-    {"widen": 0.8},  # what is added in doubt leaves no key
+    *({}, {"commit": 3, "entropy_bound": 1.0}, {"latent_policy": "oldest", "commit": 2}),
+    {"min_confidence": 0.8},  # what is added in doubt leaves no key
 ]
 
 

@@ -21,7 +21,7 @@ from unspoken.noise.times import (
     AlongPath,
     Autoregressive,
     BlockConstant,
-    Blocks,
+    Blockwise,
     Diagonal,
     Independent,
     Mixture,
@@ -42,7 +42,7 @@ PATHS: dict[str, Path] = {
     "diagonal": Diagonal(),
     "autoregressive": Autoregressive(),
     "pyramid": Pyramid(0.4),
-    "blocks": Blocks(2),
+    "blocks": Blockwise(2),
     "trapezoid": Trapezoid(0.3),
     "sizes": Sizes((1, 2)),
 }
@@ -181,8 +181,8 @@ def test_paths_that_are_others() -> None:
     given = torch.zeros(1, 6, dtype=torch.bool)
     assert torch.equal(Pyramid(0.0).grid(5, given), Diagonal().grid(5, given))
     assert torch.equal(Pyramid(1.0).grid(12, given), Autoregressive().grid(12, given))
-    assert torch.equal(Blocks(1).grid(12, given), Autoregressive().grid(12, given))
-    assert torch.equal(Blocks(6).grid(5, given), Diagonal().grid(5, given))
+    assert torch.equal(Blockwise(1).grid(12, given), Autoregressive().grid(12, given))
+    assert torch.equal(Blockwise(6).grid(5, given), Diagonal().grid(5, given))
     assert torch.equal(Sizes((1,) * 6).grid(6, given), Autoregressive().grid(6, given))
     both = Trapezoid(0.4).grid(9, given)
     assert torch.equal(both, both.flip(2))
@@ -200,7 +200,7 @@ def test_sizes_say_so_many_a_step() -> None:
 
 def test_prompts_are_clean_and_order_is_by_rank() -> None:
     given = torch.tensor([[True, False, False, False], [False, False, True, False]])
-    for path in (Diagonal(), Autoregressive(), Pyramid(0.3), Blocks(2), Trapezoid(), Sizes((2, 1))):
+    for path in (Diagonal(), Autoregressive(), Pyramid(0.3), Blockwise(2), Trapezoid(), Sizes((2, 1))):
         assert (path.grid(3, given)[:, given] == 0).all()
     backwards = Autoregressive().grid(3, given, rank=2 - turns(given))
     assert backwards[1, 0].tolist() == [0, 1, 1, 0]
@@ -264,7 +264,7 @@ def test_guidance_goes_from_what_is_blind_to_what_knows_the_prompt() -> None:
     [
         (lambda: Pyramid(-0.1), "delay"),
         (lambda: Trapezoid(float("nan")), "delay"),
-        (lambda: Blocks(0), "1 token"),
+        (lambda: Blockwise(0), "1 token"),
         (lambda: BlockConstant(0), "1 token"),
         (lambda: Sizes(()), "every step"),
         (lambda: Sizes((2, 0)), "every step"),

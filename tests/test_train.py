@@ -42,7 +42,7 @@ from unspoken.training.objective import (
     BlockDiffusion,
     LatentBlocks,
     Masked,
-    NextToken,
+    NextTokenPrediction,
     Objective,
     Registers,
     Teacherless,
@@ -276,7 +276,7 @@ def test_reports_between_saves_are_the_same_when_resumed(tmp_path):
 
 
 OBJECTIVES: list[Objective] = [
-    NextToken(),
+    NextTokenPrediction(),
     LatentBlocks(window=2, prefixes=2, next_token=0.5),
     LatentBlocks(order="random"),
     Teacherless(),
@@ -373,7 +373,7 @@ def by_hand(config: Train) -> tuple[Denoiser, list[float]]:
         {"accumulate": 1, "clip": 0.05, "objective": Masked(bound=True)},
         {"weight_decay": 0.5, "ema": 0.2, "trunk": replace(CONFIG.trunk, learned_positions=False)},
         {"task": STAR.task, "attention": CACHED_JOINT, "objective": LatentBlocks(prefixes=1)},
-        {"accumulate": 1, "attention": CACHED_ALONE, "objective": NextToken()},
+        {"accumulate": 1, "attention": CACHED_ALONE, "objective": NextTokenPrediction()},
     ],
 )
 def test_training_is_the_loop_written_by_hand(tmp_path, changes):
@@ -614,7 +614,7 @@ def test_a_field_out_of_range_is_refused_and_named(field, value):
         replace(CONFIG, **{field: value})
 
 
-@pytest.mark.parametrize("objective", [NextToken(), LatentBlocks(), Registers(), BlockDiffusion()], ids=str)
+@pytest.mark.parametrize("objective", [NextTokenPrediction(), LatentBlocks(), Registers(), BlockDiffusion()], ids=str)
 @pytest.mark.parametrize("rule", ["mdm", "scdm", "sidm"])
 def test_an_objective_whose_context_would_tell_is_refused_and_the_way_out_named(objective, rule):
     attention = ATTENTIONS[rule]

@@ -13,12 +13,13 @@ from torch import Tensor
 from toy import Ignorant, chi_square_p, random_distribution, seeded, tiny
 
 from unspoken.decoders.correct import correct
-from unspoken.decoders.walk import Move, ancestral, denoise, remasking, walk
+from unspoken.decoders.denoise import denoise
+from unspoken.decoders.walk import DenoisingStep, ancestral, remasking, walk
 from unspoken.layout.attention import MDM, SCDM
 from unspoken.layout.entries import Layout
 from unspoken.model.prediction import Prediction, predictor
 from unspoken.noise import Absorbing, Discrete, Hybrid, Ids, SNRMix, Uniform
-from unspoken.noise.times import Autoregressive, Blocks, Diagonal, Path, Pyramid, Sizes
+from unspoken.noise.times import Autoregressive, Blockwise, Diagonal, Path, Pyramid, Sizes
 
 V, L = 3, 2
 P = random_distribution(V, L, seed=1)
@@ -101,7 +102,7 @@ def test_no_remasking_is_ancestral_in_law() -> None:
 
 
 MODEL = tiny(MDM, vocab=5, positions=8)
-PATHS = [Diagonal(), Autoregressive(), Pyramid(0.3), Blocks(2), Sizes((1, 3))]
+PATHS = [Diagonal(), Autoregressive(), Pyramid(0.3), Blockwise(2), Sizes((1, 3))]
 
 
 @pytest.mark.parametrize("path", PATHS, ids=str)
@@ -143,7 +144,7 @@ def test_equal_times_are_full_sequence_diffusion_bit_by_bit() -> None:
     tokens = torch.full((3, 6), 5)
     walks = [
         torch.stack([m.z for m in denoise(MODEL, Hybrid(), tokens, steps=6, path=path, generator=seeded())])
-        for path in (Diagonal(), Pyramid(0.0), Blocks(6))
+        for path in (Diagonal(), Pyramid(0.0), Blockwise(6))
     ]
     assert torch.equal(walks[0], walks[1])
     assert torch.equal(walks[0], walks[2])
@@ -326,7 +327,7 @@ def test_a_move_tells_what_changed() -> None:
     tokens = torch.full((2, 4), 5)
     before = tokens
     for move in denoise(MODEL, Absorbing(), tokens, steps=4, generator=seeded()):
-        assert isinstance(move, Move)
+        assert isinstance(move, DenoisingStep)
         assert isinstance(move.prediction, Prediction)
         assert torch.equal(move.changed, move.z != before)
         before = move.z

@@ -8,13 +8,25 @@ for step in us.decode(model, tokens, latents=16):
 """
 
 from unspoken import presets, study, tasks
-from unspoken.decoders.autoregressive import block_by_block, next_tokens, speculate
+from unspoken.decoders.autoregressive import NextToken, Speculation, next_tokens, speculate
+from unspoken.decoders.blocks import Blocks, block_by_block
+from unspoken.decoders.commit import Commit
 from unspoken.decoders.correct import correct
-from unspoken.decoders.decode import decode
-from unspoken.decoders.decoding import Decoding
-from unspoken.decoders.policies import CONFIDENCE, ENTROPY, LEFT_TO_RIGHT, MARGIN, UNIFORM, Order
+from unspoken.decoders.decode import Decoder, decode
+from unspoken.decoders.denoise import Walk, denoise
+from unspoken.decoders.policies import (
+    CONFIDENCE,
+    ENTROPY,
+    LEFT_TO_RIGHT,
+    MARGIN,
+    UNIFORM,
+    LatentPolicy,
+    Order,
+    attended,
+)
+from unspoken.decoders.slots import Slots
 from unspoken.decoders.step import Step, last
-from unspoken.decoders.walk import Move, denoise, walk
+from unspoken.decoders.walk import DenoisingStep, walk
 from unspoken.layout.attention import ANY_ORDER, CACHED_ALONE, CACHED_JOINT, MDM, SCDM, SIDM, Attention
 from unspoken.layout.entries import Layout, one_block, random_order
 from unspoken.layout.packing import Packed
@@ -29,7 +41,7 @@ from unspoken.noise.times import (
     AlongPath,
     Autoregressive,
     BlockConstant,
-    Blocks,
+    Blockwise,
     Diagonal,
     Independent,
     Mixture,
@@ -47,7 +59,7 @@ from unspoken.training.objective import (
     Diffused,
     LatentBlocks,
     Masked,
-    NextToken,
+    NextTokenPrediction,
     Registers,
     Teacherless,
 )
@@ -71,9 +83,12 @@ __all__ = [
     "BlockConstant",
     "BlockDiffusion",
     "Blocks",
+    "Blockwise",
+    "Commit",
     "Cosine",
-    "Decoding",
+    "Decoder",
     "Denoiser",
+    "DenoisingStep",
     "Diagonal",
     "Diffused",
     "Gaussian",
@@ -81,13 +96,14 @@ __all__ = [
     "Independent",
     "InformationProfile",
     "LatentBlocks",
+    "LatentPolicy",
     "Layout",
     "Linear",
     "Masked",
     "Mixture",
     "Model",
-    "Move",
     "NextToken",
+    "NextTokenPrediction",
     "Order",
     "Packed",
     "Polynomial",
@@ -98,12 +114,16 @@ __all__ = [
     "SNRMix",
     "Shared",
     "Sizes",
+    "Slots",
+    "Speculation",
     "Step",
     "Teacherless",
     "Train",
     "Trapezoid",
     "Trunk",
     "Uniform",
+    "Walk",
+    "attended",
     "block_by_block",
     "correct",
     "decode",

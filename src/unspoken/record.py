@@ -22,14 +22,29 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+# Old tags of records, and what is called so today.
+RENAMED = {"NextToken": "NextTokenPrediction", "Blocks": "Blockwise"}
+
 
 def to_record(value: Any) -> Any:
-    """A frozen dataclass as JSON values, every dataclass tagged with its name: {"type": "Linear", ...}."""
+    """A frozen dataclass as JSON values, every dataclass tagged with its name: {"type": "Linear", ...}.
+
+    What says for itself how it is recorded (`as_record`) is written so: an order of decoding by its name.
+    Raises ValueError on functions: a record holds data.
+    """
+    if hasattr(value, "as_record"):
+        return value.as_record()
     if is_dataclass(value) and not isinstance(value, type):
         named = {f.name: to_record(getattr(value, f.name)) for f in fields(value)}
         return {"type": type(value).__name__, **named}
     if isinstance(value, (list, tuple)):
         return [to_record(v) for v in value]
+    if callable(value):
+        name = getattr(value, "__qualname__", repr(value))
+        raise ValueError(
+            f"{name} is a function, and a record holds data alone: pass it where it is used, as in "
+            "us.decode(model, tokens, commit=us.Commit(rule=...))"
+        )
     return value
 
 
@@ -41,9 +56,11 @@ def from_record(hint: Any, record: Any) -> Any:
     kinds = typing.get_args(hint) or (hint,)
     choices = {kind.__name__: kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)}
     if isinstance(record, dict):
-        if record.get("type") not in choices:
+        tag = record.get("type")
+        tag = tag if tag in choices else RENAMED.get(str(tag), tag)
+        if tag not in choices:
             raise ValueError(f"the record is a {record.get('type')!r}; expected one of {', '.join(choices)}")
-        made: Any = choices[record["type"]]
+        made: Any = choices[tag]
         hints = typing.get_type_hints(made)
         values = {k: v for k, v in record.items() if k != "type"}
         if unknown := values.keys() - hints.keys():

@@ -29,7 +29,7 @@ TRAININGS: dict[str, tuple[Any, us.Attention, Any]] = {
     "masked scdm": (us.Masked(), us.SCDM, us.Absorbing()),
     "masked cached-joint": (us.Masked(), us.CACHED_JOINT, us.Absorbing()),
     "masked bound scdm": (us.Masked(bound=True), us.SCDM, us.Absorbing(us.Cosine())),
-    "next token cached-joint": (us.NextToken(), us.CACHED_JOINT, us.Absorbing()),
+    "next token cached-joint": (us.NextTokenPrediction(), us.CACHED_JOINT, us.Absorbing()),
     "latents cached-joint": (us.LatentBlocks(window=3, decay=0.9, next_token=0.2), us.CACHED_JOINT, us.Absorbing()),
     "latents any-order": (us.LatentBlocks(prefixes=2, order="random"), us.ANY_ORDER, us.Absorbing()),
     "teacherless mdm": (us.Teacherless(), us.MDM, us.Absorbing()),
@@ -90,13 +90,6 @@ SLOTS: dict[str, tuple[us.Attention, dict[str, Any]]] = {
     "sampled": (us.MDM, {"latents": 2, "temperature": 0.7}),
     "planned": (us.MDM, {"commit": (1, 2, 3), "order": "uniform", "temperature": 1.0}),
 }
-BEFORE = {
-    "entropy_bound": "entropy",
-    "latent_policy": "beside",
-    "min_confidence": "widen",
-    "keep_finished": "wait",
-    "rebatch": "split",
-}
 OTHERS: dict[str, us.Attention] = {
     "next token": us.CACHED_ALONE,
     "next token recomputed": us.CACHED_ALONE,
@@ -109,30 +102,25 @@ OTHERS: dict[str, us.Attention] = {
 }
 
 
-def _old_steps(name: str, model: Any, tokens: Tensor) -> Any:
-    from unspoken.decoders.decoding import Decoding
-
-    decoding = {
-        "next token": Decoding(by="next_token"),
-        "next token recomputed": Decoding(by="next_token", cache=False),
-        "speculation": Decoding(by="speculation", latents=3, drafts=2),
-        "blocks": Decoding(by="blocks", block=3, commit=2),
-        "blocks recomputed": Decoding(by="blocks", block=3, cache=False),
-        "walk uniform": Decoding(by="walk", passes=4, process=us.Uniform()),
-        "walk hybrid and second thoughts": Decoding(by="walk", passes=4, rounds=3, process=us.Hybrid()),
-        "walk masks": Decoding(by="walk"),
-    }[name]
-    return decoding.steps(model, tokens, generator=seeded(3))
+DECODERS: dict[str, us.Decoder] = {
+    "next token": us.NextToken(),
+    "next token recomputed": us.NextToken(cache=False),
+    "speculation": us.Speculation(latents=3, drafts=2),
+    "blocks": us.Blocks(size=3, commit=2),
+    "blocks recomputed": us.Blocks(size=3, cache=False),
+    "walk uniform": us.Walk(us.Uniform(), passes=4),
+    "walk hybrid and second thoughts": us.Walk(us.Hybrid(), passes=4, rounds=3),
+    "walk masks": us.Walk(),
+}
 
 
 def decoding(name: str) -> list[dict[str, Any]]:
     """What every pass said and how probable it held it, in float64."""
     if name in SLOTS:
         attention, options = SLOTS[name]
-        old = {BEFORE.get(key, key): value for key, value in options.items()}
-        steps = us.decode(tiny(attention, positions=7), prompts(), **old, generator=seeded(3))
+        steps = us.decode(tiny(attention, positions=7), prompts(), **options, generator=seeded(3))
     else:
-        steps = _old_steps(name, tiny(OTHERS[name], positions=7), prompts())
+        steps = us.decode(tiny(OTHERS[name], positions=7), prompts(), decoder=DECODERS[name], generator=seeded(3))
     return [
         {
             "tokens": step.tokens.tolist(),

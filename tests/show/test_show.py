@@ -39,7 +39,7 @@ STEP = Step(
     rows=torch.tensor([0]),
     position=torch.tensor([[3, 2, 4, 5, 6]]),
     real=torch.tensor([[True, True, True, True, False]]),
-    held=2,
+    n_candidates=2,
     said=torch.tensor([[2, 3]]),
     chosen=torch.tensor([[True, False]]),
     likeliest=torch.tensor([[0, 2, 3]]),
@@ -90,7 +90,7 @@ def test_a_board_is_written_and_coloured_as_its_cells():
 def decoded() -> tuple[torch.Tensor, list[Step]]:
     model = new_denoiser(CONFIG).eval()
     prompt = TASK.sample("test", 1).prompt(M)
-    return prompt, list(decode(model, prompt, latents=2, candidates=3, peek=True))
+    return prompt, list(decode(model, prompt, latents=2, candidates=3, predict_latents=True))
 
 
 def test_a_finished_board_is_the_tasks_grid(decoded):
@@ -130,7 +130,7 @@ def test_a_path_is_watched_as_its_graph_and_answer():
     task = PathStar(2, 3, 8, validation=10, test=10)
     config = Train(task, trunk=Trunk(layers=1, width=16, heads=2))
     prompt = task.sample("test", 1).prompt(task.mask_id)
-    steps = list(decode(new_denoiser(config).eval(), prompt, order="left_to_right", peek=True))
+    steps = list(decode(new_denoiser(config).eval(), prompt, order="left_to_right", predict_latents=True))
     edges, ends, answer = terminal.board(steps[0], prompt, task).plain.split("\n")
     assert edges.split() == [task.symbol(int(t)) for t in prompt[0, :4]]
     assert ends.split() == [str(int(t)) for t in prompt[0, 4:6]]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from unspoken import presets
-from unspoken.decoders.decoding import Decoding
+from unspoken.decoders.slots import Slots
 from unspoken.record import from_record, to_record
 from unspoken.show.figure import speed
 from unspoken.show.report import table_cells
@@ -144,15 +144,15 @@ def test_the_work_done_is_told(done) -> None:
     ids=["accurate", "cheap", "nearest", "nearest and cheap"],
 )
 def test_the_fewest_flops_at_the_baselines_accuracy_are_chosen(found, expected) -> None:
-    choices = [Choice("mdm", Decoding(), accuracy, 0.0, flops) for accuracy, flops in found]
+    choices = [Choice("mdm", Slots(), accuracy, 0.0, flops) for accuracy, flops in found]
     assert cheapest(choices, floor=0.95) is choices[expected]
 
 
 def test_ours_is_chosen_on_validation_among_all_ways(monkeypatch) -> None:
     """By what each gives there alone; the floor is the lower end of the baseline's interval."""
 
-    def outcome(name: str, models: Any, task: Any, held_out: Any, decoding: Decoding) -> Choice:
-        if decoding.wait:
+    def outcome(name: str, models: Any, task: Any, held_out: Any, decoding: Slots) -> Choice:
+        if decoding.keep_finished:
             return Choice(name, decoding, 0.9, 0.88, 100.0)
         cheap = decoding.stale and decoding.latents == 4
         return Choice(name, decoding, 0.88 if cheap else 0.95, 0.0, 5.0 if cheap else 50.0)
@@ -163,8 +163,8 @@ def test_ours_is_chosen_on_validation_among_all_ways(monkeypatch) -> None:
     assert chosen[OURS] is chosen["+ stale latents"] and chosen[OURS].decoding.latents == 4
     assert chosen[SAME_RULE].model == "mdm"
     same, ours = chosen[SAME_RULE].decoding, chosen[OURS].decoding
-    assert (same.commit, same.threshold, same.entropy) == (ours.commit, ours.threshold, ours.entropy)
-    assert chosen["+ rows part"].decoding == replace(chosen[SEVERAL].decoding, split=STUDY.split)
+    assert (same.commit, same.threshold, same.entropy_bound) == (ours.commit, ours.threshold, ours.entropy_bound)
+    assert chosen["+ rows part"].decoding == replace(chosen[SEVERAL].decoding, rebatch=STUDY.split)
 
 
 @pytest.mark.parametrize(

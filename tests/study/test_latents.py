@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from unspoken.decoders.decoding import Decoding
+from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import CACHED_JOINT, MDM, SCDM, SIDM
 from unspoken.layout.entries import one_block
 from unspoken.measure.accuracy import Solved, solve
@@ -139,7 +139,7 @@ def test_the_weights_counted_are_the_layers_matrices():
 def test_solving_counts_its_passes(batch):
     model = new_denoiser(TRAIN).eval()
     test = TASK.sample("test", 10)
-    *passes, solved = solve(model, TASK, test, Decoding(latents=2, candidates=3), batch=batch)
+    *passes, solved = solve(model, TASK, test, Slots(latents=2, candidates=3), batch=batch)
     assert isinstance(solved, Solved)
     widths = [16 - left + min(left, 5) for left in range(10, 0, -1)]  # 6 givens: 10 blanks
     heads = [min(left, 3) for left in range(10, 0, -1)]
@@ -173,7 +173,7 @@ def test_flops_beside_a_cache_are_what_torch_counts(cached):
 def test_solving_with_a_cache_costs_less_and_answers_the_same():
     """From the left, 6 of 16 given: what was said last, the candidate and its latents; without a cache all 16."""
     model = new_denoiser(replace(TRAIN, attention=CACHED_JOINT)).eval()
-    test, decoding = TASK.sample("test", 10), Decoding(order="left_to_right", beside="next")
+    test, decoding = TASK.sample("test", 10), Slots(order="left_to_right", latent_policy="next")
     *_, kept = solve(model, TASK, test, decoding)
     *_, anew = solve(model, TASK, test, replace(decoding, cache=False))
     assert isinstance(kept, Solved) and isinstance(anew, Solved)
@@ -187,7 +187,7 @@ def test_solving_with_a_cache_costs_less_and_answers_the_same():
 def test_a_decoding_is_what_solve_goes_by():
     """Two tokens a pass; the same seed the same draws, another seed others."""
     model, test = new_denoiser(TRAIN).eval(), TASK.sample("test", 10)
-    way = Decoding(commit=2, temperature=1.0)
+    way = Slots(commit=2, temperature=1.0)
     ends = [list(solve(model, TASK, test, way, seed=seed))[-1] for seed in (0, 0, 1)]
     tokens = [end.tokens for end in ends if isinstance(end, Solved)]
     assert torch.equal(tokens[0], tokens[1]) and not torch.equal(tokens[0], tokens[2])

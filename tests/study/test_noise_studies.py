@@ -29,7 +29,7 @@ from unspoken.tasks import Chain, PathStar, Sudoku
 from unspoken.training.config import Train, Trunk
 from unspoken.training.loop import load, train
 from unspoken.training.loop import seeded as train_seeded
-from unspoken.training.objective import Diffused, NextToken
+from unspoken.training.objective import Diffused, NextTokenPrediction
 from unspoken.training.run import Run
 
 CHAIN = Chain(states=4, shares=(0.7, 0.3), length=6, validation=20, test=20)
@@ -236,7 +236,7 @@ def test_seeds_of_one_model_are_a_group_and_other_noise_is_refused(folders: dict
     from_left = Train(
         PathStar(2, 3, 8, validation=10, test=10),
         attention=presets.path_star().attention,
-        objective=NextToken(),
+        objective=NextTokenPrediction(),
         trunk=Trunk(layers=1, width=16, heads=2),
         steps=1,
         batch=8,

@@ -19,13 +19,13 @@ from unspoken.study.pool import finished, train_all
 from unspoken.tasks import PathStar
 from unspoken.training.config import Train, Trunk
 from unspoken.training.loop import load, train, training
-from unspoken.training.objective import NextToken
+from unspoken.training.objective import NextTokenPrediction
 from unspoken.training.run import Run
 
 CONFIG = Train(
     PathStar(2, 3, 8, validation=10, test=10),
     attention=CACHED_ALONE,
-    objective=NextToken(),
+    objective=NextTokenPrediction(),
     trunk=Trunk(layers=1, width=16, heads=2),
     steps=6,
     batch=8,

@@ -11,7 +11,8 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from unspoken.cli.runs import SolveRun, TrainRun
+from unspoken.cli.runs import TrainRun
+from unspoken.cli.solve import General, SolveRun, parse_solve
 from unspoken.cli.studies import (
     README_PUZZLE,
     ArLatentsStudy,
@@ -75,7 +76,7 @@ def _task_type() -> Any:
 
 COMMANDS: dict[str, tuple[Callable[[], Any], str]] = {
     "train": (_train_type, "train a model from a preset; the same command goes on with a stopped run"),
-    "solve": (lambda: SolveRun, "solve a puzzle and watch the latent tokens think; or judge a file of puzzles"),
+    "solve": (lambda: General, "solve a puzzle and watch the latent tokens think; or judge a file of puzzles"),
     "study latents": (_latents_type, "what latent tokens buy and cost: table, figure, verdicts"),
     "study ar-latents": (
         _study("ar-latents", ArLatentsStudy, AR_LATENTS),
@@ -117,6 +118,8 @@ def parse(words: list[str]) -> Callable[[Console], None]:
     """The command that the words spell. Exits with 2, as tyro does, where they spell none."""
     for name, (make, _) in COMMANDS.items():
         if words[: len(name.split())] == name.split():
+            if name == "solve":
+                return parse_solve(words[1:], f"unspoken {name}")  # its flags are those of the run's decoder
             registry = tyro.constructors.ConstructorRegistry()
             _attention_from_name(registry)
             with registry:

@@ -10,7 +10,9 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from unspoken.cli.runs import Flat, SolveRun, watch_one
+from unspoken.cli.runs import Flat
+from unspoken.cli.solve import General, SolveRun
+from unspoken.decoders.slots import Slots
 from unspoken.presets.tasks import FAMILY
 from unspoken.show import figure, report, terminal
 from unspoken.study import ar_latents, decode, forcing, gidd, latents, steps, tasks
@@ -52,7 +54,7 @@ class LatentsStudy(_Study):
         if isinstance(task, Sudoku) and task.box == (2, 3):
             console.print("\n[bold]A held-out puzzle (the README's), decoded by SCDM beside 8 latents[/bold]")
             run = self.runs / f"scdm-seed{self.config.seeds[0]}"
-            watch_one(console, SolveRun(run, latents=8), task.encode(README_PUZZLE))
+            SolveRun(General(run), Slots(latents=8)).watch(console, task.encode(README_PUZZLE))
 
 
 @dataclass(frozen=True)

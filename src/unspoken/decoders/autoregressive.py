@@ -1,32 +1,92 @@
-"""Ways from left to right that `decode` does not go: next-token decoding, exact self-speculation, block by block.
+"""Decoders from left to right that are not from mask slots alone: next tokens, and exact self-speculation.
 
-`decode(order="left_to_right", beside="next")` says one token after the other from mask slots, beside the latents that
-follow. Here `next_tokens` reads the next token at the last one said, as ordinary autoregression does; `speculate` says
-what `decode` would say, to the token, in fewer passes: the latents' guesses are drafts, and one pass checks them; and
-`block_by_block` says the tokens of a block in any order before it goes on to the next (block diffusion).
+`Slots(order="left_to_right", latent_policy="next")` says one token after the other from mask slots, beside the latents
+that follow. Here `next_tokens` reads the next token at the last one said, as ordinary autoregression does; `speculate`
+says what those slots would say, to the token, in fewer passes: the latents' guesses are drafts, and one pass checks
+them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from unspoken.decoders.decode import check_tokens
+from unspoken.decoders.checks import check_all_present, check_causal, check_tokens
 from unspoken.decoders.step import Step, put
-from unspoken.layout.entries import PADDING, Layout, first_where, rank_of
+from unspoken.layout.entries import PADDING, Layout, first_where
 from unspoken.layout.packing import Clean, blocks, has_successor, left_to_right, slot_of
 from unspoken.model.cache import Cache
 from unspoken.model.denoiser import Model
+
+
+@dataclass(frozen=True)
+class NextToken:
+    """Ordinary autoregression: the likeliest next token, one a pass, read at the last token said.
+
+    For models trained on next tokens, MuToR's (Gerontopoulos et al. 2025, arXiv 2505.10518) among them.
+
+    Attributes:
+        cache: Keep the context's keys and values where the model can.
+    """
+
+    cache: bool = True
+
+    def steps(
+        self,
+        model: Model,
+        tokens: Tensor,
+        *,
+        present: Tensor | None = None,
+        predict_latents: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Iterator[Step]:
+        """See `Slots.steps` and `next_tokens`: there are no latents, and nothing is drawn."""
+        check_all_present(self, present)
+        check_causal(self, model)
+        return next_tokens(model, tokens, cache=self.cache)
+
+
+@dataclass(frozen=True)
+class Speculation:
+    """Left to right from mask slots, several tokens a pass: the latents' guesses are drafts, and one pass checks them.
+
+    Blockwise parallel decoding (Stern et al. 2018, arXiv 1811.03115) with the model's own latents as its draft heads.
+
+    Attributes:
+        latents: Beside each next token; by default all there are.
+        drafts: So many at most are checked in a pass; by default as many as there are latents.
+        cache: Keep the context's keys and values where the model can.
+    """
+
+    latents: int | None = None
+    drafts: int | None = None
+    cache: bool = True
+
+    def __post_init__(self) -> None:
+        _check_drafts(self.latents, self.drafts)
+
+    def steps(
+        self,
+        model: Model,
+        tokens: Tensor,
+        *,
+        present: Tensor | None = None,
+        predict_latents: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Iterator[Step]:
+        """See `Slots.steps` and `speculate`: the latents are predicted in any case, and nothing is drawn."""
+        check_all_present(self, present)
+        return speculate(model, tokens, latents=self.latents, drafts=self.drafts, cache=self.cache)
 
 
 @torch.no_grad()
 def next_tokens(model: Model, tokens: Tensor, *, cache: bool = True) -> Iterator[Step]:
     """Ordinary autoregression: the likeliest next token, one a pass, read at the last token said.
 
-    For models trained on next tokens (`NextToken`, `Registers`, `LatentBlocks` with a share of `next_token`).
+    For models trained on next tokens (`NextTokenPrediction`, `Registers`, `LatentBlocks` with a share of `next_token`).
     tokens: `[batch, seq]`, the mask id where unsaid; every row needs a prompt.
     cache: keep the context's keys and values where the model can.
     Raises ValueError on tokens outside the vocabulary and on rows without a prompt.
@@ -39,94 +99,35 @@ def next_tokens(model: Model, tokens: Tensor, *, cache: bool = True) -> Iterator
 
 
 @torch.no_grad()
-def _next_tokens(model: Model, clean: Clean, held: Cache | None) -> Iterator[Step]:
-    free, every = clean.free, torch.arange(len(clean.x0), device=clean.x0.device)
+def _next_tokens(model: Model, clean: Clean, cache: Cache | None) -> Iterator[Step]:
+    free = clean.free
     for index in range(int(free.max()) if len(free) else 0):
         context, going = clean.context(), index < free
-        new = context.order == index if held is not None else context.order <= index
+        new = context.order == index if cache is not None else context.order <= index
         layout = context.select_where(new & going)
         at = first_where(has_successor(layout, clean) & (layout.order == index), 1)
-        cached = 0 if held is None else len(held)
-        probability, guess = model(layout, at, held).softmax(-1).max(-1)
-        if held is not None:
-            held.keep(layout, layout.shape[1])
+        cached = 0 if cache is None else len(cache)
+        probability, guess = model(layout, at, cache).softmax(-1).max(-1)
+        if cache is not None:
+            cache.keep(layout, layout.shape[1])
         position = clean.place[:, index : index + 1]
         clean = replace(clean, x0=put(clean.x0, position, guess, going))
-        yield Step(
-            index=index,
-            tokens=clean.x0,
-            rows=every,
-            position=position,
-            real=going,
-            held=1,
-            said=position,
-            chosen=going,
-            likeliest=guess,
-            probability=probability,
+        yield Step.of_all(
+            index,
+            clean.x0,
+            position,
+            going,
+            (guess, probability),
+            mask_id=model.mask_id,
             entries=layout.shape[1],
             cached=cached,
-            asked=1,
-            mask_id=model.mask_id,
         )
-
-
-def block_by_block(model: Model, tokens: Tensor, *, size: int, commit: int = 1, cache: bool = True) -> Iterator[Step]:
-    """Blocks of `size` unsaid tokens from left to right; in a block the most confident are said first, `commit` a pass.
-
-    For models trained by `BlockDiffusion` of that size: a block sees itself and what was said before it.
-    tokens: `[batch, seq]`, the mask id where unsaid.
-    cache: keep the finished blocks' keys and values where the model can.
-    """
-    check_tokens(model, tokens)
-    if size < 1 or not 1 <= commit <= size:
-        raise ValueError(f"commit={commit} of blocks of size={size}; need 1 <= commit <= size")
-    clean = left_to_right(tokens, tokens != model.mask_id)
-    return _block_by_block(model, clean, size, commit, model.new_cache() if cache else None)
-
-
-@torch.no_grad()
-def _block_by_block(model: Model, clean: Clean, size: int, commit: int, held: Cache | None) -> Iterator[Step]:
-    passes, every = 0, torch.arange(len(clean.x0), device=clean.x0.device)
-    slots = torch.arange(size, device=clean.x0.device)[None]
-    for block in range(-(-int(clean.free.max()) // size) if len(clean.x0) else 0):
-        whole = blocks(clean, torch.full_like(clean.free, block), slots, model.mask_id, stride=size)
-        here, fresh = (clean.rank // size == block) & ~clean.given, True
-        for _ in range(-(-int(here.sum(1).max()) // commit)):
-            new = whole.said & (whole.order == block) & fresh if held is not None else whole.said
-            current = replace(whole, token=torch.where(whole.unsaid, clean.x0.gather(1, whole.position), whole.token))
-            layout = current.select_where(new | whole.unsaid)
-            masked = layout.unsaid & (layout.token == model.mask_id)
-            at = first_where(masked, int(masked.sum(1).max()))
-            cached = 0 if held is None else len(held)
-            probability, guess = model(layout, at, held).softmax(-1).max(-1)
-            if held is not None:
-                held.keep(layout.without(layout.unsaid), int(layout.said.sum(1).max()))
-            real, position = masked.gather(1, at), layout.position.gather(1, at)
-            chosen = real & (rank_of(-probability, real) < commit)
-            clean = replace(clean, x0=put(clean.x0, position, guess, chosen))
-            yield Step(
-                index=passes,
-                tokens=clean.x0,
-                rows=every,
-                position=position,
-                real=real,
-                held=at.shape[1],
-                said=position,
-                chosen=chosen,
-                likeliest=guess,
-                probability=probability,
-                entries=layout.shape[1],
-                cached=cached,
-                asked=at.shape[1],
-                mask_id=model.mask_id,
-            )
-            passes, fresh = passes + 1, False
 
 
 def speculate(
     model: Model, tokens: Tensor, *, latents: int | None = None, drafts: int | None = None, cache: bool = True
 ) -> Iterator[Step]:
-    """Left to right, the likeliest token each, as `decode` with these latents says it, but several a pass.
+    """Left to right, the likeliest token each, as `Slots` with these latents say it, but several a pass.
 
     A pass holds the last pass's drafts as context and a block of masks after each of them; slot 0 of a block says what
     follows if the drafts up to there are right. The first that is wrong is replaced, and that block's latents draft on.
@@ -142,8 +143,7 @@ def speculate(
             f"speculation with attention {model.attention.name}: its context sees what comes after it, so that a draft "
             "would change what it is checked by; take cached-joint, cached-alone or any-order"
         )
-    if min(latents or 0, drafts or 0) < 0 or (drafts is not None and latents is not None and drafts > latents):
-        raise ValueError(f"drafts={drafts} of latents={latents}; need 0 <= drafts <= latents")
+    _check_drafts(latents, drafts)
     clean = left_to_right(tokens, tokens != model.mask_id)
     most = max(int(clean.free.max()) - 1, 0) if len(tokens) else 0
     latents = most if latents is None else min(latents, most)
@@ -152,48 +152,44 @@ def speculate(
 
 
 @torch.no_grad()
-def _speculate(model: Model, clean: Clean, latents: int, drafts: int, held: Cache | None) -> Iterator[Step]:
+def _speculate(model: Model, clean: Clean, latents: int, drafts: int, cache: Cache | None) -> Iterator[Step]:
     """clean.x0 holds what is said and then the drafts; `said` and `drafted` `[batch, 1]` count them."""
     said, drafted = torch.zeros_like(clean.free), torch.zeros_like(clean.free)
     ahead, passes = torch.arange(drafts + 1, device=said.device)[None], 0
-    every = torch.arange(len(said), device=said.device)
     rank, known = clean.rank, said - 1  # the order of the newest context in the cache; the prompt's is 0
     while bool((said < clean.free).any()):
         layout = _checks(clean, torch.where(ahead <= drafted, said + ahead, clean.free), latents, model.mask_id)
-        if held is not None:
+        if cache is not None:
             layout = layout.select_where((layout.document != PADDING) & ~(layout.said & (layout.order <= known)))
-        cached = 0 if held is None else len(held)
+        cached = 0 if cache is None else len(cache)
         at = first_where(layout.unsaid, int(layout.unsaid.sum(1).max()))
         block, slot = layout.horizon - 1 - said, slot_of(layout, rank.shape[1])
         index = (block * (latents + 1) + slot).gather(1, at)
-        guess, probability = _read(model(layout, at, held), index, layout.unsaid.gather(1, at), drafts, latents)
+        guess, probability = _read(model(layout, at, cache), index, layout.unsaid.gather(1, at), drafts, latents)
         right = (guess[:, :, 0] == clean.x0.gather(1, clean.at(said + ahead))) & (ahead < drafted)
         accepted = right.long().cumprod(1).sum(1, keepdim=True)
         known = said + accepted
-        if held is not None:
+        if cache is not None:
             stays = layout.said & (layout.order <= known)
-            held.keep(layout.without(~stays), int(stays.sum(1).max()))
+            cache.keep(layout.without(~stays), int(stays.sum(1).max()))
         # Said now: the accepted drafts and the token after them. That block's latents are the next drafts.
         new = (ahead <= accepted) & (said < clean.free)
         position = clean.at(said + ahead)
         tokens = torch.where(clean.given | (rank < said), clean.x0, model.mask_id)
         tokens = put(tokens, position, guess[:, :, 0], new)
         beyond = said + drafted + 1 + torch.arange(latents, device=said.device)
-        yield Step(
-            index=passes,
-            tokens=tokens,
-            rows=every,
-            position=torch.cat([position, clean.at(beyond)], dim=1),
-            real=torch.cat([(ahead <= drafted) & (said < clean.free), beyond < clean.free], dim=1),
-            held=drafts + 1,
-            said=position,
-            chosen=new,
-            likeliest=guess[:, :, 0],
-            probability=probability[:, :, 0],
+        yield Step.of_all(
+            passes,
+            tokens,
+            position,
+            new,
+            (guess[:, :, 0], probability[:, :, 0]),
+            mask_id=model.mask_id,
             entries=layout.shape[1],
             cached=cached,
             asked=at.shape[1],
-            mask_id=model.mask_id,
+            position=torch.cat([position, clean.at(beyond)], dim=1),
+            real=torch.cat([(ahead <= drafted) & (said < clean.free), beyond < clean.free], dim=1),
         )
         block = accepted[:, :, None].expand(-1, -1, latents + 1)
         following = guess.gather(1, block)[:, 0, 1 : drafts + 1]
@@ -223,3 +219,8 @@ def _read(logits: Tensor, index: Tensor, real: Tensor, drafts: int, latents: int
     table = guess.new_zeros(len(guess), (drafts + 1) * (latents + 1))
     filled = (put(table, index, guess, real), put(table.to(probability.dtype), index, probability, real))
     return filled[0].view(-1, drafts + 1, latents + 1), filled[1].view(-1, drafts + 1, latents + 1)
+
+
+def _check_drafts(latents: int | None, drafts: int | None) -> None:
+    if min(latents or 0, drafts or 0) < 0 or (drafts is not None and latents is not None and drafts > latents):
+        raise ValueError(f"drafts={drafts} of latents={latents}; need 0 <= drafts <= latents")

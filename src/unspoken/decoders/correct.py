@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from unspoken.decoders.decode import check_tokens
-from unspoken.decoders.walk import Move, draw
+from unspoken.decoders.checks import check_tokens
+from unspoken.decoders.walk import DenoisingStep, draw
 from unspoken.model.denoiser import Model
 from unspoken.model.prediction import Prediction, predictor
 
@@ -25,7 +25,7 @@ def correct(
     time: float = 0.01,
     patience: int = 32,
     generator: torch.Generator | None = None,
-) -> Iterator[Move[Prediction]]:
+) -> Iterator[DenoisingStep[Prediction]]:
     """GIDD's self-correction (arXiv 2503.04482, algorithm 1) for a whole batch; yields every round.
 
     In a round each token is drawn again from the prediction that leaves it out; of those that come out otherwise, the
@@ -61,7 +61,7 @@ def _rounds(
     time: float,
     patience: int,
     generator: torch.Generator | None,
-) -> Iterator[Move[Prediction]]:
+) -> Iterator[DenoisingStep[Prediction]]:
     """The loop of `correct`, whose arguments are checked. Rows are as alone: one that rests is not touched again."""
     predict = predictor(model, given)
     t = torch.where(given, 0.0, torch.full(z.shape, time, device=z.device))
@@ -81,7 +81,7 @@ def _rounds(
         changed = moved != z
         going = going & changed.any(1)
         z = moved
-        yield Move(index, z, t, changed, prediction)
+        yield DenoisingStep(index, z, t, changed, prediction)
 
 
 def _second_thoughts(

@@ -12,34 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unspoken.decoders.policies import NEXT, UNIFORM_LATENTS, Around, Commit, Latents, Order, at_random, entropy_of
-from unspoken.decoders.rows import Rows
+from unspoken.decoders.commit import Commit
+from unspoken.decoders.policies import NEXT_IN_ORDER, UNIFORM_LATENTS, Around, at_random, entropy_of
+from unspoken.decoders.rules import Rules, Width
+from unspoken.decoders.state import DecodingState
+from unspoken.decoders.step import Step
 from unspoken.layout.entries import FOREVER, PADDING, Layout
 from unspoken.model.cache import Cache
 from unspoken.model.denoiser import Model
-
-
-@dataclass(frozen=True)
-class Rules:
-    """The counts and policies of a decoding, complete."""
-
-    latents: int
-    candidates: int
-    commit: Commit
-    order: Order
-    beside: Latents
-    widen: float
-    stale: bool
-    wait: bool
-    split: float
-    temperature: float
-    peek: bool
-    generator: torch.Generator
-
-    @property
-    def needs_entropy(self) -> bool:
-        """Whether a policy goes by what was seen of the latents."""
-        return self.order.needs_entropy or self.beside.needs_entropy
 
 
 @dataclass(frozen=True)
@@ -54,14 +34,9 @@ class Plan:
         """The rows `at`."""
         return Plan(self.position[at], self.real[at], self.candidates)
 
-    def first(self, latents: int) -> Plan:
+    def first(self, width: Width) -> Plan:
         """With so many latents at most."""
-        width = self.candidates + latents
-        return (
-            self
-            if self.position.shape[1] <= width
-            else Plan(self.position[:, :width], self.real[:, :width], self.candidates)
-        )
+        return Plan(self.position[:, : width.unsaid], self.real[:, : width.unsaid], self.candidates)
 
 
 @dataclass(frozen=True)
@@ -82,44 +57,65 @@ class Seen:
     fresh: Tensor | None
     cached: int
 
+    def step(self, index: int, tokens: Tensor, rows: Tensor, now: Tensor, mask_id: int) -> Step:
+        """As decoders tell it. tokens: after it; rows: of the batch in the pass; now: what of it is said."""
+        return Step(
+            index=index,
+            tokens=tokens,
+            rows=rows,
+            position=self.plan.position,
+            real=self.plan.real,
+            n_candidates=self.plan.candidates,
+            said=self.said,
+            chosen=now,
+            likeliest=self.likeliest,
+            probability=self.probability,
+            entries=self.layout.shape[1],
+            cached=self.cached,
+            asked=self.likeliest.shape[1],
+            mask_id=mask_id,
+        )
+
 
 def look_on(
-    model: Model, rows: Rows, plan: Plan, held: Cache | None, rules: Rules
+    model: Model, state: DecodingState, plan: Plan, cache: Cache | None, width: Width, rules: Rules
 ) -> Iterator[tuple[Tensor, Seen, Tensor]]:
     """The passes until every row has said something: one, or more of them where latents are added in doubt.
 
-    Yields which of the batch's rows were in a pass, what was seen, and which of it is said; `rows` say it before that.
+    plan: of as many latents as the step may come to; width: of its first pass.
+    Yields which of the batch's rows were in a pass, what was seen, and which of it is said; `state` has it before that.
     """
-    seen = _look(model, rows, plan.first(rules.latents), held, True, rules)
-    fresh, new = rows.fresh, rows.new
+    seen = _look(model, state, plan.first(width), cache, True, width, rules)
+    fresh, new = state.fresh, state.new
     sure = _sure(seen, None, plan, rules)
     now = seen.chosen if sure is None else seen.chosen & sure[:, None]
-    _say(rows, seen, now, rules)
-    if held is not None:
+    _say(state, seen, now, width, rules)
+    if cache is not None:
         if seen.fresh is None:
-            held.keep(seen.layout, fresh.shape[1])
+            cache.keep(seen.layout, fresh.shape[1])
         else:
-            held.keep_at(seen.layout, seen.fresh, new, rows.unsaid[:, :-1] if rules.stale else None)
-    yield rows.index, seen, now
-    latents, at = rules.latents, torch.arange(len(rows.left))
+            cache.keep_at(seen.layout, seen.fresh, new, state.unsaid[:, :-1] if rules.slots.stale else None)
+    yield state.index, seen, now
+    at = torch.arange(len(state.left))
     while sure is not None and not bool(sure.all()):
         doubt = (~sure).nonzero()[:, 0]
-        at, latents, plan = at[doubt.cpu()], max(1, 2 * latents), plan.take(doubt)
+        at, plan = at[doubt.cpu()], plan.take(doubt)
         before = (seen.said[doubt, 0], seen.word[doubt, 0])
-        part = rows.take(at)
-        its = plan.first(min(latents, int(part.left.max()) - plan.candidates))  # the rows no longer in doubt had more
-        seen = _look(model, part, its, None if held is None else held.take(at), False, rules)
+        part = state.take(at)
+        width = width.doubled(int(part.left.max()))
+        parts_cache = None if cache is None else cache.take(at)
+        seen = _look(model, part, plan.first(width), parts_cache, False, width, rules)
         sure = _sure(seen, before, plan, rules)
         assert sure is not None
         now = seen.chosen & sure[:, None]
-        _say(part, seen, now, rules)
-        rows.put_back(at, _padded(part, rows))
+        _say(part, seen, now, width, rules)
+        state.put_back(at, _padded(part, state))
         yield part.index, seen, now
 
 
-def _padded(part: Rows, rows: Rows) -> Rows:
+def _padded(part: DecodingState, whole: DecodingState) -> DecodingState:
     """What a part said last, as wide as what the others did."""
-    missing = rows.fresh.shape[1] - part.fresh.shape[1]
+    missing = whole.fresh.shape[1] - part.fresh.shape[1]
     if missing > 0:
         part.fresh = torch.nn.functional.pad(part.fresh, (0, missing))
         part.new = torch.nn.functional.pad(part.new, (0, missing))
@@ -131,53 +127,58 @@ def _sure(seen: Seen, before: tuple[Tensor, Tensor] | None, plan: Plan, rules: R
 
     The best candidate is probable enough, or the same as with fewer latents, or all there are were in view.
     """
-    if rules.widen == 0:
+    if rules.slots.min_confidence == 0:
         return None
     best = seen.plan.position[:, : seen.probability.shape[1]] == seen.said[:, :1]
-    sure = torch.where(best, seen.probability, 0.0).amax(1) >= rules.widen
-    if before is not None and rules.widen <= 1:
+    sure = torch.where(best, seen.probability, 0.0).amax(1) >= rules.slots.min_confidence
+    if before is not None and rules.slots.min_confidence <= 1:
         sure = sure | ((seen.said[:, 0] == before[0]) & (seen.word[:, 0] == before[1]))
     return sure | (plan.real.sum(1) == seen.plan.real.sum(1))
 
 
-def plan_of(rows: Rows, rules: Rules) -> Plan:
-    """A step's candidates, and its latents among the rest."""
-    most = int(rows.left.max())
-    c = min(rules.candidates, most)
-    m = int((rows.left - c).clamp(0, rows.seq if rules.widen else rules.latents).max())
-    ahead = rows.ahead(rules.generator)
+def plan_of(state: DecodingState, width: Width, rules: Rules) -> Plan:
+    """A step's candidates, and its latents among the rest: as many as the step may come to."""
+    c, m = width.candidates, width.most
+    ahead = state.ahead(rules.generator)
     before = torch.where(ahead.unsaid, rules.order.before(ahead), math.inf)
-    alike = rules.beside is NEXT or (rules.beside is UNIFORM_LATENTS and rules.order.before is at_random)
+    alike = rules.latent_policy is NEXT_IN_ORDER or (
+        rules.latent_policy is UNIFORM_LATENTS and rules.order.before is at_random
+    )
     value, position = before.topk(c + m if alike else c, dim=1, largest=False)
     real = value < math.inf
     if alike or m == 0:
         return Plan(position, real, c)
-    rest = rows.unsaid.scatter(1, rows.where(position, real), False)[:, :-1]
-    score = rules.beside.rank(Around(rest, position, real, before, ahead))
+    rest = state.unsaid.scatter(1, state.where(position, real), False)[:, :-1]
+    score = rules.latent_policy.rank(Around(rest, position, real, before, ahead))
     value, latents = torch.where(rest, score, math.inf).topk(m, dim=1, largest=False)
     return Plan(torch.cat([position, latents], dim=1), torch.cat([real, value < math.inf], dim=1), c)
 
 
-def _look(model: Model, rows: Rows, plan: Plan, held: Cache | None, first: bool, rules: Rules) -> Seen:
+def _look(
+    model: Model,
+    state: DecodingState,
+    plan: Plan,
+    cache: Cache | None,
+    first: bool,
+    width: Width,
+    rules: Rules,
+) -> Seen:
     """One pass over the rows. first: the fresh context is to be computed."""
     position, real, c = plan.position, plan.real, plan.candidates
-    cached = 0 if held is None else len(held)
-    if held is not None and rules.stale:
-        held.forget((~rows.unsaid).scatter(1, rows.where(position, real), True))
-    asked = position.shape[1] if rules.peek else c
-    layout, at, fresh = _layout(rows, plan, asked, held is not None, first, rules)
-    logp = model(layout, at, held).log_softmax(-1)
+    cached = 0 if cache is None else len(cache)
+    if cache is not None and rules.slots.stale:
+        cache.forget((~state.unsaid).scatter(1, state.where(position, real), True))
+    layout, at, fresh = _layout(state, plan, width.asked(position.shape[1]), cache is not None, first, rules)
+    logp = model(layout, at, cache).log_softmax(-1)
     top, likeliest = logp.max(-1)
-    best = _best(logp[:, :c], real[:, :c], rules)
-    there = real.gather(1, best)
-    drawn = rules.temperature > 0
-    of_best = None if rules.commit.fixed and not drawn else _rows_of(logp, best)
+    best, chosen = _chosen(logp[:, :c], real[:, :c], width.commit, rules)
+    drawn = rules.slots.temperature > 0
     return Seen(
         layout=layout,
         plan=plan,
         said=position.gather(1, best),
-        chosen=there if of_best is None else rules.commit.among(of_best, there),
-        word=_draw(of_best, rules) if drawn and of_best is not None else likeliest.gather(1, best),
+        chosen=chosen,
+        word=_draw(_rows_of(logp, best), rules) if drawn else likeliest.gather(1, best),
         likeliest=likeliest,
         probability=top.exp(),
         entropy=entropy_of(logp) if rules.needs_entropy else None,
@@ -186,45 +187,58 @@ def _look(model: Model, rows: Rows, plan: Plan, held: Cache | None, first: bool,
     )
 
 
+def _chosen(logp: Tensor, real: Tensor, commit: Commit, rules: Rules) -> tuple[Tensor, Tensor]:
+    """`[r, k]` which candidates are the best, the best first, and which of them are committed: those come first."""
+    best = _best(logp, real, commit, rules)
+    there = real.gather(1, best)
+    if commit.fixed:
+        return best, there
+    chosen = commit.among(_rows_of(logp, best), there)
+    if commit.rule is None:  # a prefix of the best
+        return best, chosen
+    turn = (~chosen).to(torch.uint8).argsort(dim=1, stable=True)
+    return best.gather(1, turn), chosen.gather(1, turn)
+
+
 def _layout(
-    rows: Rows, plan: Plan, asked: int, cached: bool, first: bool, rules: Rules
+    state: DecodingState, plan: Plan, asked: int, cached: bool, first: bool, rules: Rules
 ) -> tuple[Layout, Tensor, Tensor | None]:
     """The entries of a pass: context, candidates, latents; and where `[r, asked]` those are that the head is asked at.
 
     And where the fresh context is, see `Seen`. Candidates share an order past every latent's: under `ordered` attention
     each sees the latents and no other candidate; a latent sees those before it.
     """
-    position, real, seq = plan.position, plan.real, rows.seq
+    position, real, seq = plan.position, plan.real, state.seq
     width, device = position.shape[1], position.device
     among = torch.arange(width - plan.candidates, device=device)
     ranks = torch.cat(
-        [torch.full((plan.candidates,), seq, device=device), among.flip(0) if rules.beside.inward else among]
+        [torch.full((plan.candidates,), seq, device=device), among.flip(0) if rules.latent_policy.inward else among]
     )
-    if not cached and int((rows.length - rows.left + rows.left.clamp_max(width)).max()) >= seq:
-        at = rows.where(position, real)
-        order = rows.order.scatter(1, at, ranks.expand_as(at))[:, :-1]
-        document = rows.document
-        if width < int(rows.left.max()):  # some unsaid tokens are left out
-            document = torch.where(rows.context.scatter(1, at, True), 0, PADDING)
+    if not cached and int((state.length - state.left + state.left.clamp_max(width)).max()) >= seq:
+        at = state.where(position, real)
+        order = state.order.scatter(1, at, ranks.expand_as(at))[:, :-1]
+        document = state.document
+        if width < int(state.left.max()):  # some unsaid tokens are left out
+            document = torch.where(state.context.scatter(1, at, True), 0, PADDING)
         index, unsaid, document = (
             torch.arange(seq, device=device).expand_as(order),
-            rows.unsaid[:, :-1],
+            state.unsaid[:, :-1],
             document[:, :-1],
         )
-        token, at, fresh = rows.tokens[:, :-1].clone(), position[:, :asked], None
+        token, at, fresh = state.tokens[:, :-1].clone(), position[:, :asked], None
     else:
-        context, new = (rows.fresh, rows.new) if cached else rows.said()
+        context, new = (state.fresh, state.new) if cached else state.said()
         if cached and not first:
             context, new = context[:, :0], new[:, :0]
         f = context.shape[1]
         index, there = torch.cat([context, position], dim=1), torch.cat([new, real], dim=1)
-        order = torch.cat([rows.order.gather(1, context), ranks.expand_as(position)], dim=1)
+        order = torch.cat([state.order.gather(1, context), ranks.expand_as(position)], dim=1)
         unsaid = (torch.arange(f + width, device=device) >= f).expand_as(order)
-        document, token = torch.where(there, 0, PADDING), rows.tokens.gather(1, index)
+        document, token = torch.where(there, 0, PADDING), state.tokens.gather(1, index)
         at, fresh = torch.arange(f, f + asked, device=device).expand(len(order), -1), None
-        used = rows.left.clamp_max(width) + (rows.news * first if cached else rows.length - rows.left)
+        used = state.left.clamp_max(width) + (state.news * first if cached else state.length - state.left)
         if (
-            int(used.max()) < f + width or rules.stale
+            int(used.max()) < f + width or rules.slots.stale
         ):  # a row has much context, another much to say: close up their gaps
             went, keep = _closed_up(there, int(used.max()))
             index, order, unsaid, document, token = (
@@ -243,9 +257,9 @@ def _closed_up(real: Tensor, width: int) -> tuple[Tensor, Tensor]:
     return went.clamp_max(max(width - 1, 0)), place[:, :width]
 
 
-def _best(logp: Tensor, real: Tensor, rules: Rules) -> Tensor:
+def _best(logp: Tensor, real: Tensor, commit: Commit, rules: Rules) -> Tensor:
     """`[r, k]` which candidates are the best, the best first, as many as may be said at most."""
-    k = min(rules.commit.most, logp.shape[1])
+    k = min(commit.most, logp.shape[1])
     if rules.order.after is None:  # in the order they came in
         return torch.arange(k, device=logp.device).expand(len(logp), k)
     return torch.where(real, rules.order.after(logp), -math.inf).topk(k, dim=1).indices
@@ -255,35 +269,35 @@ def _rows_of(logp: Tensor, best: Tensor) -> Tensor:
     return logp.gather(1, best[..., None].expand(-1, -1, logp.shape[-1]))
 
 
-def _say(rows: Rows, seen: Seen, now: Tensor, rules: Rules) -> None:
+def _say(state: DecodingState, seen: Seen, now: Tensor, width: Width, rules: Rules) -> None:
     """The rows say `seen.word` at `seen.said` where `now`."""
-    at, k = rows.where(seen.said, now), now.shape[1]
-    rows.tokens.scatter_(1, at, seen.word)
-    rows.unsaid.scatter_(1, at, False)
-    rows.context.scatter_(1, at, True)
-    rows.order.scatter_(1, at, rows.count + torch.arange(1, k + 1, device=at.device))
-    if rules.needs_entropy or rules.beside.needs_age:
-        _remember(rows, seen)
-    rows.fresh, rows.new = seen.said, now
+    at, k = state.where(seen.said, now), now.shape[1]
+    state.tokens.scatter_(1, at, seen.word)
+    state.unsaid.scatter_(1, at, False)
+    state.context.scatter_(1, at, True)
+    state.order.scatter_(1, at, state.count + torch.arange(1, k + 1, device=at.device))
+    if rules.needs_entropy or rules.latent_policy.needs_age:
+        _remember(state, seen)
+    state.fresh, state.new = seen.said, now
     said = now.sum(1, keepdim=True)
-    rows.count = rows.count + said
-    fixed = rules.commit.fixed and rules.widen == 0
-    rows.news = rows.left.clamp_max(rules.commit.most) if fixed else said[:, 0].cpu()
-    rows.left = rows.left - rows.news
+    state.count = state.count + said
+    fixed = width.commit.fixed and rules.slots.min_confidence == 0
+    state.news = state.left.clamp_max(width.commit.most) if fixed else said[:, 0].cpu()
+    state.left = state.left - state.news
 
 
-def _remember(rows: Rows, seen: Seen) -> None:
+def _remember(state: DecodingState, seen: Seen) -> None:
     """What was seen of every unsaid token in the pass, and that it was now."""
-    at = rows.where(seen.plan.position, seen.plan.real)
+    at = state.where(seen.plan.position, seen.plan.real)
     if seen.entropy is not None:
-        rows.entropy.scatter_(1, at, seen.entropy.to(rows.entropy.dtype))
-    now = 1 + rows.looked[:, :-1].amax(1, keepdim=True)
-    rows.looked.scatter_(1, at, now.expand(at.shape))
+        state.entropy.scatter_(1, at, seen.entropy.to(state.entropy.dtype))
+    now = 1 + state.looked[:, :-1].amax(1, keepdim=True)
+    state.looked.scatter_(1, at, now.expand(at.shape))
 
 
 def _draw(logp: Tensor, rules: Rules) -> Tensor:
     """`[r, k]` token ids drawn from softmax(logp / temperature)."""
     noise = torch.empty(logp.shape, device=rules.generator.device).exponential_(generator=rules.generator)
     # Less the maximum first: a small temperature would carry the logits past what floats hold.
-    scaled = (logp - logp.amax(-1, keepdim=True)) / rules.temperature
+    scaled = (logp - logp.amax(-1, keepdim=True)) / rules.slots.temperature
     return (scaled.softmax(-1) / noise.to(logp.device)).argmax(-1)

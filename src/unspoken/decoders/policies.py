@@ -1,14 +1,14 @@
-"""Which unsaid positions may be said next, which keep them company, and how many of them are said: the policies.
+"""Which unsaid positions are candidates, and which are latents: the policies. How many are committed: `commit`.
 
 An `Order` ranks the unsaid positions ahead of the pass (the first become candidates) and scores the candidates by what
-the network said of them. A `Latents` policy ranks the other unsaid positions: the first are predicted too. `Commit`
-says how many of the best candidates are said.
+the network said of them. A `LatentPolicy` ranks the other unsaid positions: the first are predicted too. The tables
+`ORDERS` and `LATENT_POLICIES` are names for some of them: a value that is in no table does as well.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -49,6 +49,15 @@ class Order:
     before: Before
     after: After | None = None
     needs_entropy: bool = False
+
+    @property
+    def blind(self) -> bool:
+        """Whether it knows its positions before the pass."""
+        return self.after is None
+
+    def as_record(self) -> str:
+        """Its name, where it is in the table. Raises ValueError where it is not."""
+        return _recorded(self, ORDERS, "order")
 
 
 def at_random(ahead: Ahead) -> Tensor:
@@ -113,13 +122,22 @@ ORDERS: dict[str, Order] = {o.name: o for o in (UNIFORM, LEFT_TO_RIGHT, CONFIDEN
 
 def order_named(order: Order | str) -> Order:
     """An `Order`, or the one of that name."""
-    return _known(order, ORDERS, "order is", "an Order") if isinstance(order, str) else order
+    return _known(order, ORDERS, "order") if isinstance(order, str) else order
 
 
-def _known(name: str, table: dict[str, T], kind: str, other: str) -> T:
+def _known(name: str, table: dict[str, T], option: str) -> T:
     if name not in table:
-        raise ValueError(f"no {kind} called {name!r}; write one of {', '.join(table)}, or pass {other}")
+        raise ValueError(f"no {option} is called {name!r}; write one of {', '.join(table)}, or pass one of your own")
     return table[name]
+
+
+def _recorded(value: Order | LatentPolicy, table: Mapping[str, Order | LatentPolicy], option: str) -> str:
+    if table.get(value.name) is not value:
+        raise ValueError(
+            f"{option} {value.name!r} is a function of yours, and a record holds names of the table alone "
+            f"({', '.join(table)}): pass it to us.decode(model, tokens, {option}=...)"
+        )
+    return value.name
 
 
 @dataclass(frozen=True)
@@ -138,7 +156,7 @@ class Around:
 
 
 @dataclass(frozen=True)
-class Latents:
+class LatentPolicy:
     """rank: what is around -> score `[r, seq]`, lowest first.
 
     needs_entropy: the head must run on the latents too. needs_age: it is to be known when each was last predicted.
@@ -151,6 +169,10 @@ class Latents:
     needs_age: bool = False
     inward: bool = False
 
+    def as_record(self) -> str:
+        """Its name, where it is in the table. Raises ValueError where it is not."""
+        return _recorded(self, LATENT_POLICIES, "latent_policy")
+
 
 def _nearest(around: Around) -> Tensor:
     """The distance to the nearest candidate; ties at random."""
@@ -159,17 +181,19 @@ def _nearest(around: Around) -> Tensor:
     return torch.where(around.real[..., None], far, math.inf).amin(1) + at_random(around.ahead)
 
 
-UNIFORM_LATENTS = Latents("uniform", lambda around: at_random(around.ahead))
-NEXT = Latents("next", lambda around: around.before)
-NEAREST = Latents("nearest", _nearest, inward=True)
-UNCERTAIN = Latents("uncertain", lambda around: least_certain(around.ahead), needs_entropy=True)
-CERTAIN = Latents("certain", lambda around: most_certain(around.ahead), needs_entropy=True)
-OLDEST = Latents("oldest", lambda around: longest_ago(around.ahead), needs_age=True)
+UNIFORM_LATENTS = LatentPolicy("uniform", lambda around: at_random(around.ahead))
+NEXT_IN_ORDER = LatentPolicy("next", lambda around: around.before)
+NEAREST = LatentPolicy("nearest", _nearest, inward=True)
+UNCERTAIN = LatentPolicy("uncertain", lambda around: least_certain(around.ahead), needs_entropy=True)
+CERTAIN = LatentPolicy("certain", lambda around: most_certain(around.ahead), needs_entropy=True)
+OLDEST = LatentPolicy("oldest", lambda around: longest_ago(around.ahead), needs_age=True)
 
-LATENTS: dict[str, Latents] = {p.name: p for p in (UNIFORM_LATENTS, NEXT, NEAREST, UNCERTAIN, CERTAIN, OLDEST)}
+LATENT_POLICIES: dict[str, LatentPolicy] = {
+    p.name: p for p in (UNIFORM_LATENTS, NEXT_IN_ORDER, NEAREST, UNCERTAIN, CERTAIN, OLDEST)
+}
 
 
-def attended(relation: Tensor) -> Latents:
+def attended(relation: Tensor) -> LatentPolicy:
     """Those that the candidates attend to most.
 
     relation: `[seq, seq]` how much the entry at a position (row) looks at a latent at another (column), on the whole;
@@ -183,48 +207,9 @@ def attended(relation: Tensor) -> Latents:
         looks = relation.to(around.rest.device)[around.candidates] * around.real[..., None]  # [r, c, seq]
         return -looks.sum(1)
 
-    return Latents("attended", rank, inward=True)
+    return LatentPolicy("attended", rank, inward=True)
 
 
-def latents_named(latents: Latents | str) -> Latents:
-    """A `Latents` policy, or the one of that name."""
-    return _known(latents, LATENTS, "latents are", "a policy") if isinstance(latents, str) else latents
-
-
-@dataclass(frozen=True)
-class Commit:
-    """How many of the best candidates are said; one in any case.
-
-    most: tokens a step. threshold: each after the best must be that probable. entropy: the entropies of those before
-    it must sum to at most this, in nats (EB-sampler, Ben-Hamu et al. 2025, arXiv 2505.24857).
-    """
-
-    most: int = 1
-    threshold: float = 0.0
-    entropy: float = math.inf
-
-    def __post_init__(self) -> None:
-        if self.most < 1:
-            raise ValueError(f"commit={self.most}; need 1 <= commit <= candidates")
-        if not 0 <= self.threshold <= 1 or not self.entropy >= 0:
-            raise ValueError(
-                f"threshold={self.threshold}, entropy={self.entropy}; give a probability and nats of 0 or more"
-            )
-
-    @property
-    def fixed(self) -> bool:
-        """Whether the number is known ahead."""
-        return self.most == 1 or (self.threshold == 0 and math.isinf(self.entropy))
-
-    def among(self, logp: Tensor, real: Tensor) -> Tensor:
-        """`[r, k]` bool: which of the k best candidates are said.
-
-        logp: `[r, k, vocab]` of the best candidates, the best first; real: `[r, k]`.
-        """
-        if self.fixed:
-            return real
-        sure = logp.amax(-1).exp() >= self.threshold
-        spent = entropy_of(logp).cumsum(1)
-        sure[:, 1:] &= spent[:, :-1] <= self.entropy
-        sure[:, 0] = True
-        return real & (sure.cumprod(1) > 0)
+def policy_named(policy: LatentPolicy | str) -> LatentPolicy:
+    """A `LatentPolicy`, or the one of that name."""
+    return _known(policy, LATENT_POLICIES, "latent_policy") if isinstance(policy, str) else policy

@@ -12,17 +12,17 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Step:
-    """What one forward pass did, for its r rows of the batch: those that are done are in no pass of `decode`.
+    """What one forward pass did, for its r rows of the batch: those that are done are in no pass of `Slots`.
 
     tokens: `[batch, seq]` after the step, the mask id where still unsaid.
     rows: `[r]` the rows of the batch in the pass.
     position: `[r, m]` the unsaid positions in the pass, the candidates first; `real` `[r, m]` False for filling.
-    held: how many of those m are candidates.
+    n_candidates: how many of those m are candidates.
     said: `[r, k]` the positions said in this step, the best first, where `chosen` `[r, k]`.
     likeliest, probability: `[r, a]` at the first a of `position`: what the network would say there.
     entries: how many entries the pass held a row: the width that was computed, padding of short rows included.
     cached: how many entries of context a row were seen from the cache.
-    asked: at how many entries a row the head ran: the candidates; the latents too when peeking.
+    asked: at how many entries a row the head ran: the candidates; the latents too where they are predicted.
     """
 
     index: int
@@ -30,7 +30,7 @@ class Step:
     rows: Tensor
     position: Tensor
     real: Tensor
-    held: int
+    n_candidates: int
     said: Tensor
     chosen: Tensor
     likeliest: Tensor
@@ -40,6 +40,45 @@ class Step:
     asked: int
     mask_id: int
 
+    @classmethod
+    def of_all(
+        cls,
+        index: int,
+        tokens: Tensor,
+        said: Tensor,
+        chosen: Tensor,
+        read: tuple[Tensor, Tensor],
+        *,
+        mask_id: int,
+        entries: int,
+        cached: int = 0,
+        asked: int | None = None,
+        position: Tensor | None = None,
+        real: Tensor | None = None,
+    ) -> Step:
+        """A pass over every row of the batch, that has no candidates but those that it may say.
+
+        read: the likeliest tokens and their probabilities. asked: by default as many as were read.
+        position, real: by default what is `said` and `chosen`; latents come after it.
+        """
+        likeliest, probability = read
+        return cls(
+            index=index,
+            tokens=tokens,
+            rows=torch.arange(len(tokens), device=tokens.device),
+            position=said if position is None else position,
+            real=chosen if real is None else real,
+            n_candidates=said.shape[1],
+            said=said,
+            chosen=chosen,
+            likeliest=likeliest,
+            probability=probability,
+            entries=entries,
+            cached=cached,
+            asked=likeliest.shape[1] if asked is None else asked,
+            mask_id=mask_id,
+        )
+
     @cached_property
     def committed(self) -> Tensor:
         """`[batch, seq]` bool, said in this step."""
@@ -48,14 +87,14 @@ class Step:
     @cached_property
     def candidates(self) -> Tensor:
         """`[batch, seq]` bool; they hold the committed ones."""
-        real = self.real[:, : self.held]
-        return self._spread(self.position[:, : self.held], real, real, False)
+        real = self.real[:, : self.n_candidates]
+        return self._spread(self.position[:, : self.n_candidates], real, real, False)
 
     @cached_property
     def latents(self) -> Tensor:
         """`[batch, seq]` bool: predicted and not said."""
-        real = self.real[:, self.held :]
-        return self._spread(self.position[:, self.held :], real, real, False)
+        real = self.real[:, self.n_candidates :]
+        return self._spread(self.position[:, self.n_candidates :], real, real, False)
 
     @cached_property
     def guess(self) -> Tensor:
@@ -75,7 +114,7 @@ class Step:
         return whole.index_copy(0, self.rows, put(whole[self.rows], position, values, real))
 
     def __str__(self) -> str:
-        said, seen = int(self.chosen.sum()), int(self.real[:, self.held :].sum())
+        said, seen = int(self.chosen.sum()), int(self.real[:, self.n_candidates :].sum())
         return f"step {self.index}: {said} said beside {seen} latents, {self.entries} entries a row"
 
 

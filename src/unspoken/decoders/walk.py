@@ -1,6 +1,7 @@
-"""Decoding through noise: all tokens at once, each at a time of its own, along a path from the prior to clean.
+"""Walks through noise: all tokens at once, each at a time of its own, along a path from the prior to clean.
 
 One loop for discrete and Gaussian tokens, and for every path: what one pass does to the tokens is a function.
+`denoise` makes a decoder of it.
 """
 
 from __future__ import annotations
@@ -12,12 +13,8 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from unspoken.decoders.decode import check_tokens
-from unspoken.decoders.step import Step
-from unspoken.layout.entries import draw_ranks
-from unspoken.model.denoiser import Model
-from unspoken.model.prediction import Prediction, guided, predictor
-from unspoken.noise import Absorbing, AnyProcess, Discrete, Gaussian, Ids, Views
+from unspoken.model.prediction import Prediction
+from unspoken.noise import Absorbing, Discrete, Gaussian, Ids, Views
 from unspoken.noise.gaussian import View
 from unspoken.noise.times import Diagonal, Path
 
@@ -27,7 +24,7 @@ Advance = Callable[[P, Tensor, Tensor, Tensor, torch.Generator | None], Tensor]
 
 
 @dataclass(frozen=True)
-class Move(Generic[P]):
+class DenoisingStep(Generic[P]):
     """What one pass of a walk did.
 
     z: the state after it, `[batch, seq]` tokens or `[batch, seq, width]` vectors. t: its times, `[batch, seq]`.
@@ -53,7 +50,7 @@ def walk(
     rank: Tensor | None = None,
     shown: float = 0.0,
     generator: torch.Generator | None = None,
-) -> Iterator[Move[P]]:
+) -> Iterator[DenoisingStep[P]]:
     """From the prior to clean in `steps` passes along a path; yields each.
 
     predict: of the state and its times. advance: `ancestral`, `remasking` or `gaussian`.
@@ -63,7 +60,7 @@ def walk(
         The state does not notice.
     """
     path = path or Diagonal()
-    _check_walk(steps, shown)
+    check_walk(steps, shown)
     if not len(z):
         return
     times = path.grid(steps, given, rank)
@@ -73,7 +70,7 @@ def walk(
         moved = advance(prediction, z, t, s, generator)
         changed = moved != z if z.dim() == 2 else (moved != z).any(-1)
         z = moved
-        yield Move(index, z, s, changed, prediction)
+        yield DenoisingStep(index, z, s, changed, prediction)
 
 
 def ancestral(process: Discrete, mask_id: int) -> Advance[Prediction]:
@@ -123,80 +120,8 @@ def gaussian(process: Gaussian, view: View) -> Advance[Tensor]:
     return advance
 
 
-def denoise(
-    model: Model,
-    process: AnyProcess,
-    tokens: Tensor,
-    *,
-    steps: int,
-    path: Path | None = None,
-    random_order: bool = False,
-    remask: float = 0.0,
-    guidance: float = 1.0,
-    shown: float = 0.0,
-    generator: torch.Generator | None = None,
-) -> Iterator[Move[Prediction]]:
-    """Says all tokens that are masks, under any process, in `steps` passes; the others are given and stay.
-
-    tokens: `[batch, seq]` int64, the mask id where unsaid: prompts and infilling are one thing.
-    path: how the times of the tokens run from 1 to 0; by default all together.
-    random_order: the path takes the tokens in random order, not from the left.
-    remask: above 0, under `Absorbing`: said tokens may be masked again (see `remasking`).
-    guidance: classifier-free, 1 is none (see `prediction.guided`).
-    shown: see `walk`.
-    generator: every random choice; None = a fresh one of seed 0.
-    Raises ValueError on tokens outside the vocabulary, and on what does not go together.
-    """
-    check_tokens(model, tokens)
-    mask_id, given = model.mask_id, tokens != model.mask_id
-    if isinstance(process, Gaussian):
-        raise ValueError(f"{process} noises vectors, and these tokens are ids")
-    if model.vocab_size != mask_id + 1 and not process.absorbs:
-        raise ValueError(
-            f"{model.vocab_size} token ids with the mask at {mask_id}: the noise of {process} is drawn from the ids "
-            "below the mask, so the mask should be the last one"
-        )
-    if not 0 <= remask <= 1 or (remask and not isinstance(process, Absorbing)):
-        raise ValueError(f"remask={remask} under {process}: give a share in [0, 1], above 0 under Absorbing alone")
-    _check_walk(steps, shown)
-    generator = torch.Generator().manual_seed(0) if generator is None else generator
-    blind = process.prior(tokens, torch.zeros_like(given), Ids(mask_id), generator) if guidance != 1 else tokens
-    predict = guided(predictor(model, given), given, guidance, blind)
-    advance = ancestral(process, mask_id)
-    if remask and isinstance(process, Absorbing):
-        advance = remasking(process, mask_id, remask)
-    start = process.prior(tokens, given, Ids(mask_id), generator)
-    rank = draw_ranks(~given, generator) if random_order else None
-    return walk(predict, advance, start, given, steps=steps, path=path, rank=rank, shown=shown, generator=generator)
-
-
-def as_steps(moves: Iterator[Move[Prediction]], given: Tensor, mask_id: int, first: int = 0) -> Iterator[Step]:
-    """Moves as the other decoders tell theirs: every free token is a candidate, and what changes to a token is said.
-
-    first: the number of the first.
-    """
-    position = torch.arange(given.shape[1], device=given.device).expand_as(given)
-    for move in moves:
-        probability, likeliest = move.prediction.logits.softmax(-1).max(-1)
-        yield Step(
-            index=first + move.index,
-            tokens=move.z,
-            rows=torch.arange(len(given), device=given.device),
-            position=position,
-            real=~given,
-            held=given.shape[1],
-            said=position,
-            chosen=move.changed & (move.z != mask_id),
-            likeliest=likeliest,
-            probability=probability,
-            entries=given.shape[1],
-            cached=0,
-            asked=given.shape[1],
-            mask_id=mask_id,
-        )
-
-
-def _check_walk(steps: int, shown: float) -> None:
+def check_walk(steps: int, shown: float) -> None:
+    """Raises ValueError for a walk of no steps, and for a time that is none."""
     if steps < 1 or not 0 <= shown < 1:
         raise ValueError(f"steps={steps}, shown={shown}: give 1 step or more, and a time in [0, 1)")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unspoken.decoders.decoding import Decoding
+from unspoken.decoders.decode import Decoder
 from unspoken.measure.costs import pass_flops
 from unspoken.model.denoiser import Denoiser
 from unspoken.tasks.base import Examples, Task
@@ -20,7 +20,7 @@ class Solved:
     """What decoding a set of prompts gave and cost.
 
     right: `[n]` bool. tokens: `[n, length]`, the answers. The rest is what was computed per example, the padding of
-        short rows included (rows that are done are in no pass of `decode`; the other ways keep them): passes, entries
+        short rows included (rows that are done are in no pass of `Slots`; the other ways keep them): passes, entries
         a pass, latents a pass, FLOPs, seconds of wall clock.
     """
 
@@ -34,7 +34,7 @@ class Solved:
 
 
 def solve(
-    model: Denoiser, task: Task, examples: Examples, decoding: Decoding, *, batch: int = 250, seed: int = 0
+    model: Denoiser, task: Task, examples: Examples, decoder: Decoder, *, batch: int = 250, seed: int = 0
 ) -> Iterator[int | Solved]:
     """Decodes every example in batches of `batch`; yields the entries of each pass, then `Solved`."""
     generator = torch.Generator().manual_seed(seed)
@@ -43,7 +43,7 @@ def solve(
     passes, entries, latents, flops, seconds = 0, 0, 0, 0, 0.0
     for first in range(0, len(examples), batch):
         prompt = examples.prompt(task.mask_id)[first : first + batch].to(model.device)
-        steps = decoding.steps(model, prompt, generator=generator)
+        steps = decoder.steps(model, prompt, generator=generator)
         tokens = prompt
         clock = time.perf_counter()
         for step in steps:
@@ -53,7 +53,7 @@ def solve(
             seconds += time.perf_counter() - clock
             passes += rows
             entries += rows * step.entries
-            latents += int(step.real[:, step.held :].sum())
+            latents += int(step.real[:, step.n_candidates :].sum())
             flops += rows * pass_flops(model, step.entries, step.asked, step.cached)
             yield rows * step.entries
             clock = time.perf_counter()

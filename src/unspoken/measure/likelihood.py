@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from unspoken.decoders.policies import Ahead, Around, Latents
+from unspoken.decoders.policies import Ahead, Around, LatentPolicy
 from unspoken.layout.entries import Layout, draw_ranks, one_block, random_order, rank_of
 from unspoken.layout.packing import ask_masks
 from unspoken.model.denoiser import Model
@@ -86,18 +86,18 @@ def losses_by_latents(model: Model, layout: Layout, x0: Tensor, latents: Sequenc
     return torch.stack(at_rank, dim=1).double()
 
 
-def nll_beside(
+def nll_by_policy(
     model: Model,
     x0: Tensor,
     given: Tensor,
-    beside: Latents,
+    policy: LatentPolicy,
     counts: Sequence[int],
     generator: torch.Generator,
     draws: int = 8,
 ) -> Tensor:
     """As `nll_by_latents`, but beside the n latents that a policy chooses for the token to predict: a pass for each n.
 
-    `[batch, len(counts)]` nats. Ordered latents see the ones chosen before them, or after (`Latents.inward`).
+    `[batch, len(counts)]` nats. Ordered latents see the ones chosen before them, or after (`LatentPolicy.inward`).
     """
     free, seq = (~given).sum(1), x0.shape[1]
     steps = stratified_times(draws * len(x0), generator, x0.device).view(draws, -1)
@@ -112,9 +112,9 @@ def nll_beside(
         rest = unsaid.scatter(1, target, False)
         real = unsaid.gather(1, target)
         around = Around(rest, target, real, turn.float(), Ahead(unsaid, never, torch.full_like(never, -1), generator))
-        rank = rank_of(beside.rank(around), rest)
+        rank = rank_of(policy.rank(around), rest)
         said_at = (turn - m[:, None].long() + 1) * ~given  # as random as the order in which they would have been said
-        order = torch.where(unsaid, torch.where(rest, seq - 1 - rank if beside.inward else rank, seq), said_at)
+        order = torch.where(unsaid, torch.where(rest, seq - 1 - rank if policy.inward else rank, seq), said_at)
         layout = one_block(torch.where(unsaid, model.mask_id, x0), unsaid, order)
         for column, n in enumerate(counts):
             passed = layout.select_where(layout.said | (rest & (rank < n)) | (unsaid & ~rest))

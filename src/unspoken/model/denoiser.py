@@ -65,6 +65,7 @@ class Denoiser(nn.Module):
     times: every token's time is shown at the input (`Layout.time`): what is said may be noise, where a process says so.
     port: of tokens that are values, read at entries of its placeholder id and predicted by its own head.
     kernel: `sdpa`, or `flex` for FlexAttention (its backward needs CUDA).
+    decoder: the record of the decoder that it was trained for (`record.from_record` reads it), None where nobody said.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Denoiser(nn.Module):
         kernel: Kernel = "sdpa",
         times: bool = False,
         port: Port | None = None,
+        decoder: dict[str, Any] | None = None,
     ):
         super().__init__()
         vocab = vocabulary(trunk)
@@ -88,6 +90,7 @@ class Denoiser(nn.Module):
         self.attention = attention
         self.mask_id = mask_id
         self.kernel: Kernel = kernel
+        self.decoder = decoder
         self.place = nn.Embedding(positions, trunk.config.hidden_size) if positions else None
         if self.place is not None:
             nn.init.normal_(self.place.weight, std=getattr(trunk.config, "initializer_range", 0.02))
@@ -115,6 +118,7 @@ class Denoiser(nn.Module):
         kernel: Kernel = "sdpa",
         times: bool = False,
         port: Port | None = None,
+        decoder: dict[str, Any] | None = None,
     ) -> Denoiser:
         """A trunk from scratch in evaluation mode, its weights drawn from torch's global generator.
 
@@ -122,7 +126,8 @@ class Denoiser(nn.Module):
         """
         from transformers import AutoModelForCausalLM
 
-        return cls(AutoModelForCausalLM.from_config(config), attention, mask_id, positions, kernel, times, port).eval()
+        trunk = AutoModelForCausalLM.from_config(config)
+        return cls(trunk, attention, mask_id, positions, kernel, times, port, decoder).eval()
 
     @classmethod
     def from_pretrained(
@@ -145,11 +150,11 @@ class Denoiser(nn.Module):
         """
         from transformers import AutoModelForCausalLM
 
-        positions, times = 0, False
+        positions, times, decoder = 0, False, None
         if (ours := read_ours(folder)) is not None:
             attention = attention or Attention(**ours["attention"])
             mask_id = ours["mask_id"] if mask_id is None else mask_id
-            positions, times = ours.get("positions", 0), ours.get("times", False)
+            positions, times, decoder = ours.get("positions", 0), ours.get("times", False), ours.get("decoder")
             recorded = ours.get("port")
             port = port if recorded is None else from_record(Port, recorded)
         if attention is None:
@@ -166,7 +171,7 @@ class Denoiser(nn.Module):
             mask_id = vocabulary(trunk)
             trunk.resize_token_embeddings(mask_id + 1)
         with torch.random.fork_rng():  # the places drawn here are loaded over
-            model = cls(trunk, attention, mask_id, positions, kernel, times, port)
+            model = cls(trunk, attention, mask_id, positions, kernel, times, port, decoder)
         if model.inputs and ours is not None:
             try:
                 model.inputs.load_state_dict(_prefixed(load_file(Path(folder) / WEIGHTS)))
@@ -186,6 +191,7 @@ class Denoiser(nn.Module):
             "mask_id": self.mask_id,
             "positions": positions,
             "times": self.clock is not None,
+            "decoder": self.decoder,
         }
         if self.port is not None:
             record["port"] = to_record(self.port)

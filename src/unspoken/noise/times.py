@@ -104,7 +104,7 @@ class Pyramid(Path):
 
 
 @dataclass(frozen=True)
-class Blocks(Path):
+class Blockwise(Path):
     """Blocks of `size` tokens one after the other, each block at one time."""
 
     size: int = 4
@@ -161,7 +161,7 @@ def _check_scale(scale: float) -> None:
         raise ValueError(f"scale={scale}: give the delay from token to token, in ramps, 0 or more")
 
 
-Paths = Diagonal | Autoregressive | Pyramid | Blocks | Trapezoid | Sizes
+Paths = Diagonal | Autoregressive | Pyramid | Blockwise | Trapezoid | Sizes
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ UNKNOWN = "·"
 def cells(step: Step, prompt: Tensor, task: Task, row: int = 0) -> list[tuple[str, Kind]]:
     """(symbol, kind) of every token of one row after a step.
 
-    A latent or candidate shows its best guess where the head ran on it: decode with `peek=True` for the latents'.
+    A latent or candidate shows its best guess where the head ran on it: for the latents', decode with
+    `predict_latents=True`.
     prompt: `[batch, seq]`, what decoding began with.
     """
     shown = []

@@ -48,7 +48,7 @@ at.oninput = draw; draw();
 
 
 def write_page(steps: Iterable[Step], prompt: Tensor, task: Task, path: Path, title: str = "unspoken") -> Path:
-    """Writes the page of the first row of a decoding (with `peek=True` the latents show their guesses)."""
+    """Writes the page of the first row of a decoding (with `predict_latents=True` the latents show their guesses)."""
     boards = [_step(step, prompt, task) for step in steps]
     if not boards:
         raise ValueError("nothing was decoded: every token of the prompt is given already")

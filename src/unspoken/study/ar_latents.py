@@ -5,7 +5,7 @@ One trunk, one budget, one decoding order; the methods differ in what a pass hol
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unspoken.decoders.decoding import Decoding, natural
+from unspoken.decoders.autoregressive import Speculation
+from unspoken.decoders.decode import Decoder, read_decoder
+from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import CACHED_ALONE, CACHED_JOINT, MDM, Attention
 from unspoken.measure.accuracy import Solved, solve
 from unspoken.measure.intervals import share_interval
+from unspoken.noise import Absorbing
 from unspoken.record import environment
 from unspoken.study.lookahead import lookahead
 from unspoken.study.pool import finished, train_all
@@ -25,7 +28,7 @@ from unspoken.tasks import PathStar
 from unspoken.tasks.base import Examples
 from unspoken.training.config import Train
 from unspoken.training.loop import load
-from unspoken.training.objective import LatentBlocks, Masked, NextToken, Objective, Registers, Teacherless
+from unspoken.training.objective import LatentBlocks, Masked, NextTokenPrediction, Objective, Registers, Teacherless
 from unspoken.training.run import Run
 
 
@@ -36,7 +39,7 @@ class Method:
     name: str
     objective: Objective
     attention: Attention
-    decodings: dict[str, Decoding]
+    decodings: Mapping[str, Decoder]
     window: str = ""
 
 
@@ -82,27 +85,27 @@ class Setting:
 
     def methods(self) -> list[Method]:
         """All methods, the baselines first."""
-        right = Decoding(order="left_to_right", beside="next")
+        right = Slots(order="left_to_right", latent_policy="next")
         slots = LatentBlocks(window=1)
         pause = LatentBlocks(weight=0.0, prefixes=self._prefixes(0))
         found = [
-            Method("next token", NextToken(), CACHED_ALONE, {"left to right": natural(NextToken())}),
-            Method("mask slot", slots, CACHED_ALONE, {"left to right": natural(slots)}, "1"),
-            Method("pause", pause, CACHED_JOINT, {"left to right": natural(pause)}, "all"),
+            Method("next token", NextTokenPrediction(), CACHED_ALONE, {"left to right": _own(NextTokenPrediction())}),
+            Method("mask slot", slots, CACHED_ALONE, {"left to right": _own(slots)}, "1"),
+            Method("pause", pause, CACHED_JOINT, {"left to right": _own(pause)}, "all"),
         ]
         for window in self.windows:
             blocks = LatentBlocks(window=window, prefixes=self._prefixes(window))
-            ways = {"left to right": natural(blocks)}
+            ways = {"left to right": _own(blocks)}
             if not window:
-                ways["speculation"] = Decoding(by="speculation", drafts=4)
+                ways["speculation"] = Speculation(drafts=4)
                 ways["prefix of .9"] = replace(right, commit=4, threshold=0.9)
             found.append(Method("AR + MTP", blocks, CACHED_JOINT, ways, str(window or "all")))
-        teacherless = {"one pass": natural(Teacherless())}
-        masked = {"left to right": right, "confidence": Decoding()}
+        teacherless = {"one pass": _own(Teacherless())}
+        masked = {"left to right": right, "confidence": Slots()}
         return [
             *found,
             Method("teacherless", Teacherless(), CACHED_JOINT, teacherless, "all"),
-            Method("MuToR", Registers(), CACHED_ALONE, {"left to right": natural(Registers())}),
+            Method("MuToR", Registers(), CACHED_ALONE, {"left to right": _own(Registers())}),
             Method("MDM", Masked(), MDM, masked, "all"),
         ]
 
@@ -237,13 +240,17 @@ def _best_rate(config: ArLatents, name: str, method: Method, runs: Path) -> tupl
     return share, rate
 
 
-def _solved(folder: Path, setting: Setting, examples: Examples, decoding: Decoding, batch: int) -> Solved:
+def _own(objective: Objective) -> Decoder:
+    return read_decoder(objective.decoder(Absorbing()))
+
+
+def _solved(folder: Path, setting: Setting, examples: Examples, decoding: Decoder, batch: int) -> Solved:
     events = solve(load(folder), setting.train.task, examples, decoding, batch=batch)
     return next(event for event in events if isinstance(event, Solved))
 
 
 def _measure(
-    config: ArLatents, name: str, method: Method, way: str, decoding: Decoding, rate: float, runs: Path
+    config: ArLatents, name: str, method: Method, way: str, decoding: Decoder, rate: float, runs: Path
 ) -> tuple[dict[str, Any], Tensor]:
     """A row, and `[seeds, examples]` which were solved."""
     setting = config.settings[name]

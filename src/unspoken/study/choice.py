@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from unspoken.decoders.decoding import Decoding
+from unspoken.decoders.decode import Decoder
+from unspoken.decoders.slots import Slots
 from unspoken.measure.accuracy import Solved, solve
 from unspoken.measure.intervals import share_interval
 from unspoken.model.denoiser import Denoiser
@@ -19,19 +20,19 @@ class Choice:
     """A way to decode a model, and what it gave on validation: share solved, its interval's lower end, FLOPs."""
 
     model: str
-    decoding: Decoding
+    decoding: Slots
     accuracy: float
     low: float
     flops: float
 
 
-def solved(model: Denoiser, task: Task, examples: Examples, decoding: Decoding, batch: int) -> Solved:
+def solved(model: Denoiser, task: Task, examples: Examples, decoding: Decoder, batch: int) -> Solved:
     """`metrics.solve` to its end."""
     return next(e for e in solve(model, task, examples, decoding, batch=batch) if isinstance(e, Solved))
 
 
 def tried(
-    name: str, models: Sequence[Denoiser], task: Task, held_out: Examples, decoding: Decoding, batch: int = 64
+    name: str, models: Sequence[Denoiser], task: Task, held_out: Examples, decoding: Slots, batch: int = 64
 ) -> Choice:
     """A setting on validation."""
     of_seeds = [solved(model, task, held_out, decoding, batch) for model in models]

@@ -12,7 +12,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from unspoken.decoders.decoding import Decoding
+from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import ATTENTIONS, CACHED_JOINT, MDM, SCDM
 from unspoken.measure.accuracy import Solved
 from unspoken.measure.intervals import interval, share_interval
@@ -94,22 +94,22 @@ class Decode:
         train = self.dial if name == SCDM.name else self.train
         return replace(train, attention=ATTENTIONS[name], seed=seed), runs / f"{name}-seed{seed}"
 
-    def families(self) -> dict[str, tuple[str, list[Decoding]]]:
+    def families(self) -> dict[str, tuple[str, list[Slots]]]:
         """Each way's model and the settings that validation chooses among, the baseline first."""
         every, at, cached = self.train.task.length, self.thresholds, CACHED_JOINT.name
-        one, most = Decoding(candidates=every), Decoding(candidates=every, commit=every)
-        several = [replace(most, threshold=t) for t in at] + [replace(most, entropy=e) for e in self.entropies]
-        few = Decoding(commit=8, beside="uncertain", split=self.split)
-        stale = replace(few, stale=True, order="promising", beside="oldest")
+        one, most = Slots(candidates=every), Slots(candidates=every, commit=every)
+        several = [replace(most, threshold=t) for t in at] + [replace(most, entropy_bound=e) for e in self.entropies]
+        few = Slots(commit=8, latent_policy="uncertain", rebatch=self.split)
+        stale = replace(few, stale=True, order="promising", latent_policy="oldest")
         return {
-            BASE: (MDM.name, [replace(one, wait=True)]),
+            BASE: (MDM.name, [replace(one, keep_finished=True)]),
             "MDM, one a pass": (MDM.name, [one]),
             "MDM, several a pass": (MDM.name, several),
             "cached, one a pass": (cached, [one]),
             SEVERAL: (cached, several),
             "+ stale latents": (cached, [replace(stale, latents=n, threshold=t) for n in self.refreshed for t in at]),
             "+ chosen latents": (cached, [replace(few, latents=n, threshold=t) for n in self.refreshed for t in at]),
-            "+ adaptive latents": (cached, [replace(few, latents=8, widen=t, threshold=t) for t in at]),
+            "+ adaptive latents": (cached, [replace(few, latents=8, min_confidence=t, threshold=t) for t in at]),
         }
 
     def choose(self, models: dict[str, list[Denoiser]], held_out: Examples) -> Iterator[Stage | dict[str, Choice]]:
@@ -123,12 +123,12 @@ class Decode:
             chosen[way] = cheapest(found, floor)
         several = chosen[SEVERAL]
         # Exact, so nothing is to be chosen: they show what a cache, and passes of their own, are worth.
-        for way, its in {"+ rows part": {"split": self.split}, "without the cache": {"cache": False}}.items():
+        for way, its in {"+ rows part": {"rebatch": self.split}, "without the cache": {"cache": False}}.items():
             decoding = replace(several.decoding, **its)
             chosen[way] = tried(several.model, models[several.model], self.train.task, held_out, decoding)
         ours = chosen[OURS] = cheapest(list(chosen.values()), floor)
-        rule = {name: getattr(ours.decoding, name) for name in ("commit", "threshold", "entropy")}
-        same = Decoding(candidates=self.train.task.length, **rule)
+        rule = {name: getattr(ours.decoding, name) for name in ("commit", "threshold", "entropy_bound")}
+        same = Slots(candidates=self.train.task.length, **rule)
         chosen[SAME_RULE] = tried(MDM.name, models[MDM.name], self.train.task, held_out, same)
         yield chosen
 
@@ -190,10 +190,10 @@ def _clock(config: Decode, table: dict[Key, Cost], chosen: Choice) -> list[dict[
     baseline, fast = (new_denoiser(replace(config.clock, attention=a)) for a in (MDM, ATTENTIONS[chosen.model]))
     unsaid = float((~config.train.task.sample("test", config.puzzles).given).sum(1).double().mean())
     commit = max(1, int(unsaid / table[OURS, max(config.batches)].passes))
-    one = Decoding(candidates=task.length)
+    one = Slots(candidates=task.length)
     several = replace(one, commit=commit)
-    ours = replace(chosen.decoding, candidates=task.length, commit=commit, threshold=0.0, entropy=inf)
-    ways = {BASE: (baseline, replace(one, wait=True)), SAME_RULE: (baseline, several), OURS: (fast, ours)}
+    ours = replace(chosen.decoding, candidates=task.length, commit=commit, threshold=0.0, entropy_bound=inf)
+    ways = {BASE: (baseline, replace(one, keep_finished=True)), SAME_RULE: (baseline, several), OURS: (fast, ours)}
     for batch in config.clock_batches:
         puzzles = task.sample("test", batch)
         turns = [{way: solved(m, task, puzzles, d, batch) for way, (m, d) in ways.items()} for _ in range(3)]
@@ -228,8 +228,8 @@ def _row(chosen: dict[str, Choice], key: Key, cost: Cost, table: dict[Key, Cost]
         "batch": batch,
         "latents": decoding.latents,
         "threshold": decoding.threshold,
-        "entropy": decoding.entropy if decoding.entropy < inf else None,
-        "widen": decoding.widen,
+        "entropy": decoding.entropy_bound if decoding.entropy_bound < inf else None,
+        "widen": decoding.min_confidence,
         "accuracy": float(cost.right.mean()),
         "accuracy_interval": list(share_interval(cost.right)),
         "accuracy_by_seed": cost.right.mean(1).tolist(),

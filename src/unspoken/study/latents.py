@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unspoken.decoders.decoding import Decoding, OrderName
 from unspoken.decoders.policies import order_named
+from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import MDM, SCDM, SIDM, Attention
 from unspoken.measure.accuracy import Solved, solve
 from unspoken.measure.intervals import interval, share_interval
@@ -51,7 +51,7 @@ class Latents:
     counts: tuple[int, ...] = (0, 1, 2, 4, 8, 16, 36)
     unseen_counts: tuple[int, ...] = (0, 8)
     puzzles: int = 1000
-    order: OrderName = "confidence"
+    order: str = "confidence"
     candidates: int = 8
     batch: int = 250
     draws: int = 16
@@ -146,7 +146,7 @@ def _count(n: int, config: Latents) -> str:
 
 def _solving(model: Denoiser, config: Latents, test: Examples, n: int) -> Iterator[int | Solved]:
     most = None if n == config.every else n
-    decoding = Decoding(latents=most, candidates=config.candidates, order=config.order)
+    decoding = Slots(latents=most, candidates=config.candidates, order=config.order)
     return solve(model, config.train.task, test, decoding, batch=config.batch)
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unspoken.decoders.decode import decode
-from unspoken.decoders.policies import CERTAIN, NEAREST, UNCERTAIN, UNIFORM_LATENTS, Latents, attended
+from unspoken.decoders.policies import CERTAIN, NEAREST, UNCERTAIN, UNIFORM_LATENTS, LatentPolicy, attended
+from unspoken.decoders.slots import Slots
 from unspoken.decoders.step import last
 from unspoken.measure.intervals import interval, share_interval
-from unspoken.measure.likelihood import nll_beside
+from unspoken.measure.likelihood import nll_by_policy
 from unspoken.measure.relation import relation_of
 from unspoken.model.denoiser import Denoiser
 from unspoken.study.report import Check, Claim, Stage, claim, ends
@@ -70,27 +70,27 @@ def measure_quarter(
         yield Curve(name, count, torch.stack(right).double(), torch.stack(columns) if columns else None)
 
 
-def _policies(train: Train, model: Denoiser) -> dict[str, Latents]:
+def _policies(train: Train, model: Denoiser) -> dict[str, LatentPolicy]:
     examples = train.task.sample("train", TRAINING, seeded("relation examples"))
     relation = relation_of(model, examples.x0, examples.given, generator=seeded("relation"))
     return {p.name: p for p in (UNIFORM_LATENTS, NEAREST, attended(relation), UNCERTAIN, CERTAIN)}
 
 
 @torch.no_grad()
-def _nll(model: Denoiser, policy: Latents, test: Examples, counts: Sequence[int], draws: int) -> Tensor | None:
+def _nll(model: Denoiser, policy: LatentPolicy, test: Examples, counts: Sequence[int], draws: int) -> Tensor | None:
     """`[puzzles, counts]` nats a token: the same tokens are asked for, whatever the policy."""
     if policy.needs_entropy:
         return None  # it goes by what was seen before, and an estimate of one step has seen nothing
-    total = nll_beside(model, test.x0, test.given, policy, counts, seeded("quarter"), draws)
+    total = nll_by_policy(model, test.x0, test.given, policy, counts, seeded("quarter"), draws)
     return total / (~test.given).sum(1, keepdim=True)
 
 
-def _right(train: Train, model: Denoiser, policy: Latents, test: Examples, latents: int | None) -> Tensor:
+def _right(train: Train, model: Denoiser, policy: LatentPolicy, test: Examples, latents: int | None) -> Tensor:
     """`[puzzles]` bool."""
     found = []
     for part in test.split(250):
         prompt = part.prompt(train.task.mask_id)
-        steps = decode(model, prompt, latents=latents, beside=policy, generator=seeded("which latents"))
+        steps = Slots(latents, latent_policy=policy).steps(model, prompt, generator=seeded("which latents"))
         found.append(train.task.score(prompt, last(steps, prompt)))
     return torch.cat(found)
 

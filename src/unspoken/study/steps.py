@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unspoken.decoders.decode import decode
 from unspoken.decoders.policies import UNIFORM
+from unspoken.decoders.slots import Slots
 from unspoken.decoders.step import last
 from unspoken.measure.profile import InformationProfile, even, parallel_nll, profile_losses
 from unspoken.model.denoiser import Denoiser
@@ -200,7 +200,7 @@ def _nll(config: Steps, group: Group, sizes: Sequence[int], test: Examples) -> T
 def _right(task: Task, model: Denoiser, sizes: Sequence[int], test: Examples) -> Tensor:
     """`[rows]`: which answers, drawn in such steps and in random order, are right."""
     prompt = test.prompt(task.mask_id)
-    steps = decode(model, prompt, commit=sizes, order=UNIFORM, temperature=1.0, generator=seeded("draws"))
+    steps = Slots(commit=tuple(sizes), order=UNIFORM, temperature=1.0).steps(model, prompt, generator=seeded("draws"))
     return task.score(prompt, last(steps, prompt)).double()
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unspoken.decoders.decoding import Decoding, natural
+from unspoken.decoders.decode import Decoder, changed, read_decoder
+from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import CACHED_ALONE, CACHED_JOINT, MDM, SCDM, SIDM, Attention
 from unspoken.measure.accuracy import Solved
 from unspoken.measure.intervals import interval, share_interval
@@ -72,17 +73,16 @@ class Case:
         train = replace(self.train, objective=objective, attention=attention, seed=seed)
         return train, runs / self.name / f"{method.replace(' ', '')}-seed{seed}"
 
-    def ways(self, method: str) -> list[tuple[int | None, Decoding]]:
+    def ways(self, method: str) -> list[tuple[int | None, Decoder]]:
         """How a method is decoded, and beside how many latents (None for all)."""
         drawn = isinstance(self.train.task, (SudokuGrids, Text))  # there the likeliest answer would be the only one
         temperature = 1.0 if drawn else 0.0
         if method.startswith("AR"):
-            return [
-                (None if method == "AR + MTP" else 0, replace(natural(METHODS[method][0]), temperature=temperature))
-            ]
+            way = read_decoder(METHODS[method][0].decoder(self.train.process))
+            return [(None if method == "AR + MTP" else 0, changed(way, {"temperature": temperature}))]
         order = "uniform" if drawn else "confidence"
         counts = (*self.counts, None) if method == "SCDM" else (0,) if method == "SIDM" else (None,)
-        return [(n, Decoding(latents=n, order=order, temperature=temperature)) for n in counts]
+        return [(n, Slots(latents=n, order=order, temperature=temperature)) for n in counts]
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _answers(config: Tasks, case: Case, method: str, models: list[Denoiser], tes
 
 
 def _answered(
-    config: Tasks, case: Case, method: str, models: list[Denoiser], test: Examples, n: int | None, way: Decoding
+    config: Tasks, case: Case, method: str, models: list[Denoiser], test: Examples, n: int | None, way: Decoder
 ) -> Cell:
     task = case.train.task
     test = test.by_size()
@@ -219,7 +219,7 @@ def _nats(config: Tasks, case: Case, method: str, model: Denoiser, test: Example
     return torch.cat(parts)
 
 
-def _said(task: Text, model: Denoiser, way: Decoding) -> str:
+def _said(task: Text, model: Denoiser, way: Decoder) -> str:
     """One window that the model says of itself."""
     blank = torch.full((1, task.length), task.mask_id)
     *_, step = way.steps(model, blank, generator=seeded("sample"))

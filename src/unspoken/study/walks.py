@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unspoken.decoders.walk import denoise
+from unspoken.decoders.denoise import denoise
 from unspoken.measure.bound import nelbo_along
 from unspoken.model.denoiser import Denoiser
 from unspoken.model.prediction import predictor

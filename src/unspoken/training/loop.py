@@ -186,6 +186,7 @@ def new_denoiser(config: Train) -> Denoiser:
                 port=config.port,
             )
     check_vocabulary(model, task)
+    model.decoder = config.objective.decoder(config.process)
     return model
 
 
@@ -240,7 +241,21 @@ def load(folder: str | Path, device: torch.device | str | None = None) -> Denois
     if not Path(folder).exists():
         raise ValueError(f"there is no {folder}; train a run first: unspoken train sudoku-6x6")
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device is None else device
-    return Denoiser.from_pretrained(checkpoint_folder(folder)).to(device)
+    model = Denoiser.from_pretrained(checkpoint_folder(folder)).to(device)
+    model.decoder = decoder_record(folder)
+    return model
+
+
+def decoder_record(folder: str | Path) -> dict[str, Any] | None:
+    """The record of the decoder of a run folder, or of a `save_pretrained` folder; None where nobody said.
+
+    Weights of before decoders were saved have none: their run's config says what they were trained for.
+    """
+    weights = checkpoint_folder(folder)
+    if (record := (read_ours(weights) or {}).get("decoder")) is not None or weights == folder:
+        return record
+    config = Run(Path(folder)).config(Train)
+    return config.objective.decoder(config.process)
 
 
 def checkpoint_folder(folder: str | Path) -> str | Path:

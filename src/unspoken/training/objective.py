@@ -3,7 +3,7 @@
 | objective        | order                    | thresholds          | a block holds                         |
 | ---------------- | ------------------------ | ------------------- | ------------------------------------- |
 | `Masked`         | random                   | one, random         | all that is left: masked diffusion    |
-| `NextToken`      | left to right            | none                | (clean entries are asked)             |
+| `NextTokenPrediction` | left to right            | none                | (clean entries are asked)             |
 | `LatentBlocks`   | left to right, or random | all, or some        | the next token, then its latents      |
 | `Teacherless`    | left to right            | the first           | the whole answer                      |
 | `Registers`      | left to right            | all                 | one token some way ahead (MuToR)      |
@@ -16,7 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from math import inf
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -42,7 +42,10 @@ from unspoken.layout.questions import Divergence, SquaredError
 from unspoken.noise import Absorbing, AnyProcess, Gaussian, Hybrid, Ids, SNRMix, Uniform, Views
 from unspoken.noise.gaussian import normal
 from unspoken.noise.times import AlongPath, Diagonal, Shared, Times, stratified_times
+from unspoken.record import to_record
 from unspoken.training.losses import bound_weight, noised
+
+EVERY = 2**20  # tokens a pass: more than any row has
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,10 @@ class Masked(Objective):
     def check(self, attention: Attention) -> None:
         """Every rule will do."""
 
+    def decoder(self, process: AnyProcess) -> dict[str, Any]:
+        """The record of the decoder that it trains for: from mask slots, the most confident first."""
+        return {"type": "Slots"}
+
     def _pack(self, batch: Batch) -> Packed:
         process = _masks(batch.process, self)
         z = noised(process, batch.x0, batch.given, batch.mask_id, batch.generator)
@@ -126,12 +133,16 @@ class Masked(Objective):
 
 
 @dataclass(frozen=True)
-class NextToken(Objective):
+class NextTokenPrediction(Objective):
     """Ordinary autoregression, from the left: each clean token is asked for the one said after it."""
 
     def check(self, attention: Attention) -> None:
         """Raises ValueError where a token would see what it is asked for."""
         _need_causal(attention, self)
+
+    def decoder(self, process: AnyProcess) -> dict[str, Any]:
+        """See `Masked.decoder`: at the last token said."""
+        return {"type": "NextToken"}
 
     def _pack(self, batch: Batch) -> Packed:
         clean = left_to_right(batch.x0, batch.given)
@@ -183,6 +194,12 @@ class LatentBlocks(Objective):
         if self.prefixes != 1 or self.next_token:
             _need_causal(attention, self)
 
+    def decoder(self, process: AnyProcess) -> dict[str, Any]:
+        """See `Masked.decoder`: slots in its order, beside as many of the next tokens as a block holds."""
+        order = "left_to_right" if self.order == "left_to_right" else "uniform"
+        latents = self.window - 1 if self.window else None
+        return {"type": "Slots", "latents": latents, "order": order, "latent_policy": "next"}
+
     def _pack(self, batch: Batch) -> Packed:
         x0, generator = batch.x0, batch.generator
         in_order = self.order == "left_to_right"
@@ -208,6 +225,10 @@ class Teacherless(Objective):
                 f"{self} with attention {attention.name}: it says all tokens at once, and ordered latents would be "
                 "trained to see the ones before; take cached-joint, cached-alone, mdm or sidm"
             )
+
+    def decoder(self, process: AnyProcess) -> dict[str, Any]:
+        """See `Masked.decoder`: all in one pass."""
+        return {"type": "Slots", "commit": EVERY, "order": "left_to_right", "latent_policy": "next"}
 
     def _pack(self, batch: Batch) -> Packed:
         clean = left_to_right(batch.x0, batch.given)
@@ -237,6 +258,10 @@ class Registers(Objective):
     def check(self, attention: Attention) -> None:
         """Raises ValueError where a token would see what it is asked for."""
         _need_causal(attention, self)
+
+    def decoder(self, process: AnyProcess) -> dict[str, Any]:
+        """See `Masked.decoder`: at the last token said, without registers."""
+        return {"type": "NextToken"}
 
     def _pack(self, batch: Batch) -> Packed:
         x0, generator = batch.x0, batch.generator
@@ -268,6 +293,10 @@ class BlockDiffusion(Objective):
     def check(self, attention: Attention) -> None:
         """Raises ValueError where a clean token would carry later ones into a block."""
         _need_causal(attention, self)
+
+    def decoder(self, process: AnyProcess) -> dict[str, Any]:
+        """See `Masked.decoder`: by blocks of this size."""
+        return {"type": "Blocks", "size": self.size}
 
     def _pack(self, batch: Batch) -> Packed:
         process, clean = _masks(batch.process, self), left_to_right(batch.x0, batch.given)
@@ -319,6 +348,10 @@ class Diffused(Objective):
         if attention.cacheable or attention.latents != "joint" or not attention.context_sees_latents:
             raise ValueError(f"{self} with attention {attention.name}: every token must see every other; take mdm")
 
+    def decoder(self, process: AnyProcess) -> dict[str, Any]:
+        """See `Masked.decoder`: through the noise of its process."""
+        return {"type": "Walk", "process": to_record(process)}
+
     def _pack(self, batch: Batch) -> Packed:
         t = self.times.draw(batch.given, batch.generator)
         if isinstance(batch.process, Gaussian):
@@ -349,7 +382,7 @@ class Diffused(Objective):
         return Packed(layout, (replace(asked, target=entries_of(x0, asked.at), port="values", loss=loss),))
 
 
-Objectives = Masked | NextToken | LatentBlocks | Teacherless | Registers | BlockDiffusion | Diffused
+Objectives = Masked | NextTokenPrediction | LatentBlocks | Teacherless | Registers | BlockDiffusion | Diffused
 
 
 def _masks(process: AnyProcess, objective: object) -> Absorbing:

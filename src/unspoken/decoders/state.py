@@ -15,7 +15,7 @@ _ON_CPU = ("left", "news", "length")
 
 
 @dataclass
-class Rows:
+class DecodingState:
     """The rows that are still going, written into in place.
 
     Tensors `[r, seq + 1]` end in a column that means nothing, for what is not real to be written to (`bin`):
@@ -48,12 +48,14 @@ class Rows:
         """Tokens a row; and the column that means nothing."""
         return self.tokens.shape[1] - 1
 
-    def take(self, at: Tensor) -> Rows:
+    def take(self, at: Tensor) -> DecodingState:
         """A copy of the rows `at`, a tensor on the CPU."""
         there = at.to(self.tokens.device)
-        return Rows(**{f.name: getattr(self, f.name)[at if f.name in _ON_CPU else there] for f in fields(self)})
+        return DecodingState(
+            **{f.name: getattr(self, f.name)[at if f.name in _ON_CPU else there] for f in fields(self)}
+        )
 
-    def put_back(self, at: Tensor, part: Rows) -> None:
+    def put_back(self, at: Tensor, part: DecodingState) -> None:
         """The rows `at` (on the CPU) become those of `part`."""
         there = at.to(self.tokens.device)
         for f in fields(self):
@@ -79,12 +81,12 @@ class Rows:
         return position, new.bool()
 
 
-def begin(tokens: Tensor, unsaid: Tensor, present: Tensor) -> Rows:
+def begin(tokens: Tensor, unsaid: Tensor, present: Tensor) -> DecodingState:
     """All rows: the prompt is the context, and nothing was computed or seen."""
     bin_column = tokens.new_zeros(len(tokens), 1)
     wide = torch.cat([tokens, bin_column], dim=1)
     is_unsaid, context = (torch.cat([part, bin_column.bool()], dim=1) for part in (unsaid, present & ~unsaid))
-    rows = Rows(
+    state = DecodingState(
         index=torch.arange(len(tokens), device=tokens.device),
         tokens=wide,
         unsaid=is_unsaid,
@@ -101,5 +103,5 @@ def begin(tokens: Tensor, unsaid: Tensor, present: Tensor) -> Rows:
         length=present.sum(1).cpu(),
     )
     if len(tokens):
-        rows.fresh, rows.new = rows.said()
-    return rows
+        state.fresh, state.new = state.said()
+    return state
