@@ -10,6 +10,11 @@ from unspoken.model.denoiser import Model
 
 def check_tokens(model: Model, tokens: Tensor, present: Tensor | None = None) -> None:
     """Raises ValueError for what can not be decoded."""
+    if tokens.dim() == 3:
+        raise ValueError(
+            f"tokens are {tuple(tokens.shape)}, as values are: those are decoded by Slots (codes) or Walk (vectors), of "
+            "a model with a port"
+        )
     if tokens.dim() != 2 or tokens.dtype != torch.int64:
         raise ValueError(f"tokens are {tokens.dtype} of shape {tuple(tokens.shape)}; give int64 [batch, seq]")
     if present is not None and present.shape != tokens.shape:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -11,11 +11,13 @@ from torch import Tensor
 from unspoken.decoders.checks import check_all_present, check_tokens
 from unspoken.decoders.correct import correct
 from unspoken.decoders.step import Step
-from unspoken.decoders.walk import DenoisingStep, ancestral, check_walk, remasking, walk
-from unspoken.layout.entries import draw_ranks
-from unspoken.model.denoiser import Model
+from unspoken.decoders.values import port_of, split_prompt, with_port
+from unspoken.decoders.walk import DenoisingStep, ancestral, check_walk, gaussian, remasking, walk
+from unspoken.layout.entries import draw_ranks, one_block
+from unspoken.model.denoiser import Denoiser, Model
+from unspoken.model.ports import Vectors
 from unspoken.model.prediction import Prediction, guided, predictor
-from unspoken.noise import Absorbing, AnyProcess, Gaussian, Ids, Process
+from unspoken.noise import Absorbing, AnyProcess, Gaussian, Ids, Process, Reals
 from unspoken.noise.times import Diagonal, Path, Paths
 
 
@@ -55,10 +57,21 @@ class Walk:
 
         Raises ValueError for an attention under which a token does not see all others, and for rows that end early.
         """
+        tokens, value = split_prompt(model, tokens)
         check_tokens(model, tokens, present)
         check_all_present(self, present)
         predictor(model, tokens != model.mask_id)
-        return self._steps(model, tokens, generator)
+        if value is None:
+            return self._steps(model, tokens, generator)
+        if not isinstance(self.process, Gaussian) or self.rounds:
+            raise ValueError(
+                f"process={self.process}, rounds={self.rounds}: vectors are walked through Gaussian(), and have no "
+                "second thoughts; codes are decoded by Slots"
+            )
+        walked = denoise_values(
+            model, self.process, value, steps=self.passes or tokens.shape[1], path=self.path, generator=generator
+        )
+        return value_steps(walked, tokens != model.mask_id, with_port(model))
 
     def _steps(self, model: Model, tokens: Tensor, generator: torch.Generator | None) -> Iterator[Step]:
         given, passes = tokens != model.mask_id, 0
@@ -119,6 +132,62 @@ def denoise(
     start = process.prior(tokens, given, Ids(mask_id), generator)
     rank = draw_ranks(~given, generator) if random_order else None
     return walk(predict, advance, start, given, steps=steps, path=path, rank=rank, shown=shown, generator=generator)
+
+
+def denoise_values(
+    model: Model,
+    process: Gaussian,
+    value: Tensor,
+    *,
+    steps: int,
+    path: Path | None = None,
+    shown: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Iterator[DenoisingStep[Tensor]]:
+    """Draws the vectors that are not known, from noise to clean in `steps` passes; the others are given and stay.
+
+    value: `[batch, seq, width]` floats, "not a number" where not known.
+    path, shown, generator: see `denoise`.
+    Raises ValueError for a model without a port of vectors, and for one that predicts eps.
+    """
+    tokens, _ = split_prompt(model, value)
+    port, given = port_of(model), tokens != model.mask_id
+    if not isinstance(port, Vectors):
+        raise ValueError(f"{process} noises vectors, and the model's port is {port}; make it with port=us.Vectors(...)")
+    check_walk(steps, shown)
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    known = with_port(model)
+    token = torch.full_like(tokens, known.placeholder)
+    every = torch.arange(token.shape[1], device=token.device).expand_as(token)
+
+    def predict(z: Tensor, t: Tensor) -> Tensor:
+        layout = replace(one_block(token, ~given, torch.zeros_like(token), time=t), value=z)
+        return known.predict_values(layout, every).value
+
+    advance = gaussian(process, port.view)
+    start = process.prior(torch.where(given[..., None], value, 0.0), given, Reals(port.width), generator)
+    return walk(predict, advance, start, given, steps=steps, path=path, shown=shown, generator=generator)
+
+
+def value_steps(moves: Iterator[DenoisingStep[Tensor]], given: Tensor, model: Denoiser) -> Iterator[Step]:
+    """A walk of vectors as the other decoders tell theirs: a vector is committed when its time comes to 0."""
+    position = torch.arange(given.shape[1], device=given.device).expand_as(given)
+    clean = given
+    for move in moves:
+        before, clean = clean, move.t == 0
+        tokens = torch.where(clean, model.placeholder, model.mask_id)
+        read = (tokens, torch.ones_like(move.t))
+        yield Step.of_all(
+            move.index,
+            tokens,
+            position,
+            clean & ~before,
+            read,
+            mask_id=model.mask_id,
+            entries=given.shape[1],
+            real=~given,
+            value=move.z,
+        )
 
 
 def as_steps(moves: Iterator[DenoisingStep[Prediction]], given: Tensor, mask_id: int, first: int = 0) -> Iterator[Step]:

@@ -17,7 +17,8 @@ from unspoken.decoders.policies import NEXT_IN_ORDER, UNIFORM_LATENTS, Around, a
 from unspoken.decoders.rules import Rules, Width
 from unspoken.decoders.state import DecodingState
 from unspoken.decoders.step import Step
-from unspoken.layout.entries import FOREVER, PADDING, Layout
+from unspoken.decoders.values import draw_values, with_port
+from unspoken.layout.entries import FOREVER, PADDING, Layout, entries_of
 from unspoken.model.cache import Cache
 from unspoken.model.denoiser import Model
 
@@ -43,6 +44,8 @@ class Plan:
 class Seen:
     """What a pass over `plan` told: see `Step`; `word` `[r, k]` is what is to be said, `entropy` `[r, asked]` nats.
 
+    value: `[r, k, width]` what is to be said where tokens are values.
+
     fresh: `[r, f]` where among the entries the fresh context is, None where it is the first f of them.
     """
 
@@ -51,14 +54,15 @@ class Seen:
     said: Tensor
     chosen: Tensor
     word: Tensor
+    value: Tensor | None
     likeliest: Tensor
     probability: Tensor
     entropy: Tensor | None
     fresh: Tensor | None
     cached: int
 
-    def step(self, index: int, tokens: Tensor, rows: Tensor, now: Tensor, mask_id: int) -> Step:
-        """As decoders tell it. tokens: after it; rows: of the batch in the pass; now: what of it is said."""
+    def step(self, index: int, tokens: Tensor, rows: Tensor, now: Tensor, mask_id: int, value: Tensor | None) -> Step:
+        """As decoders tell it. tokens, value: after it; rows: of the batch in the pass; now: what of it is said."""
         return Step(
             index=index,
             tokens=tokens,
@@ -74,6 +78,7 @@ class Seen:
             cached=self.cached,
             asked=self.likeliest.shape[1],
             mask_id=mask_id,
+            value=value,
         )
 
 
@@ -168,23 +173,40 @@ def _look(
     cached = 0 if cache is None else len(cache)
     if cache is not None and rules.slots.stale:
         cache.forget((~state.unsaid).scatter(1, state.where(position, real), True))
-    layout, at, fresh = _layout(state, plan, width.asked(position.shape[1]), cache is not None, first, rules)
-    logp = model(layout, at, cache).log_softmax(-1)
-    top, likeliest = logp.max(-1)
+    asked = c if state.value is not None else width.asked(position.shape[1])
+    layout, at, fresh = _layout(state, plan, asked, cache is not None, first, rules)
+    logp, top, likeliest, value = _read(model, layout, at, cache, rules)
     best, chosen = _chosen(logp[:, :c], real[:, :c], width.commit, rules)
-    drawn = rules.slots.temperature > 0
+    drawn = rules.slots.temperature > 0 and value is None
     return Seen(
         layout=layout,
         plan=plan,
         said=position.gather(1, best),
         chosen=chosen,
         word=_draw(_rows_of(logp, best), rules) if drawn else likeliest.gather(1, best),
+        value=None if value is None else entries_of(value, best),
         likeliest=likeliest,
         probability=top.exp(),
         entropy=entropy_of(logp) if rules.needs_entropy else None,
         fresh=fresh,
         cached=cached,
     )
+
+
+def _read(
+    model: Model, layout: Layout, at: Tensor, cache: Cache | None, rules: Rules
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Log-probabilities `[r, a, vocab]`, of the likeliest tokens, those tokens `[r, a]`, and values `[r, a, width]`.
+
+    A value is drawn whole, and stands for the only token of a vocabulary of one.
+    """
+    if layout.value is None:
+        logp = model(layout, at, cache).log_softmax(-1)
+        top, likeliest = logp.max(-1)
+        return logp, top, likeliest, None
+    known = with_port(model)
+    value, logp = draw_values(known.predict_values(layout, at, cache), model, rules.generator, rules.slots.temperature)
+    return logp[..., None], logp, torch.full_like(at, known.placeholder), value
 
 
 def _chosen(logp: Tensor, real: Tensor, commit: Commit, rules: Rules) -> tuple[Tensor, Tensor]:
@@ -246,7 +268,8 @@ def _layout(
             )
             at, fresh = went[:, f : f + asked], went[:, :f]
     horizon, block = torch.where(unsaid, FOREVER, order + 1), torch.where(unsaid, 0, -1)
-    return Layout(token, index, order, horizon, block, document), at, fresh
+    value = None if state.value is None else entries_of(state.value, index)
+    return Layout(token, index, order, horizon, block, document, value=value), at, fresh
 
 
 def _closed_up(real: Tensor, width: int) -> tuple[Tensor, Tensor]:
@@ -273,6 +296,8 @@ def _say(state: DecodingState, seen: Seen, now: Tensor, width: Width, rules: Rul
     """The rows say `seen.word` at `seen.said` where `now`."""
     at, k = state.where(seen.said, now), now.shape[1]
     state.tokens.scatter_(1, at, seen.word)
+    if state.value is not None and seen.value is not None:
+        state.value.scatter_(1, at[..., None].expand_as(seen.value), seen.value)
     state.unsaid.scatter_(1, at, False)
     state.context.scatter_(1, at, True)
     state.order.scatter_(1, at, state.count + torch.arange(1, k + 1, device=at.device))

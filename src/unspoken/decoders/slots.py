@@ -19,12 +19,14 @@ from torch import Tensor
 from unspoken.decoders.checks import check_tokens
 from unspoken.decoders.commit import Commit
 from unspoken.decoders.passes import look_on, plan_of
-from unspoken.decoders.policies import LatentPolicy, Order, order_named, policy_named
+from unspoken.decoders.policies import LatentPolicy, Order, order_named, policy_named, top_probability
 from unspoken.decoders.rules import Rules, candidates_of
 from unspoken.decoders.state import DecodingState, begin
 from unspoken.decoders.step import Step
+from unspoken.decoders.values import need_ids, port_of, split_prompt
 from unspoken.model.cache import Cache
 from unspoken.model.denoiser import Model
+from unspoken.model.ports import Vectors
 
 
 @dataclass(frozen=True)
@@ -124,13 +126,16 @@ class Slots:
         Prompts and infilling are one thing: what is not the mask is given and never changes. Rows may hold different
         numbers of unsaid tokens; rows that are done leave the batch.
 
-        tokens: `[batch, seq]` int64, the model's mask id where unsaid.
+        tokens: `[batch, seq]` int64, the model's mask id where unsaid; or codes `[batch, seq, dims]`, -1 where unknown.
         present: `[batch, seq]` bool (or 0 and 1), False past the end of short rows; those are in no pass.
         predict_latents: run the head on the latents too, to see what they hold (`Step.guess`).
         generator: every random choice; None = a fresh one of seed 0.
         Raises ValueError on tokens outside the vocabulary and wrong shapes, and for stale latents without a cache.
         """
+        tokens, value = split_prompt(model, tokens)
         check_tokens(model, tokens, present)
+        if value is not None:
+            self._check_values(model)
         if self.stale and not (self.cache and model.attention.cacheable):
             raise ValueError(
                 f"stale latents of attention {model.attention.name}, cache={self.cache}: their keys are kept in the "
@@ -140,7 +145,18 @@ class Slots:
             warnings.warn(f"{self.latents} latents asked of {tokens.shape[1]} positions: all are taken", stacklevel=2)
         rules = self._rules(predict_latents, generator)
         present = torch.ones_like(tokens, dtype=torch.bool) if present is None else present.bool()
-        return _steps(model, tokens.clone(), present, rules, model.new_cache() if self.cache else None)
+        return _steps(model, tokens.clone(), value, present, rules, model.new_cache() if self.cache else None)
+
+    def _check_values(self, model: Model) -> None:
+        """Raises ValueError for what is not known of values: a vector of codes is drawn whole, with one probability."""
+        if isinstance(port_of(model), Vectors):
+            need_ids(self, model)
+        order = order_named(self.order)
+        if order.after not in (None, top_probability) or order.needs_entropy or self.entropy_bound < math.inf:
+            raise ValueError(
+                f"order={self.order!r}, entropy_bound={self.entropy_bound}: of code vectors the probability alone is "
+                "known; take the order confidence, uniform or left_to_right, and no entropy_bound"
+            )
 
     def _rules(self, predict_latents: bool, generator: torch.Generator | None) -> Rules:
         order, policy = order_named(self.order), policy_named(self.latent_policy)
@@ -155,9 +171,11 @@ class Slots:
 
 
 @torch.no_grad()
-def _steps(model: Model, tokens: Tensor, present: Tensor, rules: Rules, cache: Cache | None) -> Iterator[Step]:
+def _steps(
+    model: Model, tokens: Tensor, value: Tensor | None, present: Tensor, rules: Rules, cache: Cache | None
+) -> Iterator[Step]:
     """The loop, whose arguments are checked and complete."""
-    passes, groups = 0, [(begin(tokens, (tokens == model.mask_id) & present, present), cache)]
+    passes, groups = 0, [(begin(tokens, value, (tokens == model.mask_id) & present, present), cache)]
     while groups:
         state, cache = groups.pop()
         going = state.left > 0
@@ -171,13 +189,16 @@ def _steps(model: Model, tokens: Tensor, present: Tensor, rules: Rules, cache: C
         state.narrow()
         width = rules.width(state, passes, cache)  # where steps differ in `commit`, a pass is a step of all rows
         for index, seen, now in look_on(model, state, plan_of(state, width, rules), cache, width, rules):
-            if len(state.index) == len(tokens):
-                tokens = state.tokens[:, :-1].clone()
-            else:
-                tokens = tokens.index_copy(0, state.index, state.tokens[:, :-1])
-            yield seen.step(passes, tokens, index, now, model.mask_id)
+            tokens = _after(tokens, state.index, state.tokens)
+            value = None if value is None or state.value is None else _after(value, state.index, state.value)
+            yield seen.step(passes, tokens, index, now, model.mask_id, value)
             passes += 1
         groups.append((state, cache))
+
+
+def _after(whole: Tensor, rows: Tensor, wide: Tensor) -> Tensor:
+    """What the batch's `rows` now hold in `whole`; `wide` has a column more, which means nothing."""
+    return wide[:, :-1].clone() if len(rows) == len(whole) else whole.index_copy(0, rows, wide[:, :-1])
 
 
 def _part(state: DecodingState, cache: Cache | None, which: Tensor) -> tuple[DecodingState, Cache | None]:

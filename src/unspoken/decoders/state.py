@@ -19,8 +19,8 @@ class DecodingState:
     """The rows that are still going, written into in place.
 
     Tensors `[r, seq + 1]` end in a column that means nothing, for what is not real to be written to (`bin`):
-    tokens; unsaid and context, bool, what is to be said and what was; order, of the context; document, of what is
-    there; entropy and looked, see `Ahead`.
+    tokens; value, `[r, seq + 1, width]` where tokens are values; unsaid and context, bool, what is to be said and what
+    was; order, of the context; document, of what is there; entropy and looked, see `Ahead`.
 
     index: `[r]` which of the batch they are.
     fresh, new: `[r, f]` context that the next pass computes beside a cache: positions, and which of them are real.
@@ -30,6 +30,7 @@ class DecodingState:
 
     index: Tensor
     tokens: Tensor
+    value: Tensor | None
     unsaid: Tensor
     context: Tensor
     order: Tensor
@@ -51,8 +52,9 @@ class DecodingState:
     def take(self, at: Tensor) -> DecodingState:
         """A copy of the rows `at`, a tensor on the CPU."""
         there = at.to(self.tokens.device)
+        mine = {f.name: getattr(self, f.name) for f in fields(self)}
         return DecodingState(
-            **{f.name: getattr(self, f.name)[at if f.name in _ON_CPU else there] for f in fields(self)}
+            **{n: None if v is None else v[at if n in _ON_CPU else there] for n, v in mine.items()}  # pyright: ignore
         )
 
     def put_back(self, at: Tensor, part: DecodingState) -> None:
@@ -60,6 +62,8 @@ class DecodingState:
         there = at.to(self.tokens.device)
         for f in fields(self):
             here = at if f.name in _ON_CPU else there
+            if getattr(self, f.name) is None:
+                continue
             setattr(self, f.name, getattr(self, f.name).index_copy(0, here, getattr(part, f.name)))
 
     def narrow(self) -> None:
@@ -81,7 +85,7 @@ class DecodingState:
         return position, new.bool()
 
 
-def begin(tokens: Tensor, unsaid: Tensor, present: Tensor) -> DecodingState:
+def begin(tokens: Tensor, value: Tensor | None, unsaid: Tensor, present: Tensor) -> DecodingState:
     """All rows: the prompt is the context, and nothing was computed or seen."""
     bin_column = tokens.new_zeros(len(tokens), 1)
     wide = torch.cat([tokens, bin_column], dim=1)
@@ -89,6 +93,7 @@ def begin(tokens: Tensor, unsaid: Tensor, present: Tensor) -> DecodingState:
     state = DecodingState(
         index=torch.arange(len(tokens), device=tokens.device),
         tokens=wide,
+        value=None if value is None else torch.cat([value, value[:, :1]], dim=1),
         unsaid=is_unsaid,
         context=context,
         order=torch.zeros_like(wide),

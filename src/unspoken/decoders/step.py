@@ -23,6 +23,7 @@ class Step:
     entries: how many entries the pass held a row: the width that was computed, padding of short rows included.
     cached: how many entries of context a row were seen from the cache.
     asked: at how many entries a row the head ran: the candidates; the latents too where they are predicted.
+    value: `[batch, seq, width]` after the step, where tokens are values: codes, -1 where not known yet; or vectors.
     """
 
     index: int
@@ -39,6 +40,12 @@ class Step:
     cached: int
     asked: int
     mask_id: int
+    value: Tensor | None = None
+
+    @property
+    def answer(self) -> Tensor:
+        """What tasks show and judge: the tokens, or the values where tokens are values."""
+        return self.tokens if self.value is None else self.value
 
     @classmethod
     def of_all(
@@ -55,6 +62,7 @@ class Step:
         asked: int | None = None,
         position: Tensor | None = None,
         real: Tensor | None = None,
+        value: Tensor | None = None,
     ) -> Step:
         """A pass over every row of the batch, that has no candidates but those that it may say.
 
@@ -77,6 +85,7 @@ class Step:
             cached=cached,
             asked=likeliest.shape[1] if asked is None else asked,
             mask_id=mask_id,
+            value=value,
         )
 
     @cached_property
@@ -127,7 +136,7 @@ def put(into: Tensor, position: Tensor, values: Tensor, real: Tensor) -> Tensor:
 
 
 def last(steps: Iterator[Step], tokens: Tensor) -> Tensor:
-    """The tokens `[batch, seq]` after the last step, or `tokens` where there was nothing to say."""
+    """The tokens, or values, after the last step, or `tokens` where there was nothing to say."""
     for step in steps:
-        tokens = step.tokens
+        tokens = step.answer
     return tokens

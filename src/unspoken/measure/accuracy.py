@@ -47,7 +47,7 @@ def solve(
         tokens = prompt
         clock = time.perf_counter()
         for step in steps:
-            tokens, rows = step.tokens, len(step.rows)
+            tokens, rows = step.answer, len(step.rows)
             if tokens.is_cuda:
                 torch.cuda.synchronize()  # else the clock is read before the work is done
             seconds += time.perf_counter() - clock

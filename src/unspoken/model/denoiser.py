@@ -97,14 +97,14 @@ class Denoiser(nn.Module):
             self.place.to(trunk.device, trunk.dtype)
         self.clock = Clock(trunk.config.hidden_size).to(trunk.device, trunk.dtype) if times else None
         self.ids = Categorical(trunk, mask_id)
-        self.port, self.placeholder, self.values = port, None, None
+        self.port, self.values = port, None
         self.cache_argument = cache_argument(trunk)
         trunk.set_attn_implementation({"sdpa": "sdpa", "flex": "flex_attention"}[kernel])
         if kernel == "sdpa" and trunk.device.type != "meta":
             self.eval()
             check_trunk(trunk, self.embed, self.states, self.known_positions)
         if port is not None:  # after the check, which shows the trunk tokens alone
-            self.placeholder = check_port(port, vocab, mask_id)
+            check_port(port, vocab, mask_id)
             self.values = port.build(trunk.config.hidden_size).to(trunk.device, trunk.dtype)
 
     @classmethod
@@ -285,7 +285,8 @@ class Denoiser(nn.Module):
         """`[batch, entries, width]`: the values of the entries that show one, 0 at the others."""
         check_values(self.port, layout.value)
         assert layout.value is not None
-        return self._values.read(layout.value) * (layout.token == self.placeholder)[..., None]
+        shows = (layout.token == self.placeholder)[..., None]
+        return torch.where(shows, self._values.read(layout.value), 0.0)
 
     @property
     def inputs(self) -> nn.ModuleDict:
@@ -304,6 +305,13 @@ class Denoiser(nn.Module):
         if self.place is not None:
             return self.place.num_embeddings
         return getattr(self.trunk.config, "max_position_embeddings", None)
+
+    @property
+    def placeholder(self) -> int:
+        """The token id of entries that show a value. Raises ValueError where tokens are ids."""
+        if self.port is None or self.port.placeholder is None:
+            raise ValueError("the model has no port of values; make it with port=us.Vectors(...) or us.Codes(...)")
+        return self.port.placeholder
 
     @property
     def device(self) -> torch.device:

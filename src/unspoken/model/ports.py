@@ -251,8 +251,8 @@ def draw_ids(logits: Tensor, generator: torch.Generator | None, temperature: flo
 Port = Vectors | Codes  # of values; ids always go by the trunk's own embedding and head
 
 
-def check_port(port: Port, vocab: int, mask_id: int) -> int:
-    """The port's placeholder id. Raises ValueError where it has none, or one that can not be told from the mask."""
+def check_port(port: Port, vocab: int, mask_id: int) -> None:
+    """Raises ValueError where the port has no placeholder id, or one that can not be told from the mask."""
     if port.placeholder is None:
         raise ValueError(
             f"{port} has no placeholder id: entries that show a value need a token of their own; give "
@@ -262,7 +262,6 @@ def check_port(port: Port, vocab: int, mask_id: int) -> int:
         raise ValueError(
             f"placeholder={port.placeholder} of {vocab} ids with the mask at {mask_id}: give one of the other ids"
         )
-    return port.placeholder
 
 
 def check_values(port: Port | None, value: Tensor | None) -> None:

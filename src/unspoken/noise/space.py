@@ -34,3 +34,13 @@ class Reals:
 
 
 Space = Ids | Reals
+
+
+def unknown(value: Tensor) -> Tensor:
+    """What stands for a value that is not known: not a number for vectors, -1 for codes."""
+    return value.new_full((), float("nan") if value.is_floating_point() else -1)
+
+
+def is_unknown(value: Tensor) -> Tensor:
+    """`[..., length]` bool: which of the values `[..., length, width]` are not known."""
+    return (value.isnan() if value.is_floating_point() else value < 0).any(-1)

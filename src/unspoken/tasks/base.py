@@ -9,6 +9,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from unspoken.noise.space import unknown
+
 Split = Literal["train", "validation", "test"]
 
 
@@ -50,16 +52,6 @@ class Examples:
     def split(self, n: int) -> list[Examples]:
         """Batches of at most n."""
         return [self.rows(slice(first, first + n)) for first in range(0, len(self), n)]
-
-
-def unknown(value: Tensor) -> Tensor:
-    """What stands for a value that is not known: not a number for vectors, -1 for codes."""
-    return value.new_full((), float("nan") if value.is_floating_point() else -1)
-
-
-def is_unknown(value: Tensor) -> Tensor:
-    """`[..., length]` bool: which of the values `[..., length, width]` are not known."""
-    return (value.isnan() if value.is_floating_point() else value < 0).any(-1)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What tasks share whose tokens are values: vectors of reals, or of small integers (codes).
 
 Every token's id is the placeholder; what it is stands in `Examples.value`. Prompts and answers are values too: where a
-value is not known it is "not a number", or -1 among codes (`tasks.base.unknown`).
+value is not known it is "not a number", or -1 among codes (`noise.space.unknown`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from unspoken.tasks.base import Examples, Split, Values, is_unknown
+from unspoken.noise.space import is_unknown
+from unspoken.tasks.base import Examples, Split, Values
 from unspoken.tasks.splits import SPLITS
 
 BLANK = "."

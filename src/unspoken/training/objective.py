@@ -80,6 +80,10 @@ class Objective(ABC):
         """Raises ValueError for a rule under which a token would see what it is asked for."""
 
     @abstractmethod
+    def decoder(self, process: AnyProcess) -> dict[str, Any]:
+        """The record of the decoder that it trains for (`record.from_record` reads it into one of `decoders`)."""
+
+    @abstractmethod
     def _pack(self, batch: Batch) -> Packed:
         """A pass over ids, or over the placeholders of values."""
 

@@ -1,0 +1,60 @@
+"""Prompts whose tokens are values: which of them are known, and what a model with a port says of the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unspoken.model.denoiser import Denoiser, Model
+from unspoken.model.ports import Codes, Port, Vectors
+from unspoken.noise.space import is_unknown
+
+
+def port_of(model: Model) -> Port | None:
+    """The port of a model whose tokens are values, None where they are ids."""
+    return getattr(model, "port", None)
+
+
+def with_port(model: Model) -> Denoiser:
+    """The model, known to have a port."""
+    assert isinstance(model, Denoiser) and model.port is not None
+    return model
+
+
+def split_prompt(model: Model, prompt: Tensor) -> tuple[Tensor, Tensor | None]:
+    """A prompt as tokens `[batch, seq]`, the mask id where unknown, and its values `[batch, seq, width]`, or None.
+
+    prompt: ids `[batch, seq]`; for a model with a port values `[batch, seq, width]`, "not a number" (vectors) or -1
+        (codes) where they are not known.
+    Raises ValueError where the prompt is not of the kind that the model reads.
+    """
+    port = port_of(model)
+    if port is None:
+        return prompt, None
+    whole = prompt.is_floating_point() if isinstance(port, Vectors) else prompt.dtype == torch.int64
+    if prompt.dim() != 3 or prompt.shape[2] != port.size[0] or not whole:
+        kind = "floats, nan" if isinstance(port, Vectors) else "int64 codes, -1"
+        raise ValueError(
+            f"the prompt is {prompt.dtype} of shape {tuple(prompt.shape)}, and the model's tokens are values: give "
+            f"[batch, seq, {port.size[0]}] {kind} where they are not known"
+        )
+    if isinstance(port, Codes) and bool((prompt >= port.levels).any()):
+        raise ValueError(f"codes run up to {int(prompt.max())}; the model knows 0 to {port.levels - 1}")
+    placeholder = with_port(model).placeholder
+    return torch.where(is_unknown(prompt), model.mask_id, placeholder), prompt
+
+
+def need_ids(decoder: object, model: Model) -> None:
+    """Raises ValueError for a model whose tokens are values."""
+    if (port := port_of(model)) is not None:
+        other = "Walk(process=us.Gaussian())" if isinstance(port, Vectors) else "Slots()"
+        raise ValueError(f"{type(decoder).__name__} decodes ids, and the tokens of {port} are values: take us.{other}")
+
+
+def draw_values(prediction: Any, model: Model, generator: torch.Generator, temperature: float) -> tuple[Tensor, Tensor]:
+    """Values `[r, m, width]` of a prediction of the model's port, and their log-probabilities `[r, m]`."""
+    values = with_port(model).values
+    assert values is not None
+    return values.sample(prediction, generator, temperature)
