@@ -116,7 +116,7 @@ def test_nll_by_latents_is_the_brute_force_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["mdm", "scdm", "sidm", "any-order", "cached-joint"])
 @torch.no_grad()
-def test_nll_beside_latents_drawn_at_random_is_the_brute_force_one(name: str) -> None:
+def test_nll_by_policy_latents_drawn_at_random_is_the_brute_force_one(name: str) -> None:
     """As above; under a causal context the tokens that are said have dates, as when they were decoded."""
     model = tiny(ATTENTIONS[name], vocab=4)
     x0 = torch.tensor([2, 0, 3])
@@ -131,7 +131,7 @@ def test_nll_beside_latents_drawn_at_random_is_the_brute_force_one(name: str) ->
 
 @pytest.mark.parametrize("name", ATTENTIONS)
 @torch.no_grad()
-def test_nll_beside_chosen_latents_is_a_loop_over_the_passes(name: str) -> None:
+def test_nll_by_policy_chosen_latents_is_a_loop_over_the_passes(name: str) -> None:
     """What is unsaid, dated and to be predicted is read from the passes; the latents and the losses are a loop's."""
     x0, given = ragged_clean((6, 4, 1, 0))
     relation, counts = torch.rand(7, 7, generator=seeded(4)), (0, 2, 9)

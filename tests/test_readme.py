@@ -11,6 +11,9 @@ from transformers import AutoModelForCausalLM, Qwen3Config
 
 import unspoken as us
 from unspoken import cli
+from unspoken.cli import solve
+from unspoken.decoders.decode import Decoders, read_decoder
+from unspoken.presets.tasks import TRAIN
 from unspoken.show.report import table_cells, write_page
 from unspoken.study.report import read_result
 
@@ -49,8 +52,14 @@ def test_the_puzzle_is_held_out() -> None:
     assert cli.README_PUZZLE in README
 
 
-def test_the_commands_are_real() -> None:
-    """Every `unspoken ...` line of the README parses."""
+def test_the_commands_are_real(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every `unspoken ...` line of the README parses; the options of `solve` are those of the run that it names."""
+
+    def of_preset(run: Path) -> Decoders:
+        train = TRAIN[run.parts[1]]()  # runs/PRESET/...
+        return read_decoder(train.objective.decoder(train.process))
+
+    monkeypatch.setattr(solve, "decoder_of_run", of_preset)
     lines = [line.split("#")[0] for line in README.replace("\\\n", "").splitlines() if line.startswith("unspoken ")]
     assert len(lines) >= 5
     for line in lines:

@@ -138,9 +138,15 @@ def parse_solve(words: list[str], prog: str) -> SolveRun:
     return SolveRun(General(**general), replace(decoder, **_values(parsed, general)))
 
 
+def decoder_of_run(run: Path) -> Decoders:
+    """The decoder that a run was trained for. Raises ValueError where the folder is no run's."""
+    Run(run).config(Train)
+    return read_decoder(decoder_record(run))
+
+
 def chosen(run: Path, by: str | None) -> Decoders:
     """The decoder of a run, or another, of as many latents where it has some. Raises ValueError on names of none."""
-    own = read_decoder(decoder_record(run))
+    own = decoder_of_run(run)
     if by is None or by == _name(type(own)):
         return own
     if by not in BY:

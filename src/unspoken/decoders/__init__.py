@@ -1,1 +1,1 @@
-"""The decoders: who is in a pass, who is said next and how many. `decode` is the loop; `passes` is one pass of it."""
+"""The decoders: a union of dataclasses. `decode` takes a model's own; `slots` is the loop, `passes` one pass of it."""

@@ -12,8 +12,8 @@ def check_tokens(model: Model, tokens: Tensor, present: Tensor | None = None) ->
     """Raises ValueError for what can not be decoded."""
     if tokens.dim() == 3:
         raise ValueError(
-            f"tokens are {tuple(tokens.shape)}, as values are: those are decoded by Slots (codes) or Walk (vectors), of "
-            "a model with a port"
+            f"tokens are {tuple(tokens.shape)}, as values are: those need a model with a port, and "
+            "Slots (codes) or Walk (vectors)"
         )
     if tokens.dim() != 2 or tokens.dtype != torch.int64:
         raise ValueError(f"tokens are {tokens.dtype} of shape {tuple(tokens.shape)}; give int64 [batch, seq]")

@@ -34,8 +34,10 @@ class Commit:
     rule: Rule | None = None
 
     def __post_init__(self) -> None:
-        if type(self.most) is not int or self.most < 1:
-            raise ValueError(f"commit={self.most}; give whole numbers of 1 or more")
+        if type(self.most) is not int:
+            raise ValueError(f"commit={self.most}; give whole numbers")
+        if self.most < 1:
+            raise ValueError(f"commit={self.most}; need 1 <= commit <= candidates")
         if not 0 <= self.threshold <= 1 or not self.entropy_bound >= 0:
             raise ValueError(
                 f"threshold={self.threshold}, entropy_bound={self.entropy_bound}; give a probability and nats of 0 or "

@@ -1,7 +1,4 @@
-"""One pass of a decoding: who is in it, and what it says. The loop around it is `decode`.
-
-Who is in a pass is a list of positions `[r, few]`, not a mask over the sequence.
-"""
+"""One pass of decoding from slots: its entries, what the network told of them, and what is said. The loop: `slots`."""
 
 from __future__ import annotations
 
@@ -13,7 +10,8 @@ import torch
 from torch import Tensor
 
 from unspoken.decoders.commit import Commit
-from unspoken.decoders.policies import NEXT_IN_ORDER, UNIFORM_LATENTS, Around, at_random, entropy_of
+from unspoken.decoders.plan import Plan
+from unspoken.decoders.policies import entropy_of
 from unspoken.decoders.rules import Rules, Width
 from unspoken.decoders.state import DecodingState
 from unspoken.decoders.step import Step
@@ -21,23 +19,6 @@ from unspoken.decoders.values import draw_values, with_port
 from unspoken.layout.entries import FOREVER, PADDING, Layout, entries_of
 from unspoken.model.cache import Cache
 from unspoken.model.denoiser import Model
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Positions `[r, m]` of unsaid tokens and which of them are real: `candidates` of them, then latents, in order."""
-
-    position: Tensor
-    real: Tensor
-    candidates: int
-
-    def take(self, at: Tensor) -> Plan:
-        """The rows `at`."""
-        return Plan(self.position[at], self.real[at], self.candidates)
-
-    def first(self, width: Width) -> Plan:
-        """With so many latents at most."""
-        return Plan(self.position[:, : width.unsaid], self.real[:, : width.unsaid], self.candidates)
 
 
 @dataclass(frozen=True)
@@ -139,24 +120,6 @@ def _sure(seen: Seen, before: tuple[Tensor, Tensor] | None, plan: Plan, rules: R
     if before is not None and rules.slots.min_confidence <= 1:
         sure = sure | ((seen.said[:, 0] == before[0]) & (seen.word[:, 0] == before[1]))
     return sure | (plan.real.sum(1) == seen.plan.real.sum(1))
-
-
-def plan_of(state: DecodingState, width: Width, rules: Rules) -> Plan:
-    """A step's candidates, and its latents among the rest: as many as the step may come to."""
-    c, m = width.candidates, width.most
-    ahead = state.ahead(rules.generator)
-    before = torch.where(ahead.unsaid, rules.order.before(ahead), math.inf)
-    alike = rules.latent_policy is NEXT_IN_ORDER or (
-        rules.latent_policy is UNIFORM_LATENTS and rules.order.before is at_random
-    )
-    value, position = before.topk(c + m if alike else c, dim=1, largest=False)
-    real = value < math.inf
-    if alike or m == 0:
-        return Plan(position, real, c)
-    rest = state.unsaid.scatter(1, state.where(position, real), False)[:, :-1]
-    score = rules.latent_policy.rank(Around(rest, position, real, before, ahead))
-    value, latents = torch.where(rest, score, math.inf).topk(m, dim=1, largest=False)
-    return Plan(torch.cat([position, latents], dim=1), torch.cat([real, value < math.inf], dim=1), c)
 
 
 def _look(
@@ -283,9 +246,9 @@ def _closed_up(real: Tensor, width: int) -> tuple[Tensor, Tensor]:
 def _best(logp: Tensor, real: Tensor, commit: Commit, rules: Rules) -> Tensor:
     """`[r, k]` which candidates are the best, the best first, as many as may be said at most."""
     k = min(commit.most, logp.shape[1])
-    if rules.order.after is None:  # in the order they came in
+    if rules.order.blind:  # in the order they came in
         return torch.arange(k, device=logp.device).expand(len(logp), k)
-    return torch.where(real, rules.order.after(logp), -math.inf).topk(k, dim=1).indices
+    return torch.where(real, rules.order.score(logp), -math.inf).topk(k, dim=1).indices
 
 
 def _rows_of(logp: Tensor, best: Tensor) -> Tensor:

@@ -55,6 +55,11 @@ class Order:
         """Whether it knows its positions before the pass."""
         return self.after is None
 
+    def score(self, logp: Tensor) -> Tensor:
+        """`[r, candidates]`, highest first, of log-probabilities `[r, candidates, vocab]`; of one that is not blind."""
+        assert self.after is not None
+        return self.after(logp)
+
     def as_record(self) -> str:
         """Its name, where it is in the table. Raises ValueError where it is not."""
         return _recorded(self, ORDERS, "order")

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from unspoken.decoders.checks import check_tokens
 from unspoken.decoders.commit import Commit
-from unspoken.decoders.passes import look_on, plan_of
+from unspoken.decoders.passes import look_on
+from unspoken.decoders.plan import plan_of
 from unspoken.decoders.policies import LatentPolicy, Order, order_named, policy_named, top_probability
 from unspoken.decoders.rules import Rules, candidates_of
 from unspoken.decoders.state import DecodingState, begin

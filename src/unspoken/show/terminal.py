@@ -103,7 +103,7 @@ def watch_training(console: Console, config: Train, updates: Iterator[Update]) -
 
 
 def watch_solving(console: Console, stages: Iterator[int | Solved], n: int) -> Solved:
-    """Runs `metrics.solve` with a bar that counts passes."""
+    """Runs `accuracy.solve` with a bar that counts passes."""
     with progress(console) as bar:
         task = bar.add_task(f"solving {n}", total=None)
         for event in stages:

@@ -27,7 +27,7 @@ class Choice:
 
 
 def solved(model: Denoiser, task: Task, examples: Examples, decoding: Decoder, batch: int) -> Solved:
-    """`metrics.solve` to its end."""
+    """`accuracy.solve` to its end."""
     return next(e for e in solve(model, task, examples, decoding, batch=batch) if isinstance(e, Solved))
 
 
