@@ -22,6 +22,17 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+# Old tags of records, and what is called so today.
+RENAMED = {
+    "ArLatents": "ArLatentsStudy",
+    "Decode": "DecodeStudy",
+    "Forcing": "ForcingStudy",
+    "Gidd": "GiddStudy",
+    "Latents": "LatentsStudy",
+    "Steps": "StepsStudy",
+    "Tasks": "FamilyStudy",
+}
+
 
 def to_record(value: Any) -> Any:
     """A frozen dataclass as JSON values, every dataclass tagged with its name: {"type": "Linear", ...}."""
@@ -41,9 +52,11 @@ def from_record(hint: Any, record: Any) -> Any:
     kinds = typing.get_args(hint) or (hint,)
     choices = {kind.__name__: kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)}
     if isinstance(record, dict):
-        if record.get("type") not in choices:
+        tag = record.get("type")
+        tag = tag if tag in choices else RENAMED.get(str(tag), tag)
+        if tag not in choices:
             raise ValueError(f"the record is a {record.get('type')!r}; expected one of {', '.join(choices)}")
-        made: Any = choices[record["type"]]
+        made: Any = choices[tag]
         hints = typing.get_type_hints(made)
         values = {k: v for k, v in record.items() if k != "type"}
         if unknown := values.keys() - hints.keys():

@@ -11,15 +11,29 @@ from scipy.stats import norm
 from torch import Tensor
 
 from unspoken.layout.attention import MDM
-from unspoken.measure.intervals import interval, share_interval
+from unspoken.measure.intervals import interval
 from unspoken.study.report import Check, Claim, claim, ends
+from unspoken.study.table import Column, Mean, count
 
 EVEN, PLANNED = "even", "planned"
 AS_GOOD, RESOLVED = 0.01, 0.2  # nats a token; the share of the largest loss that an interval may hold
 
+COLUMNS = (
+    Column("part", "part"),
+    Column("model", "model"),
+    Column("latents", "latents", count),
+    Column("schedule", "schedule"),
+    Column("passes", "passes"),
+    Column("sizes", "sizes", lambda sizes: " ".join(map(str, sizes))),
+    Column("foretold", "foretold", "{:.4f}".format),
+    Mean("lost", "lost", by_seed=False, digits=4),
+    Mean("nll", "NLL", "{:.4f}".format, by_seed=False),
+    Mean("accuracy", "right", share=True, by_seed=False),
+)
+
 
 @dataclass(frozen=True)
-class Measured:
+class Scheduled:
     """A schedule, beside all latents: what was foretold of it, and what came.
 
     overhead: nats a token that it was foretold to lose, by the profile; `told` `[seeds, rows]` the same of each row.
@@ -35,26 +49,22 @@ class Measured:
     lost: Tensor
     right: Tensor
 
-    def row(self) -> dict[str, Any]:
-        """As a row of the study."""
+    def values(self) -> dict[str, Any]:
+        """Of `COLUMNS`."""
         return {
-            "part": "schedule",
             "model": self.group,
             "latents": None,
             "schedule": self.kind,
             "passes": len(self.sizes),
             "sizes": list(self.sizes),
             "foretold": self.overhead,
-            "lost": float(self.lost.mean()),
-            "lost_interval": list(interval(self.lost)),
-            "nll": float(self.nll.mean()),
-            "nll_interval": list(interval(self.nll)),
-            "accuracy": float(self.right.mean()),
-            "accuracy_interval": list(share_interval(self.right)),
+            "lost": self.lost,
+            "nll": self.nll,
+            "accuracy": self.right,
         }
 
 
-def prediction(found: Sequence[Measured]) -> Claim:
+def prediction(found: Sequence[Scheduled]) -> Claim:
     """What a schedule was foretold to lose is what it lost, for models whose tokens see all others' places as masks.
 
     The difference is within its interval of 0: two-sided, 95% for all schedules of a model together (Bonferroni), by
@@ -79,14 +89,14 @@ def prediction(found: Sequence[Measured]) -> Claim:
     return claim("prediction", checks)
 
 
-def _gap(m: Measured) -> tuple[float, float]:
+def _gap(m: Scheduled) -> tuple[float, float]:
     """What it lost less what was foretold, and the standard error of that over rows."""
     came, told = m.lost.mean(0), m.told.mean(0)
     error = math.sqrt(float(came.var()) / len(came) + float(told.var()) / len(told))
     return float(came.mean()) - m.overhead, max(error, 1e-12)
 
 
-def planned(found: Sequence[Measured]) -> Claim:
+def planned(found: Sequence[Scheduled]) -> Claim:
     """At two numbers of passes or more, and with every model, a plan of fewer passes is as good as even steps.
 
     As good: on the same test rows and orders at most 0.01 nats a token worse, and not surely worse at all; while even
@@ -106,7 +116,7 @@ def planned(found: Sequence[Measured]) -> Claim:
     return claim("planned schedule", checks)
 
 
-def _saves(plan: Measured, more: Measured, as_many: Measured) -> bool:
+def _saves(plan: Scheduled, more: Scheduled, as_many: Scheduled) -> bool:
     """Whether a plan is as good as `more` even passes, and surely better than `as_many` even ones as it has."""
     gap = plan.nll - more.nll
     as_good = float(gap.mean()) <= AS_GOOD and interval(gap)[0] <= 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,17 +12,25 @@ from torch import Tensor
 from unspoken.decoders.decode import decode
 from unspoken.decoders.policies import CERTAIN, NEAREST, UNCERTAIN, UNIFORM_LATENTS, Latents, attended
 from unspoken.decoders.step import last
-from unspoken.measure.intervals import interval, share_interval
+from unspoken.measure.intervals import interval
 from unspoken.measure.likelihood import nll_beside
 from unspoken.measure.relation import relation_of
 from unspoken.model.denoiser import Denoiser
 from unspoken.study.report import Check, Claim, Stage, claim, ends
+from unspoken.study.table import Column, Mean
 from unspoken.tasks.base import Examples
 from unspoken.training.config import Train
 from unspoken.training.loop import seeded
 
 BLIND, TIMES, AT_LEAST = UNIFORM_LATENTS.name, 4, 2
 TRAINING = 512  # examples that the relation is measured on
+COLUMNS = (
+    Column("part", "part"),
+    Column("policy", "way"),
+    Column("latents", "latents"),
+    Mean("accuracy", "solved", share=True),
+    Mean("nll", "NLL", by_seed=False, optional=True),
+)
 
 
 @dataclass(frozen=True)
@@ -34,23 +42,14 @@ class Curve:
     right: Tensor
     nll: Tensor | None
 
-    def row(self) -> dict[str, Any]:
-        """As a row of the study."""
-        nll = {} if self.nll is None else {"nll": float(self.nll.mean()), "nll_interval": list(interval(self.nll))}
-        return {
-            "part": "latents",
-            "policy": self.policy,
-            "latents": self.count,
-            "accuracy": float(self.right.mean()),
-            "accuracy_interval": list(share_interval(self.right)),
-            "accuracy_by_seed": self.right.mean(1).tolist(),
-            **nll,
-        }
+    def values(self) -> dict[str, Any]:
+        """Of `COLUMNS`."""
+        return {"policy": self.policy, "latents": self.count, "accuracy": self.right, "nll": self.nll}
 
 
-def measure_quarter(
+def curves_of(
     train: Train, models: list[Denoiser], test: Examples, counts: Sequence[int], draws: int
-) -> Iterator[Stage | Curve]:
+) -> Generator[Stage, None, list[Curve]]:
     """Accuracy and NLL of every policy at every count; each seed's model goes by its own relation."""
     policies = [_policies(train, model) for model in models]
     every = max(counts)
@@ -60,6 +59,7 @@ def measure_quarter(
         name: [_nll(m, p[name], test, counts, draws) for m, p in zip(models, policies, strict=True)]
         for name in policies[0]
     }
+    curves = []
     for done, (name, count) in enumerate(cells):
         yield Stage(f"which latents: {name}", done, len(cells))
         right = [
@@ -67,7 +67,8 @@ def measure_quarter(
             for model, its in zip(models, policies, strict=True)
         ]
         columns = [seed[:, list(counts).index(count)] for seed in nll[name] if seed is not None]
-        yield Curve(name, count, torch.stack(right).double(), torch.stack(columns) if columns else None)
+        curves.append(Curve(name, count, torch.stack(right).double(), torch.stack(columns) if columns else None))
+    return curves
 
 
 def _policies(train: Train, model: Denoiser) -> dict[str, Latents]:

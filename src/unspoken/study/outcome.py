@@ -1,0 +1,72 @@
+"""What decoding gives and costs over seeds and examples, and the columns that say it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from unspoken.decoders.decoding import Decoding
+from unspoken.measure.accuracy import Solved, solve
+from unspoken.model.denoiser import Denoiser
+from unspoken.study.table import Column
+from unspoken.tasks.base import Examples, Task
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A way to decode, on the same examples for every seed.
+
+    right: `[seeds, examples]` float64, 1 where the answer is right. The rest are means an example, entries and latents
+        a pass.
+    """
+
+    right: Tensor
+    passes: float
+    entries: float
+    latents: float
+    flops: float
+    seconds: float
+
+    @classmethod
+    def of(cls, parts: Sequence[Sequence[Solved]]) -> Outcome:
+        """From every part of the examples and, in it, every seed."""
+        right = torch.cat([torch.stack([s.right for s in seeds]) for seeds in parts], dim=1).double()
+        share = [len(seeds[0].right) / right.shape[1] for seeds in parts]
+        mean = {
+            name: sum(
+                w * sum(getattr(s, name) for s in seeds) / len(seeds) for w, seeds in zip(share, parts, strict=True)
+            )
+            for name in ("passes", "entries", "latents", "flops", "seconds")
+        }
+        return cls(right, **mean)
+
+    def costs(self, of: str) -> dict[str, float]:
+        """The values of `cost_columns`."""
+        return {
+            "passes": self.passes,
+            "entries_per_pass": self.entries,
+            f"flops_per_{of}": self.flops,
+            f"seconds_per_{of}": self.seconds,
+        }
+
+
+def cost_columns(of: str, mflops: int = 0, milliseconds: int = 2, hidden: tuple[str, ...] = ()) -> tuple[Column, ...]:
+    """Passes, entries, FLOPs and seconds of a puzzle or an example.
+
+    mflops, milliseconds: how many digits are shown. hidden: headings of those that are recorded and not shown.
+    """
+    columns = (
+        Column("passes", "passes", "{:.1f}".format),
+        Column("entries_per_pass", "entries", "{:.1f}".format),
+        Column(f"flops_per_{of}", "MFLOPs", lambda flops: f"{flops / 1e6:.{mflops}f}"),
+        Column(f"seconds_per_{of}", "ms", lambda seconds: f"{seconds * 1e3:.{milliseconds}f}"),
+    )
+    return tuple(replace(c, heading="") if c.heading in hidden else c for c in columns)
+
+
+def solved(model: Denoiser, task: Task, examples: Examples, decoding: Decoding, batch: int) -> Solved:
+    """`accuracy.solve` to its end."""
+    return next(e for e in solve(model, task, examples, decoding, batch=batch) if isinstance(e, Solved))
