@@ -23,8 +23,8 @@ from unspoken.measure.intervals import wilson
 from unspoken.model.cache import Cache
 from unspoken.model.denoiser import Denoiser
 from unspoken.noise.schedule import Cosine
-from unspoken.study.ar_latents import ArLatents, Setting
-from unspoken.study.latents import Latents
+from unspoken.study.ar_latents import ArLatentsStudy, Setting
+from unspoken.study.latents import LatentsStudy
 from unspoken.tasks import PathStar, Sudoku
 from unspoken.training.config import Train
 from unspoken.training.loop import load, training
@@ -122,7 +122,7 @@ def flags_of_blocks() -> list[str]:
 NESTED = ("task", "trunk", "process", "objective")
 OBJECTIVES = ("masked", "next-token", "latent-blocks", "teacherless", "registers", "block-diffusion")
 AR = [
-    *flags(ArLatents, "path_star", "sudoku"),
+    *flags(ArLatentsStudy, "path_star", "sudoku"),
     *[f"--{part}.{flag.removeprefix('--')}" for part in ("path-star", "sudoku") for flag in flags(Setting, "train")],
     *["--runs", "--out", "--path-star.train.steps", "--path-star.train.task.degree", "--sudoku.train.task.box-cols"],
 ]
@@ -132,7 +132,7 @@ HELP = {
     "train path-star": (["train", "path-star"], [*flags(Train, *NESTED), "--task.degree", *flags_of_blocks()]),
     "solve": (["solve"], flags(cli.SolveRun, "run")),
     "solve, every decoding": (["solve"], flags(Decoding, "process")),  # the process is the run's
-    "study": (["study", "latents", "quick"], [*flags(Latents, "train"), "--runs", "--out", "--train.steps"]),
+    "study": (["study", "latents", "quick"], [*flags(LatentsStudy, "train"), "--runs", "--out", "--train.steps"]),
     "study ar-latents quick": (["study", "ar-latents", "quick"], AR),
     "study ar-latents reference": (["study", "ar-latents", "reference"], AR),
     "show": (["show"], ["PATH"]),

@@ -31,11 +31,11 @@ from unspoken.noise.times import (
     Trapezoid,
 )
 from unspoken.record import environment, from_record, new_folder, to_record, write_json, write_text
-from unspoken.study.ar_latents import ArLatents, Setting
-from unspoken.study.forcing import Forcing
-from unspoken.study.gidd import Gidd
-from unspoken.study.latents import Latents
-from unspoken.study.steps import Steps
+from unspoken.study.ar_latents import ArLatentsStudy, Setting
+from unspoken.study.forcing import ForcingStudy
+from unspoken.study.gidd import GiddStudy
+from unspoken.study.latents import LatentsStudy
+from unspoken.study.steps import StepsStudy
 from unspoken.tasks import Chain, Colouring, Countdown, Paths, PathStar, Sat, Sudoku, SudokuGrids, Text, Zebra
 from unspoken.training.config import Train, Trunk
 from unspoken.training.objective import (
@@ -194,7 +194,7 @@ trains = st.builds(
 )
 some_seeds = st.lists(st.integers(0, 99), min_size=1, max_size=4, unique=True).map(tuple)
 studies = st.builds(
-    Latents,
+    LatentsStudy,
     trains,
     seeds=some_seeds,
     counts=st.sets(st.integers(1, 255)).map(lambda some: (0, *sorted(some), 256)),
@@ -215,7 +215,7 @@ settings_of_ar = st.builds(
     examples=st.integers(1, 10**6),
 )
 ar_studies = st.builds(
-    ArLatents,
+    ArLatentsStudy,
     st.builds(lambda its, task: replace(its, train=replace(its.train, task=task)), settings_of_ar, path_stars()),
     settings_of_ar,
     rates=st.lists(above_0, min_size=1, max_size=3, unique_by="{:g}".format).map(tuple),
@@ -223,8 +223,8 @@ ar_studies = st.builds(
     batch=st.integers(1, 999),
 )
 CONFIGS = {
-    Latents: studies,
-    ArLatents: ar_studies,
+    LatentsStudy: studies,
+    ArLatentsStudy: ar_studies,
     Setting: settings_of_ar,
     Train: trains,
     Trunk: trunks,
@@ -240,9 +240,11 @@ CONFIGS = {
     **drawn,
     Mixture: mixtures,
     Diffused: diffused,
-    Gidd: st.just(presets.gidd()),
-    Forcing: st.just(presets.forcing()),
-    Steps: st.builds(Steps, st.lists(st.text(), min_size=1, unique=True).map(tuple), examples=st.integers(1, 99)),
+    GiddStudy: st.just(presets.gidd()),
+    ForcingStudy: st.just(presets.forcing()),
+    StepsStudy: st.builds(
+        StepsStudy, st.lists(st.text(), min_size=1, unique=True).map(tuple), examples=st.integers(1, 99)
+    ),
     Linear: st.builds(Linear),
     Cosine: st.builds(Cosine),
     Polynomial: st.builds(Polynomial, power=above_0),
@@ -264,7 +266,7 @@ def through_json(hint: typing.Any, value: typing.Any) -> typing.Any:
 
 
 def test_every_config_of_the_package_is_covered_here():
-    studies = (Latents, ArLatents, Gidd, Forcing, Steps)
+    studies = (LatentsStudy, ArLatentsStudy, GiddStudy, ForcingStudy, StepsStudy)
     assert set().union(*map(reachable, studies)) == set(CONFIGS)
 
 
@@ -279,8 +281,8 @@ def test_what_is_recorded_reads_back_as_it_was(kind, data):
 @pytest.mark.parametrize("schedule", [Linear(), Cosine(), Polynomial(3.0)])
 @pytest.mark.parametrize("attention", ATTENTIONS.values(), ids=ATTENTIONS)
 def test_each_schedule_and_attention_reads_back_in_a_study(schedule, attention):
-    study = Latents(replace(CONFIG, attention=attention, process=Absorbing(schedule)), counts=(0, 16))
-    again = through_json(Latents, study)
+    study = LatentsStudy(replace(CONFIG, attention=attention, process=Absorbing(schedule)), counts=(0, 16))
+    again = through_json(LatentsStudy, study)
     assert again == study
     assert type(again.train.process.schedule) is type(schedule)
 
@@ -302,8 +304,8 @@ def test_each_objective_and_task_reads_back_in_a_study(objective, task):
     train = replace(CONFIG, task=task, attention=CACHED_ALONE, objective=objective)
     setting = Setting(train, windows=(2, 0), questions=13, seeds=(4, 5), choosing=7, examples=20)
     star = Setting(replace(CONFIG, task=PathStar()), windows=(0,))
-    study = ArLatents(star, setting, rates=(1e-3, 3e-3), workers=3, batch=99)
-    again = through_json(ArLatents, study)
+    study = ArLatentsStudy(star, setting, rates=(1e-3, 3e-3), workers=3, batch=99)
+    again = through_json(ArLatentsStudy, study)
     assert again == study
     assert (type(again.sudoku.train.objective), type(again.sudoku.train.task)) == (type(objective), type(task))
 
@@ -499,8 +501,8 @@ def test_a_run_of_another_configuration_is_refused_and_the_fields_named(tmp_path
 
 def test_a_run_of_another_type_is_refused(tmp_path):
     Run(tmp_path).start(CONFIG)
-    with pytest.raises(ValueError, match=r"'Train'; expected one of Latents"):
-        Run(tmp_path).config(Latents)
+    with pytest.raises(ValueError, match=r"'Train'; expected one of LatentsStudy"):
+        Run(tmp_path).config(LatentsStudy)
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):

@@ -50,7 +50,7 @@ def _presets(
     for name, preset in presets.items():
         made, first_line = make(name, preset()), (preset.__doc__ or "").split("\n")[0]
         commands.append(Annotated[kind(made), tyro.conf.subcommand(name, default=made, description=first_line)])
-    return Union[tuple(commands)]
+    return Union[tuple(commands)]  # noqa: UP007 (a list of them)
 
 
 def _train_type() -> Any:

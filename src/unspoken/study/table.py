@@ -35,8 +35,12 @@ class Column:
         """The value by the keys that study.json has."""
         return {} if self.optional and value is None else {self.key: value}
 
+    def recorded(self) -> set[str]:
+        """All that it records."""
+        return {self.key}
+
     def reads(self) -> set[str]:
-        """The keys that table and figure need."""
+        """Those of the keys that table and figure need."""
         return {self.key}
 
     def cell(self, row: Row) -> str:
@@ -73,8 +77,12 @@ class Mean(Column):
         if value is None:
             return super().record(None)
         ends = share_interval(value) if self.share else interval(value)
-        seeds = {f"{self.stem or self.key}_by_seed": value.mean(1).tolist()} if self.by_seed else {}
+        seeds = {self._seeds: value.mean(1).tolist()} if self.by_seed else {}
         return {self.key: float(value.mean()), self._interval: list(ends), **seeds}
+
+    def recorded(self) -> set[str]:
+        """The mean and what belongs to it."""
+        return self.reads() | ({self._seeds} if self.by_seed else set())
 
     def reads(self) -> set[str]:
         """The seeds' means are for the record alone."""
@@ -90,6 +98,10 @@ class Mean(Column):
     @property
     def _interval(self) -> str:
         return f"{self.stem or self.key}_interval"
+
+    @property
+    def _seeds(self) -> str:
+        return f"{self.stem or self.key}_by_seed"
 
 
 def _number(value: float, digits: int) -> str:
@@ -138,10 +150,11 @@ class Table:
         """A row of the part, from the values of its columns; None for an optional one. ValueError where they differ."""
         columns = self._columns(part)
         values |= {"part": part} if part else {}
-        missing = {c.key for c in columns if not c.optional} - values.keys()
-        if missing or (unknown := values.keys() - {c.key for c in columns}):
-            names = ", ".join(sorted(missing or unknown))
-            raise ValueError(f"study {self.study} {part}: a row {'lacks' if missing else 'has no column'} {names}")
+        where = f"study {self.study}" + (f", {part}" if part else "")
+        if missing := {c.key for c in columns if not c.optional} - values.keys():
+            raise ValueError(f"{where}: a row lacks {', '.join(sorted(missing))}; every column needs its value")
+        if unknown := values.keys() - {c.key for c in columns}:
+            raise ValueError(f"{where}: there is no column {', '.join(sorted(unknown))}; add it to the columns")
         return {key: value for c in columns for key, value in c.record(values.get(c.key)).items()}
 
     def needed(self, part: str = "") -> set[str]:
