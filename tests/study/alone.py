@@ -6,13 +6,13 @@ from contextlib import contextmanager
 import pytest
 
 from unspoken.study import grid
-from unspoken.study.pool import Job
 from unspoken.training.loop import train
+from unspoken.training.pool import Job
 from unspoken.training.run import Run
 
 
 def one_by_one(jobs: Sequence[Job], workers: int, may_diverge: bool = False) -> Iterator[int]:
-    """What `pool.train_all` does (tests/study/test_pool.py), in this process."""
+    """What `pool.train_all` does (tests/test_pool.py), in this process."""
     done = sum(config.steps for config, folder in jobs if Run(folder).checkpoints())
     for config, folder in jobs:
         if not Run(folder).checkpoints():

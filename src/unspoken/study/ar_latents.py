@@ -12,21 +12,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unspoken.decoders.decoding import Decoding, natural
-from unspoken.layout.attention import CACHED_ALONE, CACHED_JOINT, MDM, Attention
+from unspoken.decoders.decoding import Decoding
 from unspoken.measure.accuracy import Solved
 from unspoken.record import environment
-from unspoken.study.grid import check_once, check_positive, trained
+from unspoken.study.grid import check_positive, trained
 from unspoken.study.lookahead import Key, lookahead
+from unspoken.study.methods import Method, Setting
 from unspoken.study.outcome import Outcome, cost_columns, solved
-from unspoken.study.pool import Job, finished
 from unspoken.study.report import Result, Stage
 from unspoken.study.table import Column, Mean, Row, Table, share
 from unspoken.tasks import PathStar
 from unspoken.tasks.base import Examples
-from unspoken.training.config import Train
 from unspoken.training.loop import load
-from unspoken.training.objective import LatentBlocks, Masked, NextToken, Objective, Registers, Teacherless
+from unspoken.training.pool import Job, finished
 from unspoken.training.run import Run
 
 TABLE = Table(
@@ -49,87 +47,6 @@ TABLE = Table(
     "With 95% intervals. First: share of examples whose first token said is right. Entries: computed a pass. "
     "Passes, MFLOPs and milliseconds: an example.",
 )
-
-
-@dataclass(frozen=True)
-class Method:
-    """A row of the comparison: how it is trained, and the ways it is decoded (the first chooses the learning rate)."""
-
-    name: str
-    objective: Objective
-    attention: Attention
-    decodings: dict[str, Decoding]
-    window: str = ""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A task and the budget all methods share on it.
-
-    Attributes:
-        train: Its objective, attention, learning rate and seed are varied.
-        windows: Of AR + MTP, the next token included, rising; 0 at the end is all that is left.
-        questions: How many tokens a row's blocks of latents are asked for together: a window of w gets questions / w
-            thresholds at random, so that all windows cost about the same. 0 takes every threshold, as the mask slot
-            without latents does in any case: it is what has to be beaten.
-        seeds: Training seeds.
-        choosing: Steps of the runs (of the first seed) that choose the learning rate; 0 is the whole budget.
-        examples: Of the test split, and at most so many of validation.
-    """
-
-    train: Train
-    windows: tuple[int, ...] = (2, 4, 0)
-    questions: int = 0
-    seeds: tuple[int, ...] = (0, 1, 2)
-    choosing: int = 0
-    examples: int = 1000
-
-    def __post_init__(self) -> None:
-        if list(self.windows) != [*sorted(set(self.windows) - {0}), 0] or min(self.windows) < 0:
-            raise ValueError(f"windows={self.windows}: give windows that rise, and 0 (all that is left) at the end")
-        check_once(self, "seeds")
-        check_positive(self, "examples")
-        if min(self.questions, self.choosing) < 0:
-            raise ValueError(f"questions={self.questions}, choosing={self.choosing}: give 0 or more")
-        if self.choosing > self.train.steps:
-            raise ValueError(f"choosing={self.choosing} is more than the whole budget of {self.train.steps} steps")
-
-    @property
-    def first_steps(self) -> int:
-        """Steps of the runs that choose the learning rate."""
-        return self.choosing or self.train.steps
-
-    def methods(self) -> list[Method]:
-        """All methods, the baselines first."""
-        right = Decoding(order="left_to_right", beside="next")
-        slots = LatentBlocks(window=1)
-        pause = LatentBlocks(weight=0.0, prefixes=self._prefixes(0))
-        found = [
-            Method("next token", NextToken(), CACHED_ALONE, {"left to right": natural(NextToken())}),
-            Method("mask slot", slots, CACHED_ALONE, {"left to right": natural(slots)}, "1"),
-            Method("pause", pause, CACHED_JOINT, {"left to right": natural(pause)}, "all"),
-        ]
-        for window in self.windows:
-            blocks = LatentBlocks(window=window, prefixes=self._prefixes(window))
-            ways = {"left to right": natural(blocks)}
-            if not window:
-                ways["speculation"] = Decoding(by="speculation", drafts=4)
-                ways["prefix of .9"] = replace(right, commit=4, threshold=0.9)
-            found.append(Method("AR + MTP", blocks, CACHED_JOINT, ways, str(window or "all")))
-        teacherless = {"one pass": natural(Teacherless())}
-        masked = {"left to right": right, "confidence": Decoding()}
-        return [
-            *found,
-            Method("teacherless", Teacherless(), CACHED_JOINT, teacherless, "all"),
-            Method("MuToR", Registers(), CACHED_ALONE, {"left to right": natural(Registers())}),
-            Method("MDM", Masked(), MDM, masked, "all"),
-        ]
-
-    def _prefixes(self, window: int) -> int:
-        """Thresholds a row; one where the window is all that is left."""
-        if not self.questions:
-            return 0
-        return max(1, round(self.questions / window)) if window else 1
 
 
 @dataclass(frozen=True)
@@ -209,8 +126,8 @@ class ArLatentsStudy:
         chosen: dict[Key, tuple[float, float]] = {}  # share of validation solved, and the rate that solves it
         for done, (name, method) in enumerate(plan):
             yield Stage(f"choosing learning rates: {name}, {method.name}", done, len(plan))
-            chosen[name, method.name, method.window] = _best_rate(self, name, method, runs)
-        rates = [(n, m, chosen[n, m.name, m.window][1]) for n, m in plan]
+            chosen[method.key(name)] = _best_rate(self, name, method, runs)
+        rates = [(n, m, chosen[m.key(n)][1]) for n, m in plan]
         yield from trained([job for n, m, rate in rates for job in self.finals(n, m, rate, runs)], self.workers)
         rows: list[Row] = []
         right: dict[Key, Tensor] = {}
@@ -219,7 +136,7 @@ class ArLatentsStudy:
             for way, decoding in method.decodings.items():
                 row, its = _measure(self, name, method, way, decoding, rate, runs)
                 rows.append(row)
-                right.setdefault((name, method.name, method.window), its)
+                right.setdefault(method.key(name), its)
         windows = [key for key in right if key[:2] == ("path-star", "AR + MTP")]
         window = max(windows, key=lambda key: chosen[key][0])[2]
         yield Result(TABLE.study, self, rows, [lookahead(right, self.chance, window)], _notes(self), began)

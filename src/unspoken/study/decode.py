@@ -21,13 +21,13 @@ from unspoken.study.choice import Choice, cheapest, tried
 from unspoken.study.faster import BASE, OURS, SAME_RULE, Key, faster
 from unspoken.study.grid import check_once, check_positive, loaded, trained
 from unspoken.study.outcome import Outcome, cost_columns, solved
-from unspoken.study.pool import Job
 from unspoken.study.quarter import COLUMNS, curves_of, quarter
 from unspoken.study.report import Result, Stage
 from unspoken.study.table import Column, Mean, Row, Table, count
 from unspoken.tasks.base import Examples, Task
 from unspoken.training.config import Train
 from unspoken.training.loop import new_denoiser
+from unspoken.training.pool import Job
 
 SEVERAL = "cached, several a pass"
 _WAY = (Column("part", "part"), Column("way", "way"))
@@ -179,7 +179,7 @@ class DecodeStudy:
         half = test.split(max(1, self.puzzles // 2))[0]
         curves = yield from curves_of(self.train, models[SCDM.name], half, self.counts, self.draws)
         rows = [_row(chosen, key, its, table[BASE, key[1]]) for key, its in table.items()] + clock
-        rows += [TABLE.row("latents", **curve.values()) for curve in curves]
+        rows += [TABLE.row("latents", **vars(curve)) for curve in curves]
         claims = [*faster(table, clock), quarter(curves)]
         yield Result(TABLE.study, self, rows, claims, _notes(self, chosen), began)
 

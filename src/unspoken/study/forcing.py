@@ -18,13 +18,13 @@ from unspoken.noise import Uniform
 from unspoken.noise.times import Autoregressive, Diagonal, Independent, Mixture, Paths, Pyramid, Shared, Times
 from unspoken.record import environment
 from unspoken.study.grid import chain_of, check_once, check_positive, loaded, trained
-from unspoken.study.pool import Job
 from unspoken.study.report import Check, Claim, Result, Stage, claim, ends
 from unspoken.study.table import Column, Mean, Row, Table
 from unspoken.study.walks import Drawn, bound_on, drawn
 from unspoken.tasks import Chain
 from unspoken.training.config import Train
 from unspoken.training.objective import Diffused
+from unspoken.training.pool import Job
 
 LOSES, WINS = 0.03, 2.0
 SHARED, INDEPENDENT, MIXED = "shared", "independent", "mixed"

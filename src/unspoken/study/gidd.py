@@ -20,7 +20,6 @@ from unspoken.noise import Hybrid
 from unspoken.noise.times import Diagonal
 from unspoken.record import environment
 from unspoken.study.grid import chain_of, check_once, check_positive, loaded, trained
-from unspoken.study.pool import Job
 from unspoken.study.report import Check, Claim, Result, Stage, claim, ends
 from unspoken.study.table import Column, Mean, Row, Table, pair
 from unspoken.study.walks import Drawn, bound_on, drawn
@@ -28,6 +27,7 @@ from unspoken.tasks import Chain
 from unspoken.tasks.base import Examples
 from unspoken.training.config import Train
 from unspoken.training.loop import seeded
+from unspoken.training.pool import Job
 
 FEWER, NO_FEWER, JUDGED = 5.0, 0.8, 16
 _HEAD = (Column("part", "part"), Column("share", "p_u", "{:g}".format), Column("passes", "passes"))

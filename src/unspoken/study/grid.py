@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from unspoken.model.denoiser import Denoiser
-from unspoken.study.pool import Job, train_all
 from unspoken.study.report import Stage
 from unspoken.tasks import Chain
 from unspoken.tasks.base import Task
 from unspoken.training.loop import load
+from unspoken.training.pool import Job, train_all
 
 
 def trained(jobs: Sequence[Job], workers: int, text: str = "training", *, may_diverge: bool = False) -> Iterator[Stage]:

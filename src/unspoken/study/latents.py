@@ -23,12 +23,12 @@ from unspoken.record import environment
 from unspoken.study.dial import Level, Levels, saturated, verdicts
 from unspoken.study.grid import check_once, check_positive
 from unspoken.study.outcome import Outcome, cost_columns
-from unspoken.study.pool import Job
 from unspoken.study.report import Result, Stage
 from unspoken.study.table import Column, Mean, Row, Table
 from unspoken.tasks.base import Examples
 from unspoken.training.config import Train
 from unspoken.training.loop import load, seeded, training
+from unspoken.training.pool import Job
 from unspoken.training.run import Run
 
 TABLE = Table(

@@ -36,32 +36,23 @@ COLUMNS = (
 class Scheduled:
     """A schedule, beside all latents: what was foretold of it, and what came.
 
-    overhead: nats a token that it was foretold to lose, by the profile; `told` `[seeds, rows]` the same of each row.
-    nll, lost: `[seeds, rows]` nats a token of test, and those above saying one at a time; right: its answers.
+    foretold: nats a token that it should lose, by the profile; `told` `[seeds, rows]` the same of each row.
+    nll, lost: `[seeds, rows]` nats a token of test, and those above saying one at a time; accuracy: its answers.
     """
 
-    group: str
-    kind: str
+    model: str
+    schedule: str
     sizes: tuple[int, ...]
-    overhead: float
+    foretold: float
     told: Tensor
     nll: Tensor
     lost: Tensor
-    right: Tensor
+    accuracy: Tensor
 
     def values(self) -> dict[str, Any]:
         """Of `COLUMNS`."""
-        return {
-            "model": self.group,
-            "latents": None,
-            "schedule": self.kind,
-            "passes": len(self.sizes),
-            "sizes": list(self.sizes),
-            "foretold": self.overhead,
-            "lost": self.lost,
-            "nll": self.nll,
-            "accuracy": self.right,
-        }
+        kept = {name: value for name, value in vars(self).items() if name != "told"}
+        return kept | {"latents": None, "passes": len(self.sizes), "sizes": list(self.sizes)}
 
 
 def prediction(found: Sequence[Scheduled]) -> Claim:
@@ -71,20 +62,20 @@ def prediction(found: Sequence[Scheduled]) -> Claim:
     rows alone, since both sides are of the same seeds.
     """
     checks = []
-    for name in dict.fromkeys(m.group for m in found if m.group.startswith(MDM.name.upper())):
-        its = [m for m in found if m.group == name]
+    for name in dict.fromkeys(m.model for m in found if m.model.startswith(MDM.name.upper())):
+        its = [m for m in found if m.model == name]
         z = float(norm.ppf(1 - 0.025 / len(its)))
         worst = max(its, key=lambda m: abs(_gap(m)[0]) / _gap(m)[1])
         gap, error = _gap(worst)
         text = (
-            f"{name}: of {len(its)} schedules the farthest ({worst.kind}, {len(worst.sizes)} passes) was foretold to "
-            f"lose {worst.overhead:.4f} and lost {worst.lost.mean():.4f} nats a token, allowed {z * error:.4f} apart"
+            f"{name}: of {len(its)} schedules the farthest ({worst.schedule}, {len(worst.sizes)} passes) was foretold "
+            f"to lose {worst.foretold:.4f} and lost {worst.lost.mean():.4f} nats a token, allowed {z * error:.4f} apart"
         )
         checks.append(Check(abs(gap) <= z * error, text))
-        most = max(its, key=lambda m: m.overhead)
-        share = z * _gap(most)[1] / most.overhead if most.overhead else math.inf
+        most = max(its, key=lambda m: m.foretold)
+        share = z * _gap(most)[1] / most.foretold if most.foretold else math.inf
         checks.append(
-            Check(share <= RESOLVED, f"resolved to {share:.1%} of what {len(most.sizes)} {most.kind} passes lose")
+            Check(share <= RESOLVED, f"resolved to {share:.1%} of what {len(most.sizes)} {most.schedule} passes lose")
         )
     return claim("prediction", checks)
 
@@ -93,7 +84,7 @@ def _gap(m: Scheduled) -> tuple[float, float]:
     """What it lost less what was foretold, and the standard error of that over rows."""
     came, told = m.lost.mean(0), m.told.mean(0)
     error = math.sqrt(float(came.var()) / len(came) + float(told.var()) / len(told))
-    return float(came.mean()) - m.overhead, max(error, 1e-12)
+    return float(came.mean()) - m.foretold, max(error, 1e-12)
 
 
 def planned(found: Sequence[Scheduled]) -> Claim:
@@ -103,9 +94,9 @@ def planned(found: Sequence[Scheduled]) -> Claim:
     steps of those fewer passes are surely worse than the plan.
     """
     checks = []
-    for name in dict.fromkeys(m.group for m in found):
-        its = [m for m in found if m.group == name]
-        plans, evens = ({len(m.sizes): m for m in its if m.kind == kind} for kind in (PLANNED, EVEN))
+    for name in dict.fromkeys(m.model for m in found):
+        its = [m for m in found if m.model == name]
+        plans, evens = ({len(m.sizes): m for m in its if m.schedule == kind} for kind in (PLANNED, EVEN))
         told = []
         for passes, equal in sorted(evens.items()):
             fewer = [n for n in plans if n < passes and n in evens and _saves(plans[n], equal, evens[n])]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,16 +34,15 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Curve:
-    """One policy at one count: `right` `[seeds, puzzles]`; `nll` the same, nats a token, None where it needs a past."""
+    """One policy at one count of latents, as `COLUMNS` has it.
+
+    accuracy: `[seeds, puzzles]`; nll: the same, nats a token, None where it needs a past.
+    """
 
     policy: str
-    count: int
-    right: Tensor
+    latents: int
+    accuracy: Tensor
     nll: Tensor | None
-
-    def values(self) -> dict[str, Any]:
-        """Of `COLUMNS`."""
-        return {"policy": self.policy, "latents": self.count, "accuracy": self.right, "nll": self.nll}
 
 
 def curves_of(
@@ -101,7 +99,7 @@ def quarter(curves: Sequence[Curve]) -> Claim:
 
     The policy is the best over all counts, so that none is picked for each. See `_reaches` for a count.
     """
-    its = {(c.policy, c.count): c for c in curves if c.nll is not None}
+    its = {(c.policy, c.latents): c for c in curves if c.nll is not None}
     blind = [n for policy, n in its if policy == BLIND]
     counts = [n for n in blind if n % TIMES == 0 and n // TIMES in blind and 0 < n < max(blind)]
     rivals = {p for p, _ in its if p != BLIND and all((p, n // TIMES) in its for n in counts)}
@@ -131,9 +129,9 @@ def _reaches(mine: Curve, few: Curve, many: Curve) -> Check:
     gain, gap = _nll_of(few) - _nll_of(many), _nll_of(mine) - _nll_of(many)
     matters, surely = interval(gain)[0] > 0, interval(gap)[1] <= float(gain.mean()) / 2
     text = (
-        f"{mine.count} for {many.count}: NLL {_nats_of(mine):.3f}, random ones {_nats_of(many):.3f} (difference "
-        f"{ends(interval(gap), '+')}; {few.count} random ones {_nats_of(few):.3f}), solved {mine.right.mean():.3f} and "
-        f"{many.right.mean():.3f}"
+        f"{mine.latents} for {many.latents}: NLL {_nats_of(mine):.3f}, random ones {_nats_of(many):.3f} (difference "
+        f"{ends(interval(gap), '+')}; {few.latents} random ones {_nats_of(few):.3f}), solved "
+        f"{mine.accuracy.mean():.3f} and {many.accuracy.mean():.3f}"
     )
     holds = matters and surely and float(gap.mean()) <= 0
     return Check(holds, f"{'yes' if holds else 'no'}, {text}")

@@ -6,7 +6,7 @@ held against what they do lose on test: the likelihood of whole decodings, and t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -90,32 +90,17 @@ class StepsStudy:
         """
         began = environment()
         groups = groups_of([runs / folder for folder in self.runs])
-        rows: list[Row] = []
-        found: list[Scheduled] = []
-        notes = []
         data = {group.name: _data(group.train.task, self.examples) for group in groups}
+        profiles: list[Row] = []
+        found: list[Scheduled] = []
         for done, group in enumerate(groups):
-            known, test = data[group.name]
-            length = int((~test.given[0]).sum())
-            notes.append(
-                f"{group.name}: {len(group.models)} run(s); {len(known)} validation and {len(test)} test examples with "
-                f"{length} tokens to say (the commonest number)."
-            )
-            for latents in self.latents if group.train.attention.latents == "ordered" else ():
-                yield Stage(f"{group.name} beside {latents}: profile", done, len(groups))
-                rows.append(_profile_row(group.name, latents, _fitted(_losses(self, group, latents, known))))
-            yield Stage(f"{group.name}: profile", done, len(groups))
-            losses = _losses(self, group, None, known)
-            profile = _fitted(losses)
-            rows.append(_profile_row(group.name, None, profile))
-            yield Stage(f"{group.name}: one at a time", done, len(groups))
-            alone = _nll(self, group, (1,) * length, test)
-            for kind, sizes in schedules(profile, self.passes):
-                yield Stage(f"{group.name}: {len(sizes)} passes, {kind}", done, len(groups))
-                found.append(measure(self, group, kind, sizes, profile, losses, test, alone))
-        rows += [TABLE.row("schedule", **its.values()) for its in found]
+            its = yield from _measured(self, group, *data[group.name], Stage(group.name, done, len(groups)))
+            profiles += its[0]
+            found += its[1]
+        rows = profiles + [TABLE.row("schedule", **its.values()) for its in found]
+        notes = [_note(group, *data[group.name]) for group in groups] + _notes(self, profiles)
         claims = [prediction(found), planned(found)]
-        yield Result(TABLE.study, self, rows, claims, [*notes, *_notes(self, rows)], began)
+        yield Result(TABLE.study, self, rows, claims, notes, began)
 
 
 @dataclass(frozen=True)
@@ -125,6 +110,27 @@ class Group:
     name: str
     train: Train
     models: list[Denoiser]
+
+
+def _measured(
+    config: StepsStudy, group: Group, known: Examples, test: Examples, stage: Stage
+) -> Generator[Stage, None, tuple[list[Row], list[Scheduled]]]:
+    """The rows of a group's profiles, and its schedules: those that the profile beside all plans."""
+    rows: list[Row] = []
+    for latents in config.latents if group.train.attention.latents == "ordered" else ():
+        yield replace(stage, text=f"{group.name} beside {latents}: profile")
+        rows.append(_profile_row(group.name, latents, _fitted(_losses(config, group, latents, known))))
+    yield replace(stage, text=f"{group.name}: profile")
+    losses = _losses(config, group, None, known)
+    profile = _fitted(losses)
+    rows.append(_profile_row(group.name, None, profile))
+    yield replace(stage, text=f"{group.name}: one at a time")
+    alone = _nll(config, group, (1,) * profile.length, test)
+    found = []
+    for kind, sizes in schedules(profile, config.passes):
+        yield replace(stage, text=f"{group.name}: {len(sizes)} passes, {kind}")
+        found.append(measure(config, group, kind, sizes, profile, losses, test, alone))
+    return rows, found
 
 
 def _losses(config: StepsStudy, group: Group, latents: int | None, known: Examples) -> Tensor:
@@ -242,12 +248,18 @@ def _profile_row(group: str, latents: int | None, profile: InformationProfile) -
     )
 
 
-def _notes(config: StepsStudy, rows: Sequence[Row]) -> list[str]:
+def _note(group: Group, known: Examples, test: Examples) -> str:
+    return (
+        f"{group.name}: {len(group.models)} run(s); {len(known)} validation and {len(test)} test examples with "
+        f"{int((~test.given[0]).sum())} tokens to say (the commonest number)."
+    )
+
+
+def _notes(config: StepsStudy, profiles: Sequence[Row]) -> list[str]:
     notes = [
         f"Nats a token; {config.draws} random sets a row and k in the profile, {config.draws} random orders a row of a "
         "schedule; answers drawn at temperature 1, in random order. 95% intervals over seeds and examples.",
     ]
-    profiles = [r for r in rows if r["part"] == "profile"]
     for name in dict.fromkeys(r["model"] for r in profiles):
         its = [r for r in profiles if r["model"] == name]
         if len(its) < 2:

@@ -21,7 +21,6 @@ from unspoken.record import environment
 from unspoken.study.family import Key, verdicts
 from unspoken.study.grid import check_once, check_positive, loaded, trained
 from unspoken.study.outcome import Outcome, cost_columns, solved
-from unspoken.study.pool import Job
 from unspoken.study.report import Result, Stage
 from unspoken.study.table import Column, Mean, Row, Table
 from unspoken.tasks import SudokuGrids, Text
@@ -31,6 +30,7 @@ from unspoken.training.config import Train
 from unspoken.training.loop import seeded
 from unspoken.training.losses import packed_losses
 from unspoken.training.objective import LatentBlocks, Masked, Objective
+from unspoken.training.pool import Job
 
 SLOT = LatentBlocks(window=1)
 METHODS: dict[str, tuple[Objective, Attention]] = {
