@@ -13,18 +13,17 @@ from pathlib import Path
 
 from unspoken.decoders.decoding import Decoding
 from unspoken.layout.attention import ATTENTIONS, CACHED_JOINT, MDM, SCDM
-from unspoken.measure.accuracy import Solved
 from unspoken.measure.intervals import interval
 from unspoken.model.denoiser import Denoiser
 from unspoken.record import environment
 from unspoken.study.choice import Choice, cheapest, tried
 from unspoken.study.faster import BASE, OURS, SAME_RULE, Key, faster
 from unspoken.study.grid import check_once, check_positive, loaded, trained
-from unspoken.study.outcome import Outcome, cost_columns, solved
+from unspoken.study.outcome import Outcome, cost_columns, measured, solved
 from unspoken.study.quarter import COLUMNS, curves_of, quarter
 from unspoken.study.report import Result, Stage
 from unspoken.study.table import Column, Mean, Row, Table, count
-from unspoken.tasks.base import Examples, Task
+from unspoken.tasks.base import Examples
 from unspoken.training.config import Train
 from unspoken.training.loop import new_denoiser
 from unspoken.training.pool import Job
@@ -45,8 +44,9 @@ TABLE = Table(
             *(Column(name) for name in ("threshold", "entropy", "widen")),
             Mean("accuracy", "solved", share=True),
             Column("difference"),
-            *_COSTS,
+            *_COSTS[:2],
             Column("latents_per_pass"),
+            *_COSTS[2:],
             *_RATIOS,
         ),
         "clock": (*_WAY, _BATCH, Column("commit"), *_COSTS, *_RATIOS),
@@ -171,9 +171,10 @@ class DecodeStudy:
         chosen = yield from self.choose(models, held_out)
         table: dict[Key, Outcome] = {}
         for done, batch in enumerate(self.batches):
-            yield Stage(f"decoding: {batch} together", done, len(self.batches))
+            stage = Stage(f"decoding: {batch} together", done, len(self.batches))
             some = test if batch > 1 else Examples(test.x0[::10], test.given[::10])
-            table |= {(way, batch): its for way, its in _measure(task, chosen, models, some, batch).items()}
+            ways = {(way, batch): (models[its.model], its.decoding) for way, its in chosen.items()}
+            table |= yield from measured(ways, task, some, batch, lambda way, entries, at=stage: at)
         yield Stage("the clock at a larger shape", 0, 1)
         clock = _clock(self, table, chosen[OURS])
         half = test.split(max(1, self.puzzles // 2))[0]
@@ -185,15 +186,6 @@ class DecodeStudy:
 
 
 Models = dict[str, list[Denoiser]]  # by name, a model a seed
-
-
-def _measure(task: Task, chosen: dict[str, Choice], models: Models, test: Examples, batch: int) -> dict[str, Outcome]:
-    """Every way on the same puzzles; batches outside, ways inside: what else the machine does falls on all alike."""
-    found: dict[str, list[list[Solved]]] = {way: [] for way in chosen}
-    for part in test.split(batch):
-        for way, its in chosen.items():
-            found[way].append([solved(model, task, part, its.decoding, batch) for model in models[its.model]])
-    return {way: Outcome.of(parts) for way, parts in found.items()}
 
 
 def _clock(config: DecodeStudy, table: dict[Key, Outcome], chosen: Choice) -> list[Row]:

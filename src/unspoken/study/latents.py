@@ -16,13 +16,12 @@ from torch import Tensor
 from unspoken.decoders.decoding import Decoding, OrderName
 from unspoken.decoders.policies import order_named
 from unspoken.layout.attention import MDM, SCDM, SIDM, Attention
-from unspoken.measure.accuracy import Solved, solve
 from unspoken.measure.likelihood import nll_by_latents
 from unspoken.model.denoiser import Denoiser
 from unspoken.record import environment
 from unspoken.study.dial import Level, Levels, saturated, verdicts
 from unspoken.study.grid import check_once, check_positive
-from unspoken.study.outcome import Outcome, cost_columns
+from unspoken.study.outcome import Outcome, cost_columns, measured
 from unspoken.study.report import Result, Stage
 from unspoken.study.table import Column, Mean, Row, Table
 from unspoken.tasks.base import Examples
@@ -163,19 +162,12 @@ def _likelihoods(
 def _decoded(
     config: LatentsStudy, models: Models, test: Examples, clock: _Clock
 ) -> Generator[Stage, None, dict[Key, Outcome]]:
-    """Batches outside, counts inside: whatever else the machine does falls on all counts alike."""
-    found: dict[Key, list[list[Solved]]] = {}
-    for batch in test.split(config.batch):
-        for name, n in [(attention.name, n) for attention, counts in config.grid() for n in counts]:
-            text, of_seeds = f"decoding with {name.upper()}, {_count(n, config)} latents", []
-            for model in models[name]:
-                for event in solve(model, config.train.task, batch, config.decoding(n), batch=config.batch):
-                    if isinstance(event, Solved):
-                        of_seeds.append(event)
-                    else:
-                        yield clock.tick(text, event)
-            found.setdefault((name, n), []).append(of_seeds)
-    return {key: Outcome.of(parts) for key, parts in found.items()}
+    ways = {(a.name, n): (models[a.name], config.decoding(n)) for a, counts in config.grid() for n in counts}
+
+    def stage(way: Key, entries: int) -> Stage:
+        return clock.tick(f"decoding with {way[0].upper()}, {_count(way[1], config)} latents", entries)
+
+    return (yield from measured(ways, config.train.task, test, config.batch, stage))
 
 
 def _count(n: int, config: LatentsStudy) -> str:

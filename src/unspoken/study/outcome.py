@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -11,8 +12,11 @@ from torch import Tensor
 from unspoken.decoders.decoding import Decoding
 from unspoken.measure.accuracy import Solved, solve
 from unspoken.model.denoiser import Denoiser
+from unspoken.study.report import Stage
 from unspoken.study.table import Column
 from unspoken.tasks.base import Examples, Task
+
+Way = TypeVar("Way", bound=Hashable)  # what a way to decode goes by
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,30 @@ def cost_columns(of: str, mflops: int = 0, milliseconds: int = 2, hidden: tuple[
         Column(f"seconds_per_{of}", "ms", lambda seconds: f"{seconds * 1e3:.{milliseconds}f}"),
     )
     return tuple(replace(c, heading="") if c.heading in hidden else c for c in columns)
+
+
+def measured(
+    ways: Mapping[Way, tuple[Sequence[Denoiser], Decoding]],
+    task: Task,
+    test: Examples,
+    batch: int,
+    stage: Callable[[Way, int], Stage],
+) -> Generator[Stage, None, dict[Way, Outcome]]:
+    """Every way, with a model for each seed, on the same examples; a stage for each pass of a way and its entries.
+
+    Batches outside, ways inside: whatever else the machine does falls on all ways alike.
+    """
+    found: dict[Way, list[list[Solved]]] = {way: [] for way in ways}
+    for part in test.split(batch):
+        for way, (models, decoding) in ways.items():
+            found[way].append([])
+            for model in models:
+                for event in solve(model, task, part, decoding, batch=batch):
+                    if isinstance(event, Solved):
+                        found[way][-1].append(event)
+                    else:
+                        yield stage(way, event)
+    return {way: Outcome.of(parts) for way, parts in found.items()}
 
 
 def solved(model: Denoiser, task: Task, examples: Examples, decoding: Decoding, batch: int) -> Solved:
