@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from unspoken.measure.intervals import interval, share_interval
 
 Row = dict[str, Any]
@@ -45,9 +43,7 @@ class Column:
 
     def cell(self, row: Row) -> str:
         """The value as text; nothing where an optional one is missing."""
-        if self.key not in row:
-            return ""
-        return self.written(row)
+        return self.written(row) if self.key in row else ""
 
     def written(self, row: Row) -> str:
         """The value of a row that has it."""
@@ -72,21 +68,21 @@ class Mean(Column):
     digits: int = 3
     stem: str = ""
 
-    def record(self, value: Tensor | None) -> Row:
+    def record(self, value: Any) -> Row:
         """The mean and what belongs to it."""
-        if value is None:
-            return super().record(None)
+        if value is None and self.optional:
+            return {}
         ends = share_interval(value) if self.share else interval(value)
         seeds = {self._seeds: value.mean(1).tolist()} if self.by_seed else {}
         return {self.key: float(value.mean()), self._interval: list(ends), **seeds}
 
     def recorded(self) -> set[str]:
         """The mean and what belongs to it."""
-        return self.reads() | ({self._seeds} if self.by_seed else set())
+        return {self.key, self._interval} | ({self._seeds} if self.by_seed else set())
 
     def reads(self) -> set[str]:
-        """The seeds' means are for the record alone."""
-        return {self.key, self._interval}
+        """The seeds' means are for the record alone, and so is an interval that is not shown."""
+        return {self.key, self._interval} if self.format is None else {self.key}
 
     def written(self, row: Row) -> str:
         """`.500 [.400, .600]`."""
