@@ -24,6 +24,9 @@ from unspoken.model.cache import Cache
 from unspoken.model.denoiser import Denoiser
 from unspoken.noise.schedule import Cosine
 from unspoken.study.ar_latents import ArLatentsStudy, Setting
+from unspoken.study.decode import DecodeStudy
+from unspoken.study.forcing import ForcingStudy
+from unspoken.study.gidd import GiddStudy
 from unspoken.study.latents import LatentsStudy
 from unspoken.tasks import PathStar, Sudoku
 from unspoken.training.config import Train
@@ -135,6 +138,14 @@ HELP = {
     "study": (["study", "latents", "quick"], [*flags(LatentsStudy, "train"), "--runs", "--out", "--train.steps"]),
     "study ar-latents quick": (["study", "ar-latents", "quick"], AR),
     "study ar-latents reference": (["study", "ar-latents", "reference"], AR),
+    **{
+        f"study {name}": (["study", name, "quick"], [*flags(kind, *trains), "--runs", "--out", f"--{trains[-1]}.steps"])
+        for name, kind, *trains in (
+            ("decode", DecodeStudy, "train", "dial", "clock"),
+            ("gidd", GiddStudy, "train", "puzzles"),
+            ("forcing", ForcingStudy, "train"),
+        )
+    },
     "show": (["show"], ["PATH"]),
 }
 

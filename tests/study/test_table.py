@@ -68,6 +68,7 @@ def test_a_mean_of_no_share_has_its_own_interval_and_names() -> None:
         ("a", {"name": "q", "right": RIGHT, "sure": True}, "study x, a: a row lacks hidden"),
         ("a", {"name": "q", "right": RIGHT, "sure": True, "hidden": 1, "way": 2}, "there is no column way"),
         ("b", {"other": 1, "cost": RIGHT}, "a row lacks curve"),
+        ("b", {"other": 1, "cost": None, "curve": 0}, "cost is None"),
         ("c", {}, "no part 'c'; its parts are a, b"),
     ],
 )

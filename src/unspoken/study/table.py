@@ -70,8 +70,10 @@ class Mean(Column):
 
     def record(self, value: Any) -> Row:
         """The mean and what belongs to it."""
-        if value is None and self.optional:
-            return {}
+        if value is None:
+            if self.optional:
+                return {}
+            raise ValueError(f"{self.key} is None: give [seeds, examples], or make the column optional")
         ends = share_interval(value) if self.share else interval(value)
         seeds = {self._seeds: value.mean(1).tolist()} if self.by_seed else {}
         return {self.key: float(value.mean()), self._interval: list(ends), **seeds}

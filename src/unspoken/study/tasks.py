@@ -49,9 +49,9 @@ TABLE = Table(
             Column("latents", "latents"),
             Column("seeds"),
             Mean("accuracy", "solved", share=True, optional=True),
-            Column("distinct", "solved", ", {:.3f} distinct".format, optional=True),
             Mean("bits_per_byte", "bits per byte", stem="bits", optional=True),
             *(replace(column, optional=True) for column in cost_columns("example", hidden=("entries", "ms"))),
+            Column("distinct", "solved", ", {:.3f} distinct".format, optional=True),
             Column("sample", optional=True),
         )
     },
