@@ -16,7 +16,7 @@ from unspoken.measure.likelihood import nelbo
 from unspoken.noise import Absorbing
 from unspoken.noise.schedule import Cosine, Linear, Schedule
 from unspoken.training.losses import packed_losses
-from unspoken.training.objective import BlockDiffusion, LatentBlocks, Masked, Objective
+from unspoken.training.objective import BlockDiffusion, MaskedDiffusion, MultiToken, Objective
 
 MASK, SEQ = 6, 7
 
@@ -28,7 +28,7 @@ def pack(objective: Objective, x0: Tensor, given: Tensor, mask_id: int = MASK) -
 @torch.no_grad()
 def test_the_bound_of_masked_is_the_nelbo() -> None:
     x0, given = ragged_clean()
-    model, p = tiny(ATTENTIONS["scdm"]), pack(Masked(bound=True), x0, given)
+    model, p = tiny(ATTENTIONS["scdm"]), pack(MaskedDiffusion(bound=True), x0, given)
     expected = float(nelbo(model, Absorbing(), x0, given, seeded(5), draws=1).sum()) / int((~given).sum())
     assert float(p.reduce(packed_losses(model, p))) == pytest.approx(expected, rel=1e-6)
     assert expected > 0
@@ -39,7 +39,7 @@ def test_one_slot_at_a_time_is_the_likelihood(order) -> None:
     """With an exact network, the chain rule: -log p(x0) a row, in whatever order it is said (1e-9)."""
     p, x0 = random_distribution(3, 4), all_sequences(3, 4)
     for window in (1, 3):
-        objective = LatentBlocks(window=window, weight=0.0, order=order)
+        objective = MultiToken(window=window, weight=0.0, order=order)
         packed = pack(objective, x0, torch.zeros_like(x0, dtype=torch.bool), mask_id=3)
         losses = packed_losses(Exact(p, 3, 4, CACHED_JOINT), packed)
         assert torch.allclose(losses.sum(1), -p.log(), **EXACT)
@@ -76,7 +76,7 @@ def test_blocks_of_one_token_are_autoregression_at_any_time() -> None:
     4,000 rows, within 4.5 standard errors: false alarm 1 in 100,000.
     """
     x0, given = ragged_clean()
-    model, p, slots = tiny(ANY_ORDER), pack(BlockDiffusion(1), x0, given), pack(LatentBlocks(window=1), x0, given)
+    model, p, slots = tiny(ANY_ORDER), pack(BlockDiffusion(1), x0, given), pack(MultiToken(window=1), x0, given)
     losses = [packed_losses(model, q) for q in (p, slots)]
     places = [q.layout.position.gather(1, q.one.at) for q in (p, slots)]
     dense = [torch.zeros(4, SEQ).double().scatter_add(1, a, b) for a, b in zip(places, losses, strict=True)]
@@ -88,7 +88,7 @@ def test_blocks_of_one_token_are_autoregression_at_any_time() -> None:
     assert abs(float(of_row.mean()) - 1) < 4.5 * float(of_row.std()) / 4000**0.5
 
 
-@pytest.mark.parametrize("objective", [Masked(bound=True), BlockDiffusion(2, bound=True)], ids=str)
+@pytest.mark.parametrize("objective", [MaskedDiffusion(bound=True), BlockDiffusion(2, bound=True)], ids=str)
 def test_what_a_bound_weighs(objective: Objective) -> None:
     """With a schedule of the same weight, 2, at all times: 2 a masked token, over the number of free ones."""
 

@@ -30,18 +30,21 @@ from unspoken.model.denoiser import Denoiser
 from unspoken.noise import Absorbing, Hybrid
 from unspoken.noise.schedule import Cosine
 from unspoken.noise.times import Pyramid
-from unspoken.study.ar_latents import ArLatents, Setting
-from unspoken.study.latents import Latents
+from unspoken.study.ar_latents import ArLatentsStudy, Setting
+from unspoken.study.decode import DecodeStudy
+from unspoken.study.forcing import ForcingStudy
+from unspoken.study.gidd import GiddStudy
+from unspoken.study.latents import LatentsStudy
 from unspoken.tasks import PathStar, Sudoku
 from unspoken.training.config import Train
 from unspoken.training.loop import load, seeded, training
 from unspoken.training.objective import (
     BlockDiffusion,
-    LatentBlocks,
-    Masked,
+    MaskedDiffusion,
+    MultiToken,
+    MuToR,
     NextTokenPrediction,
     Objective,
-    Registers,
     Teacherless,
 )
 from unspoken.training.run import Run
@@ -124,13 +127,13 @@ def flags(kind: type, *without: str) -> list[str]:
 
 
 def flags_of_blocks() -> list[str]:
-    return [flag.replace("--", "--objective.") for flag in flags(LatentBlocks)]
+    return [flag.replace("--", "--objective.") for flag in flags(MultiToken)]
 
 
 NESTED = ("task", "trunk", "process", "objective", "port")
 OBJECTIVES = ("masked", "next-token-prediction", "latent-blocks", "teacherless", "registers", "block-diffusion")
 AR = [
-    *flags(ArLatents, "path_star", "sudoku"),
+    *flags(ArLatentsStudy, "path_star", "sudoku"),
     *[f"--{part}.{flag.removeprefix('--')}" for part in ("path-star", "sudoku") for flag in flags(Setting, "train")],
     *["--runs", "--out", "--path-star.train.steps", "--path-star.train.task.degree", "--sudoku.train.task.box-cols"],
 ]
@@ -145,9 +148,17 @@ HELP = {
     "solve RUN, blocks": (["solve", OLD / "blocks"], flags(Blocks)),
     "solve RUN, a walk": (["solve", OLD / "diffused"], flags(Walk, "process")),  # the process is the run's
     "solve RUN --by": (["solve", OLD / "masked", "--by", "speculation"], flags(Speculation)),
-    "study": (["study", "latents", "quick"], [*flags(Latents, "train"), "--runs", "--out", "--train.steps"]),
+    "study": (["study", "latents", "quick"], [*flags(LatentsStudy, "train"), "--runs", "--out", "--train.steps"]),
     "study ar-latents quick": (["study", "ar-latents", "quick"], AR),
     "study ar-latents reference": (["study", "ar-latents", "reference"], AR),
+    **{
+        f"study {name}": (["study", name, "quick"], [*flags(kind, *trains), "--runs", "--out", f"--{trains[-1]}.steps"])
+        for name, kind, *trains in (
+            ("decode", DecodeStudy, "train", "dial", "clock"),
+            ("gidd", GiddStudy, "train", "puzzles"),
+            ("forcing", ForcingStudy, "train"),
+        )
+    },
     "show": (["show"], ["PATH"]),
 }
 
@@ -252,14 +263,14 @@ def test_a_schedule_is_a_word_at_the_end(call, tmp_path):
 @pytest.mark.parametrize(
     ("words", "objective"),
     [
-        ([], Masked()),
-        (["--objective.bound"], Masked(bound=True)),
-        (["objective:masked", "--objective.bound"], Masked(bound=True)),
+        ([], MaskedDiffusion()),
+        (["--objective.bound"], MaskedDiffusion(bound=True)),
+        (["objective:masked", "--objective.bound"], MaskedDiffusion(bound=True)),
         (["--attention", "mdm", "objective:teacherless"], Teacherless()),
         (["--attention", "cached-alone", "objective:next-token-prediction"], NextTokenPrediction()),
         (["objective:next-token-prediction", "--attention", "any-order"], NextTokenPrediction()),
-        (["objective:registers", "--attention", "cached-alone", "--objective.reach", "2"], Registers(reach=2)),
-        (["objective:latent-blocks", "--objective.prefixes", "1"], LatentBlocks(prefixes=1)),
+        (["objective:registers", "--attention", "cached-alone", "--objective.reach", "2"], MuToR(reach=2)),
+        (["objective:latent-blocks", "--objective.prefixes", "1"], MultiToken(prefixes=1)),
         (["objective:block-diffusion", "--objective.size", "2", "--attention", "cached-joint"], BlockDiffusion(2)),
     ],
     ids=named,
@@ -275,7 +286,7 @@ def test_the_presets_from_left_to_right_take_the_flags_of_their_blocks():
     for preset in ("path-star", "sudoku-6x6-ar"):
         parsed = cli.parse(["train", preset, "--objective.window", "2", "--objective.prefixes", "3"])
         assert isinstance(parsed, cli.TrainRun)
-        assert parsed.config.objective == LatentBlocks(window=2, prefixes=3)
+        assert parsed.config.objective == MultiToken(window=2, prefixes=3)
 
 
 def test_an_objective_that_the_attention_would_tell_ends_in_2(call, tmp_path):
@@ -512,12 +523,12 @@ RIGHT = Slots(order="left_to_right", latent_policy="next")
 OWN: dict[tuple[str, ...], tuple[Objective, Decoder, str]] = {
     # 6 tokens given, 2 to say: passes and the entries they compute, beside a cache
     ("objective:next-token-prediction",): (NextTokenPrediction(), NextToken(), "2 passes, 7 entries"),
-    ("objective:registers",): (Registers(), NextToken(), "2 passes, 7 entries"),
-    (): (LatentBlocks(), RIGHT, "2 passes, 10 entries"),
-    ("--objective.window", "1"): (LatentBlocks(1), replace(RIGHT, latents=0), "2 passes, 9 entries"),
+    ("objective:registers",): (MuToR(), NextToken(), "2 passes, 7 entries"),
+    (): (MultiToken(), RIGHT, "2 passes, 10 entries"),
+    ("--objective.window", "1"): (MultiToken(1), replace(RIGHT, latents=0), "2 passes, 9 entries"),
     ("objective:teacherless",): (Teacherless(), replace(RIGHT, commit=99), "1 passes, 8 entries"),
     ("objective:block-diffusion",): (BlockDiffusion(), Blocks(), "2 passes, 10 entries"),
-    ("objective:masked",): (Masked(), Slots(), "2 passes, 10 entries"),
+    ("objective:masked",): (MaskedDiffusion(), Slots(), "2 passes, 10 entries"),
 }
 
 
@@ -615,7 +626,7 @@ def test_a_run_of_an_older_version_is_refused_and_not_fallen_over(call, run, tmp
     for command in ("show", "solve"):
         refused = call(command, tmp_path / "run")
         assert refused.code == 2
-        assert "the record holds 'masked'; expected one of Masked," in refused.err
+        assert "the record holds 'masked'; expected one of MaskedDiffusion," in refused.err
 
 
 # --- study and show

@@ -19,31 +19,31 @@ from unspoken.noise import Absorbing
 from unspoken.training.losses import packed_losses
 from unspoken.training.objective import (
     BlockDiffusion,
-    LatentBlocks,
-    Masked,
+    MaskedDiffusion,
+    MultiToken,
+    MuToR,
     NextTokenPrediction,
     Objective,
-    Registers,
     Teacherless,
 )
 
 MASK, SEQ = 6, 7
 OBJECTIVES: dict[str, Objective] = {
-    "masked": Masked(),
-    "masked bound": Masked(bound=True),
+    "masked": MaskedDiffusion(),
+    "masked bound": MaskedDiffusion(bound=True),
     "next token": NextTokenPrediction(),
-    "window 1": LatentBlocks(window=1),
-    "window 2": LatentBlocks(window=2, decay=0.5),
-    "all latents": LatentBlocks(weight=0.3),
-    "pause": LatentBlocks(weight=0.0),
-    "two prefixes": LatentBlocks(prefixes=2),
-    "one prefix": LatentBlocks(prefixes=1, window=3),
-    "one prefix, random": LatentBlocks(prefixes=1, order="random"),
-    "any order": LatentBlocks(window=3, order="random"),
-    "with next": LatentBlocks(window=3, next_token=0.4),
-    "any order, some prefixes": LatentBlocks(window=2, order="random", prefixes=3),
+    "window 1": MultiToken(window=1),
+    "window 2": MultiToken(window=2, decay=0.5),
+    "all latents": MultiToken(weight=0.3),
+    "pause": MultiToken(weight=0.0),
+    "two prefixes": MultiToken(prefixes=2),
+    "one prefix": MultiToken(prefixes=1, window=3),
+    "one prefix, random": MultiToken(prefixes=1, order="random"),
+    "any order": MultiToken(window=3, order="random"),
+    "with next": MultiToken(window=3, next_token=0.4),
+    "any order, some prefixes": MultiToken(window=2, order="random", prefixes=3),
     "teacherless": Teacherless(),
-    "registers": Registers(reach=3),
+    "registers": MuToR(reach=3),
     "block diffusion": BlockDiffusion(size=3),
     "block diffusion bound": BlockDiffusion(size=2, bound=True),
 }
@@ -60,16 +60,16 @@ def pack(objective: Objective, x0: Tensor, given: Tensor, mask_id: int = MASK, s
 
 def order_of(objective: Objective, x0: Tensor, given: Tensor, row: int, seed: int = 5) -> list[int]:
     """The positions of a row's free tokens in the order they are said: a random order is the first draw."""
-    random = isinstance(objective, LatentBlocks) and objective.order == "random"
+    random = isinstance(objective, MultiToken) and objective.order == "random"
     clean = any_order(x0, given, seeded(seed)) if random else left_to_right(x0, given)
     return [int(p) for p in clean.place[row] if not given[row, p]]
 
 
 def block_of(objective: Objective, start: int, slot: int, free: int) -> list[int]:
     """The slots of the block at a threshold, of which `slot` is one."""
-    if isinstance(objective, Registers):
+    if isinstance(objective, MuToR):
         return [slot]
-    window = objective.window if isinstance(objective, LatentBlocks) else 0
+    window = objective.window if isinstance(objective, MultiToken) else 0
     return list(range(min(window or free, free - start)))
 
 
@@ -77,12 +77,12 @@ def questions(objective: Objective, found: set[tuple[int, int]], free: int) -> s
     """All (threshold, slot) that a row must be asked; random thresholds and distances are those `found`."""
     starts, drawn = set(range(free)), {start for start, slot in found if slot != SUCCESSOR}
     successors = {(start, SUCCESSOR) for start in starts}
-    if isinstance(objective, Registers):
+    if isinstance(objective, MuToR):
         (distance,) = {slot for _, slot in found if slot != SUCCESSOR} or {free}
         return successors | {(start, distance) for start in starts if start + distance < free}
     if isinstance(objective, Teacherless):
         return {(0, slot) for slot in range(free)}
-    if not isinstance(objective, LatentBlocks):
+    if not isinstance(objective, MultiToken):
         return successors
     if objective.prefixes:
         assert len(drawn) == min(objective.prefixes, free)
@@ -91,7 +91,7 @@ def questions(objective: Objective, found: set[tuple[int, int]], free: int) -> s
     return asked | (successors if objective.next_token else set())
 
 
-BY_PREFIX = (NextTokenPrediction, LatentBlocks, Teacherless, Registers)
+BY_PREFIX = (NextTokenPrediction, MultiToken, Teacherless, MuToR)
 
 
 @pytest.mark.parametrize(("name", "rule"), [(n, r) for n, r in ALLOWED if isinstance(OBJECTIVES[n], BY_PREFIX)])
@@ -214,14 +214,14 @@ def gradients(objective: Objective, rule: Attention) -> Tensor:
 
 
 def test_a_window_past_the_end_is_a_no_op() -> None:
-    found = [gradients(LatentBlocks(window=w, decay=0.7), CACHED_JOINT) for w in (0, 6, 50, 5)]
+    found = [gradients(MultiToken(window=w, decay=0.7), CACHED_JOINT) for w in (0, 6, 50, 5)]
     assert torch.allclose(found[0], found[1], **EXACT) and torch.allclose(found[0], found[2], **EXACT)
     assert not torch.allclose(found[0], found[3], rtol=0, atol=1e-4)
 
 
 def test_pause_tokens_that_nobody_sees_are_a_no_op() -> None:
     """Weight 0: the latents are there, not asked. Lone slots do not see them, and train as if they were not there."""
-    one, pause = LatentBlocks(window=1), LatentBlocks(window=3, weight=0.0)
+    one, pause = MultiToken(window=1), MultiToken(window=3, weight=0.0)
     assert torch.allclose(gradients(one, CACHED_ALONE), gradients(pause, CACHED_ALONE), **EXACT)
     for rule in (CACHED_JOINT, ANY_ORDER):
         assert not torch.allclose(gradients(one, rule), gradients(pause, rule), rtol=0, atol=1e-4)
@@ -237,7 +237,7 @@ def test_weights_sum_to_one_but_a_bounds(name: str) -> None:
 @pytest.mark.parametrize(("weight", "decay"), [(1.0, 1.0), (0.3, 1.0), (2.0, 0.5)])
 def test_what_slots_and_next_tokens_weigh(weight: float, decay: float) -> None:
     """A latent: `weight` times `decay` to its distance less one. Blocks weigh alike, and so do next tokens."""
-    p = pack(LatentBlocks(weight=weight, decay=decay, next_token=0.2), *ragged_clean())
+    p = pack(MultiToken(weight=weight, decay=decay, next_token=0.2), *ragged_clean())
     for row, column in p.one.real.nonzero().tolist():
         slot, position = int(p.one.slot[row, column]), p.one.at[row, column]
         block = p.layout.unsaid[row] & (p.layout.block[row] == p.layout.block[row, position])
@@ -249,7 +249,7 @@ def test_what_slots_and_next_tokens_weigh(weight: float, decay: float) -> None:
 def test_registers_look_ahead_by_a_distance_for_each_row() -> None:
     """Each of 3 distances over 6,000 rows: chi-square, false alarm 1 in 100,000. The next tokens weigh the rest."""
     x0 = torch.zeros(6000, 5, dtype=torch.int64)
-    p = pack(Registers(reach=3, weight=0.3), x0, (torch.arange(5) < 1).expand(x0.shape))
+    p = pack(MuToR(reach=3, weight=0.3), x0, (torch.arange(5) < 1).expand(x0.shape))
     distance = torch.where(p.one.real & (p.one.slot != SUCCESSOR), p.one.slot, -1)
     assert torch.equal(distance.amax(1), torch.where(distance < 0, 9, distance).amin(1))
     assert chi_square_p(distance.amax(1).bincount().double(), torch.full((3,), 1 / 3).double()) > 1e-5
@@ -266,16 +266,16 @@ def test_a_batch_that_is_all_prompt_is_asked_nothing(name: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "fields", "remedy"),
     [
-        (LatentBlocks, {"window": -1}, "0 for all"),
-        (LatentBlocks, {"prefixes": -1}, "0 for all"),
-        (LatentBlocks, {"weight": -0.1}, "weight 0 or more"),
-        (LatentBlocks, {"decay": 0.0}, "decay in"),
-        (LatentBlocks, {"decay": 1.1}, "decay in"),
-        (LatentBlocks, {"next_token": 1.0}, "next_token in"),
-        (LatentBlocks, {"order": "sideways"}, "left_to_right"),
-        (LatentBlocks, {"order": "random", "next_token": 0.1}, "give next_token=0"),
-        (Registers, {"reach": 0}, "reach 1 or more"),
-        (Registers, {"weight": 0.0}, "weight in"),
+        (MultiToken, {"window": -1}, "0 for all"),
+        (MultiToken, {"prefixes": -1}, "0 for all"),
+        (MultiToken, {"weight": -0.1}, "weight 0 or more"),
+        (MultiToken, {"decay": 0.0}, "decay in"),
+        (MultiToken, {"decay": 1.1}, "decay in"),
+        (MultiToken, {"next_token": 1.0}, "next_token in"),
+        (MultiToken, {"order": "sideways"}, "left_to_right"),
+        (MultiToken, {"order": "random", "next_token": 0.1}, "give next_token=0"),
+        (MuToR, {"reach": 0}, "reach 1 or more"),
+        (MuToR, {"weight": 0.0}, "weight in"),
         (BlockDiffusion, {"size": 0}, "1 token or more"),
     ],
 )

@@ -29,13 +29,13 @@ from unspoken.noise import Absorbing, Hybrid, Process
 from unspoken.record import to_record
 from unspoken.training.objective import (
     BlockDiffusion,
-    Diffused,
-    LatentBlocks,
-    Masked,
+    Denoising,
+    MaskedDiffusion,
+    MultiToken,
+    MuToR,
     NextTokenPrediction,
     Objective,
     Objectives,
-    Registers,
     Teacherless,
 )
 
@@ -85,12 +85,12 @@ def forced(model: Model, x0: Tensor, given: Tensor, decoder: Decoders) -> tuple[
 
 TRAINED: dict[str, tuple[Objective, list[str]]] = {
     "next token": (NextTokenPrediction(), ["any-order", "cached-joint", "cached-alone"]),
-    "registers": (Registers(reach=3), ["any-order", "cached-joint", "cached-alone"]),
-    "one slot": (LatentBlocks(window=1), ["any-order", "cached-joint", "cached-alone"]),
-    "three slots": (LatentBlocks(window=3), ["any-order", "cached-joint", "cached-alone"]),
-    "all slots": (LatentBlocks(next_token=0.3), ["any-order", "cached-joint", "cached-alone"]),
+    "registers": (MuToR(reach=3), ["any-order", "cached-joint", "cached-alone"]),
+    "one slot": (MultiToken(window=1), ["any-order", "cached-joint", "cached-alone"]),
+    "three slots": (MultiToken(window=3), ["any-order", "cached-joint", "cached-alone"]),
+    "all slots": (MultiToken(next_token=0.3), ["any-order", "cached-joint", "cached-alone"]),
     "teacherless": (Teacherless(), ["cached-joint", "cached-alone", "mdm", "sidm"]),
-    "one prefix": (LatentBlocks(prefixes=1), list(ATTENTIONS)),
+    "one prefix": (MultiToken(prefixes=1), list(ATTENTIONS)),
 }
 
 
@@ -131,7 +131,7 @@ def test_training_is_what_the_own_decoder_computes(name: str, rule: str) -> None
 def test_training_in_random_order_is_what_the_own_decoder_computes(rule: str) -> None:
     """One slot, packed along the order that the decoder happened to take: the same logits at every turn."""
     model, (x0, given) = tiny(ATTENTIONS[rule]), ragged_clean()
-    spy, steps = forced(model, x0, given, own(LatentBlocks(window=1, order="random")))
+    spy, steps = forced(model, x0, given, own(MultiToken(window=1, order="random")))
     when = torch.stack([step.committed for step in steps]).int().argmax(0)
     clean = Clean(x0, given, (when + 99 * given).argsort(1))
     packed = ask_masks(blocks(clean, every_start(clean), torch.tensor([[0]]), MASK), x0)
@@ -161,19 +161,19 @@ def test_an_ordered_teacherless_model_would_be_trained_on_what_it_never_sees(rul
 
 RIGHT = Slots(order="left_to_right", latent_policy="next")
 OWN: list[tuple[Objective, Process, Decoders]] = [
-    (Masked(), Absorbing(), Slots()),
-    (Masked(bound=True), Absorbing(), Slots()),
+    (MaskedDiffusion(), Absorbing(), Slots()),
+    (MaskedDiffusion(bound=True), Absorbing(), Slots()),
     (NextTokenPrediction(), Absorbing(), NextToken()),
-    (Registers(), Absorbing(), NextToken()),
-    (LatentBlocks(), Absorbing(), RIGHT),
-    (LatentBlocks(window=1), Absorbing(), replace(RIGHT, latents=0)),
-    (LatentBlocks(window=4, weight=0.0), Absorbing(), replace(RIGHT, latents=3)),
-    (LatentBlocks(order="random"), Absorbing(), Slots(order="uniform", latent_policy="next")),
-    (LatentBlocks(order="random", window=1), Absorbing(), Slots(order="uniform", latent_policy="next", latents=0)),
+    (MuToR(), Absorbing(), NextToken()),
+    (MultiToken(), Absorbing(), RIGHT),
+    (MultiToken(window=1), Absorbing(), replace(RIGHT, latents=0)),
+    (MultiToken(window=4, weight=0.0), Absorbing(), replace(RIGHT, latents=3)),
+    (MultiToken(order="random"), Absorbing(), Slots(order="uniform", latent_policy="next")),
+    (MultiToken(order="random", window=1), Absorbing(), Slots(order="uniform", latent_policy="next", latents=0)),
     (Teacherless(), Absorbing(), replace(RIGHT, commit=2**20)),
     (BlockDiffusion(size=3), Absorbing(), Blocks(size=3)),
-    (Diffused(), Absorbing(), Walk()),  # at the times it was trained on
-    (Diffused(), Hybrid(0.3), Walk(Hybrid(0.3))),
+    (Denoising(), Absorbing(), Walk()),  # at the times it was trained on
+    (Denoising(), Hybrid(0.3), Walk(Hybrid(0.3))),
 ]
 
 

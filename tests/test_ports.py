@@ -21,7 +21,7 @@ from unspoken.model.ports import Codes, CodeStates, CodeWeights, Port, Vectors
 from unspoken.noise import Absorbing, Gaussian, Hybrid, Reals, Seen, Views
 from unspoken.noise.times import Independent
 from unspoken.training.losses import packed_losses
-from unspoken.training.objective import Diffused, LatentBlocks, Masked, NextTokenPrediction
+from unspoken.training.objective import Denoising, MaskedDiffusion, MultiToken, NextTokenPrediction
 
 each_attention = pytest.mark.parametrize("attention", ATTENTIONS.values(), ids=ATTENTIONS)
 VECTORS, CODES = Vectors(3, "v", placeholder=0), Codes(2, 4, width=8, placeholder=0)
@@ -237,7 +237,7 @@ def test_packed_values_are_one_prefix_at_a_time(port: Port) -> None:
     """Blocks at every threshold beside clean values: each is answered as in a pass of its own (1e-9)."""
     given = torch.tensor([[True, False, False, False, False]])
     value = values_of(port, 1, 5)
-    packed = LatentBlocks(window=2).pack(Absorbing(), torch.zeros_like(given).long(), given, 6, seeded(), value)
+    packed = MultiToken(window=2).pack(Absorbing(), torch.zeros_like(given).long(), given, 6, seeded(), value)
     model = tiny(CACHED_JOINT, port=port)
     (q,) = packed.questions
     answers = model(packed.layout, questions=packed.questions)[0]
@@ -259,7 +259,7 @@ def test_packed_values_are_one_prefix_at_a_time(port: Port) -> None:
 def test_no_value_that_is_asked_is_shown(port: Port) -> None:
     x0, given = torch.zeros(3, 7, dtype=torch.int64), torch.zeros(3, 7, dtype=torch.bool)
     value = values_of(port, 3, 7)
-    packed = Masked().pack(Absorbing(), x0, given, 1, seeded(), value)
+    packed = MaskedDiffusion().pack(Absorbing(), x0, given, 1, seeded(), value)
     assert packed.layout.value is not None
     masked = packed.layout.token == 1
     assert bool(masked.any()) and (packed.layout.value[masked] == 0).all()
@@ -273,7 +273,7 @@ def test_vectors_are_noised_at_their_own_times() -> None:
     """z = alpha x0 + sigma eps at every token's time; what is given is clean."""
     x0, given = torch.zeros(4, 7, dtype=torch.int64), torch.rand(4, 7, generator=seeded()) < 0.3
     value, process = values_of(VECTORS, 4, 7), Gaussian()
-    packed = Diffused(times=Independent()).pack(process, x0, given, 1, seeded(1), value)
+    packed = Denoising(times=Independent()).pack(process, x0, given, 1, seeded(1), value)
     (q,) = packed.questions
     assert isinstance(q.loss, SquaredError) and q.loss.eps is not None and q.loss.t is not None
     assert packed.layout.value is not None and packed.layout.time is not None
@@ -317,8 +317,8 @@ def test_a_port_is_saved_with_the_weights(port: Port, tmp_path: Path) -> None:
         (lambda: replace(valued(VECTORS), value=torch.zeros(2, 5, 3)), "give .batch, entries, width."),
         (lambda: tiny(MDM).predict_values(valued(VECTORS), torch.zeros(2, 1).long()), "no port of values"),
         (lambda: Gaussian().sample(torch.zeros(1, 2, 3), torch.zeros(1, 2), Reals(2)), "give floats"),
-        (lambda: Masked().pack(Hybrid(), *ragged_clean(), 6, seeded(), torch.zeros(4, 7, 2)), "redraws ids"),
-        (lambda: Diffused().pack(Gaussian(), *ragged_clean(), 6, seeded()), "noises vectors"),
+        (lambda: MaskedDiffusion().pack(Hybrid(), *ragged_clean(), 6, seeded(), torch.zeros(4, 7, 2)), "redraws ids"),
+        (lambda: Denoising().pack(Gaussian(), *ragged_clean(), 6, seeded()), "noises vectors"),
         (
             lambda: NextTokenPrediction().pack(Absorbing(), *_placeholders(), 1, seeded(), torch.zeros(1, 3, 2)),
             "about ids",

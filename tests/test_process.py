@@ -16,7 +16,7 @@ from unspoken.noise import Absorbing, Discrete, Hybrid, Ids, SNRMix, Uniform
 from unspoken.noise.schedule import Cosine, Linear, Polynomial
 from unspoken.noise.times import BlockConstant, Independent, PrefixClean, Shared
 from unspoken.training.losses import packed_losses
-from unspoken.training.objective import Diffused, Masked
+from unspoken.training.objective import Denoising, MaskedDiffusion
 
 V = 4  # tokens of the data; the mask is the fifth state
 TIMES = torch.linspace(0, 1, 41, dtype=torch.float64)
@@ -189,16 +189,16 @@ def test_known_limits() -> None:
 
 
 def test_without_uniform_noise_the_loss_is_that_of_masked_diffusion() -> None:
-    """The same draws: `Diffused` of a hybrid of none = the bound of `Masked`; weight 0 where nothing changed."""
+    """The same draws: `Denoising` of a hybrid of none = the bound of `MaskedDiffusion`; weight 0 where nothing changed."""
     x0 = torch.randint(V, (8, 6), generator=seeded())
     given = torch.zeros_like(x0, dtype=torch.bool)
     given[:, 0] = True
     logits = torch.randn(8, 6, V + 1, generator=seeded(1))
     logits[..., V] = -torch.inf
 
-    masked = Masked(bound=True).pack(Absorbing(), x0, given, V, seeded(2))
+    masked = MaskedDiffusion(bound=True).pack(Absorbing(), x0, given, V, seeded(2))
     for process in (Absorbing(), Hybrid(0.0)):
-        packed = Diffused(weight="elbo").pack(process, x0, given, V, seeded(2))
+        packed = Denoising(weight="elbo").pack(process, x0, given, V, seeded(2))
         z = packed.layout.token.gather(1, packed.one.at)
         assert (packed.weight[z != V] == 0).all()
         loss = packed.reduce(packed_losses(Table(logits), packed))
@@ -255,7 +255,7 @@ def test_losses_and_gradients_are_finite_however_sure_a_network_is(process: Disc
     logits.requires_grad_()
     for weight in ("snr", "elbo", "clamp"):
         for times in (Shared(), Independent(), PrefixClean()) if weight != "elbo" else (Shared(),):
-            packed = Diffused(times, weight).pack(process, x0, RAGGED, V, seeded(3))
+            packed = Denoising(times, weight).pack(process, x0, RAGGED, V, seeded(3))
             loss = packed.reduce(packed_losses(Table(logits), packed))
             assert loss.isfinite()
             (gradient,) = torch.autograd.grad(loss, logits)
@@ -284,7 +284,7 @@ def test_a_pass_weighs_each_token_at_its_own_time(process: Discrete) -> None:
     logits = torch.randn(*RAGGED.shape, V + 1, generator=seeded(1))
     logits[..., V] = -torch.inf
     for weight in ("snr", "clamp"):
-        packed = Diffused(Independent(), weight, most=2.0).pack(process, x0, RAGGED, V, seeded(4))
+        packed = Denoising(Independent(), weight, most=2.0).pack(process, x0, RAGGED, V, seeded(4))
         loss, total = packed.reduce(packed_losses(Table(logits), packed)), 0.0
         assert packed.layout.time is not None
         for row, column in (~RAGGED).nonzero().tolist():
@@ -300,21 +300,24 @@ def test_a_pass_weighs_each_token_at_its_own_time(process: Discrete) -> None:
 def test_equal_times_are_shared_ones_bit_by_bit() -> None:
     """D1: one block as long as the row is one time a row, in noising and loss."""
     x0, given = torch.randint(V, (5, 6), generator=seeded()), torch.zeros(5, 6, dtype=torch.bool)
-    packs = [Diffused(times).pack(Hybrid(), x0, given, V, seeded(2)) for times in (Shared(), BlockConstant(6))]
+    packs = [Denoising(times).pack(Hybrid(), x0, given, V, seeded(2)) for times in (Shared(), BlockConstant(6))]
     assert torch.equal(packs[0].layout.token, packs[1].layout.token)
     assert torch.equal(packs[0].weight, packs[1].weight)
 
 
 def test_the_elbo_needs_times_that_make_it_one() -> None:
     with pytest.raises(ValueError, match="no bound"):
-        Diffused(Independent(), "elbo")
+        Denoising(Independent(), "elbo")
 
 
 def test_divergences_and_cross_entropies_mix_in_one_pass() -> None:
     """Documents side by side, each asked by its own objective: the loss is the mean of the two losses alone."""
     x0, given = ragged_clean()
     model = tiny(MDM)
-    packs = [Diffused().pack(Hybrid(), x0, given, 6, seeded(1)), Masked().pack(Absorbing(), x0, given, 6, seeded(2))]
+    packs = [
+        Denoising().pack(Hybrid(), x0, given, 6, seeded(1)),
+        MaskedDiffusion().pack(Absorbing(), x0, given, 6, seeded(2)),
+    ]
     both = side_by_side(packs)
     assert [type(q.loss).__name__ for q in both.questions] == ["Divergence", "CrossEntropy"]
     alone = [p.reduce(packed_losses(model, p)) for p in packs]

@@ -32,11 +32,11 @@ from unspoken.noise.times import (
     Trapezoid,
 )
 from unspoken.record import environment, from_record, new_folder, to_record, write_json, write_text
-from unspoken.study.ar_latents import ArLatents, Setting
-from unspoken.study.forcing import Forcing
-from unspoken.study.gidd import Gidd
-from unspoken.study.latents import Latents
-from unspoken.study.steps import Steps
+from unspoken.study.ar_latents import ArLatentsStudy, Setting
+from unspoken.study.forcing import ForcingStudy
+from unspoken.study.gidd import GiddStudy
+from unspoken.study.latents import LatentsStudy
+from unspoken.study.steps import StepsStudy
 from unspoken.tasks import (
     Bouncing,
     Chain,
@@ -54,11 +54,11 @@ from unspoken.tasks import (
 from unspoken.training.config import Train, Trunk
 from unspoken.training.objective import (
     BlockDiffusion,
-    Diffused,
-    LatentBlocks,
-    Masked,
+    Denoising,
+    MaskedDiffusion,
+    MultiToken,
+    MuToR,
     NextTokenPrediction,
-    Registers,
     Teacherless,
 )
 from unspoken.training.run import Run
@@ -154,14 +154,12 @@ drawn = {
 }
 mixtures = st.builds(Mixture, st.one_of(*drawn.values()), st.one_of(*drawn.values()), st.floats(0, 1))
 diffused = st.one_of(
-    st.builds(Diffused, st.one_of(mixtures, *drawn.values()), st.sampled_from(["snr", "clamp"]), above_0),
-    st.just(Diffused(Shared(), "elbo")),
+    st.builds(Denoising, st.one_of(mixtures, *drawn.values()), st.sampled_from(["snr", "clamp"]), above_0),
+    st.just(Denoising(Shared(), "elbo")),
 )
-masked, teacherless = st.builds(Masked, st.booleans()), st.builds(Teacherless)
+masked, teacherless = st.builds(MaskedDiffusion, st.booleans()), st.builds(Teacherless)
 latent_blocks = st.builds(
-    lambda order, share, **rest: LatentBlocks(
-        order=order, next_token=share if order == "left_to_right" else 0.0, **rest
-    ),
+    lambda order, share, **rest: MultiToken(order=order, next_token=share if order == "left_to_right" else 0.0, **rest),
     st.sampled_from(["left_to_right", "random"]),
     shares,
     window=st.integers(0, 99),
@@ -171,8 +169,8 @@ latent_blocks = st.builds(
 )
 from_the_left = {  # those that need a causal context that sees no latents
     NextTokenPrediction: st.builds(NextTokenPrediction),
-    LatentBlocks: latent_blocks,
-    Registers: st.builds(Registers, st.integers(1, 99), st.floats(1e-6, 1, exclude_max=True)),
+    MultiToken: latent_blocks,
+    MuToR: st.builds(MuToR, st.integers(1, 99), st.floats(1e-6, 1, exclude_max=True)),
     BlockDiffusion: st.builds(BlockDiffusion, st.integers(1, 99), st.booleans()),
 }
 cacheable = st.builds(Attention, st.just("causal"), st.sampled_from(["joint", "ordered", "alone"]))
@@ -208,7 +206,7 @@ trains = st.builds(
 )
 some_seeds = st.lists(st.integers(0, 99), min_size=1, max_size=4, unique=True).map(tuple)
 studies = st.builds(
-    Latents,
+    LatentsStudy,
     trains,
     seeds=some_seeds,
     counts=st.sets(st.integers(1, 255)).map(lambda some: (0, *sorted(some), 256)),
@@ -229,7 +227,7 @@ settings_of_ar = st.builds(
     examples=st.integers(1, 10**6),
 )
 ar_studies = st.builds(
-    ArLatents,
+    ArLatentsStudy,
     st.builds(lambda its, task: replace(its, train=replace(its.train, task=task)), settings_of_ar, path_stars()),
     settings_of_ar,
     rates=st.lists(above_0, min_size=1, max_size=3, unique_by="{:g}".format).map(tuple),
@@ -237,15 +235,15 @@ ar_studies = st.builds(
     batch=st.integers(1, 999),
 )
 CONFIGS = {
-    Latents: studies,
-    ArLatents: ar_studies,
+    LatentsStudy: studies,
+    ArLatentsStudy: ar_studies,
     Setting: settings_of_ar,
     Train: trains,
     Trunk: trunks,
     Sudoku: sudokus,
     PathStar: path_stars(),
     **generated,
-    Masked: masked,
+    MaskedDiffusion: masked,
     Teacherless: teacherless,
     **from_the_left,
     Attention: attentions,
@@ -253,15 +251,17 @@ CONFIGS = {
     **paths,
     **drawn,
     Mixture: mixtures,
-    Diffused: diffused,
-    Gidd: st.just(presets.gidd()),
-    Forcing: st.just(presets.forcing()),
-    Steps: st.builds(Steps, st.lists(st.text(), min_size=1, unique=True).map(tuple), examples=st.integers(1, 99)),
+    Denoising: diffused,
     Gaussian: st.builds(Gaussian, st.sampled_from(("vp", "linear")), st.floats(0, 1)),
     Vectors: st.builds(Vectors, st.integers(1, 99), st.sampled_from(("eps", "x0", "v", "u")), st.integers(0, 9)),
     Codes: st.builds(Codes, st.integers(1, 99), st.integers(2, 99), st.integers(1, 99), st.integers(0, 9)),
     Bouncing: st.builds(Bouncing, st.integers(3, 99), st.floats(0.1, 0.9), above_0, *[st.integers(0, 99)] * 3),
     Digits: st.builds(Digits, st.integers(0, 3)),
+    GiddStudy: st.just(presets.gidd()),
+    ForcingStudy: st.just(presets.forcing()),
+    StepsStudy: st.builds(
+        StepsStudy, st.lists(st.text(), min_size=1, unique=True).map(tuple), examples=st.integers(1, 99)
+    ),
     Linear: st.builds(Linear),
     Cosine: st.builds(Cosine),
     Polynomial: st.builds(Polynomial, power=above_0),
@@ -283,7 +283,7 @@ def through_json(hint: typing.Any, value: typing.Any) -> typing.Any:
 
 
 def test_every_config_of_the_package_is_covered_here():
-    studies = (Latents, ArLatents, Gidd, Forcing, Steps)
+    studies = (LatentsStudy, ArLatentsStudy, GiddStudy, ForcingStudy, StepsStudy)
     assert set().union(*map(reachable, studies)) == set(CONFIGS)
 
 
@@ -298,19 +298,19 @@ def test_what_is_recorded_reads_back_as_it_was(kind, data):
 @pytest.mark.parametrize("schedule", [Linear(), Cosine(), Polynomial(3.0)])
 @pytest.mark.parametrize("attention", ATTENTIONS.values(), ids=ATTENTIONS)
 def test_each_schedule_and_attention_reads_back_in_a_study(schedule, attention):
-    study = Latents(replace(CONFIG, attention=attention, process=Absorbing(schedule)), counts=(0, 16))
-    again = through_json(Latents, study)
+    study = LatentsStudy(replace(CONFIG, attention=attention, process=Absorbing(schedule)), counts=(0, 16))
+    again = through_json(LatentsStudy, study)
     assert again == study
     assert type(again.train.process.schedule) is type(schedule)
 
 
 DIFFERENT = [  # no two of them alike: a field that the record lost would come back as its default
-    Masked(bound=True),
+    MaskedDiffusion(bound=True),
     NextTokenPrediction(),
-    LatentBlocks(3, 2, 0.5, 0.25, 0.125),
-    LatentBlocks(order="random"),
+    MultiToken(3, 2, 0.5, 0.25, 0.125),
+    MultiToken(order="random"),
     Teacherless(),
-    Registers(7, 0.5),
+    MuToR(7, 0.5),
     BlockDiffusion(9, bound=True),
 ]
 
@@ -321,8 +321,8 @@ def test_each_objective_and_task_reads_back_in_a_study(objective, task):
     train = replace(CONFIG, task=task, attention=CACHED_ALONE, objective=objective)
     setting = Setting(train, windows=(2, 0), questions=13, seeds=(4, 5), choosing=7, examples=20)
     star = Setting(replace(CONFIG, task=PathStar()), windows=(0,))
-    study = ArLatents(star, setting, rates=(1e-3, 3e-3), workers=3, batch=99)
-    again = through_json(ArLatents, study)
+    study = ArLatentsStudy(star, setting, rates=(1e-3, 3e-3), workers=3, batch=99)
+    again = through_json(ArLatentsStudy, study)
     assert again == study
     assert (type(again.sudoku.train.objective), type(again.sudoku.train.task)) == (type(objective), type(task))
 
@@ -353,7 +353,7 @@ def test_an_unknown_type_is_named():
 @pytest.mark.parametrize("old", ["masked", "nelbo", None, 3, ["Masked"]])
 def test_a_value_that_was_no_dataclass_yet_is_named(old):
     """Records of versions whose objective was a word, say."""
-    with pytest.raises(ValueError, match=r"expected one of Masked, NextTokenPrediction, .*BlockDiffusion"):
+    with pytest.raises(ValueError, match=r"expected one of MaskedDiffusion, NextTokenPrediction, .*BlockDiffusion"):
         from_record(Train, to_record(CONFIG) | {"objective": old})
 
 
@@ -498,7 +498,7 @@ def test_a_started_run_reads_back_and_starts_again(tmp_path):
         (replace(CONFIG, steps=7, trunk=Trunk(2, 16, 2)), ["steps", "trunk.layers"]),
         (replace(CONFIG, attention=ATTENTIONS["sidm"]), ["attention.latents"]),
         (replace(CONFIG, process=Absorbing(Polynomial())), ["process.schedule.power", "process.schedule.type"]),
-        (replace(CONFIG, objective=Masked(bound=True)), ["objective.bound"]),
+        (replace(CONFIG, objective=MaskedDiffusion(bound=True)), ["objective.bound"]),
         (
             replace(CONFIG, attention=CACHED_ALONE, objective=BlockDiffusion()),
             ["attention.context", "attention.latents", "objective.size", "objective.type"],
@@ -518,8 +518,8 @@ def test_a_run_of_another_configuration_is_refused_and_the_fields_named(tmp_path
 
 def test_a_run_of_another_type_is_refused(tmp_path):
     Run(tmp_path).start(CONFIG)
-    with pytest.raises(ValueError, match=r"'Train'; expected one of Latents"):
-        Run(tmp_path).config(Latents)
+    with pytest.raises(ValueError, match=r"'Train'; expected one of LatentsStudy"):
+        Run(tmp_path).config(LatentsStudy)
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):

@@ -40,11 +40,11 @@ from unspoken.training.loop import (
 from unspoken.training.losses import token_losses
 from unspoken.training.objective import (
     BlockDiffusion,
-    LatentBlocks,
-    Masked,
+    MaskedDiffusion,
+    MultiToken,
+    MuToR,
     NextTokenPrediction,
     Objective,
-    Registers,
     Teacherless,
 )
 from unspoken.training.run import Run
@@ -63,7 +63,7 @@ CONFIG = Train(
     validate=3,
 )
 PATHS = PathStar(2, 3, 8, validation=10, test=10)
-STAR = replace(CONFIG, task=PATHS, attention=CACHED_JOINT, objective=LatentBlocks())
+STAR = replace(CONFIG, task=PATHS, attention=CACHED_JOINT, objective=MultiToken())
 NEVER = 600.0  # seconds: a child that waits to be killed
 
 
@@ -277,10 +277,10 @@ def test_reports_between_saves_are_the_same_when_resumed(tmp_path):
 
 OBJECTIVES: list[Objective] = [
     NextTokenPrediction(),
-    LatentBlocks(window=2, prefixes=2, next_token=0.5),
-    LatentBlocks(order="random"),
+    MultiToken(window=2, prefixes=2, next_token=0.5),
+    MultiToken(order="random"),
     Teacherless(),
-    Registers(),
+    MuToR(),
     BlockDiffusion(bound=True),
 ]
 
@@ -370,9 +370,9 @@ def by_hand(config: Train) -> tuple[Denoiser, list[float]]:
     "changes",
     [
         {},
-        {"accumulate": 1, "clip": 0.05, "objective": Masked(bound=True)},
+        {"accumulate": 1, "clip": 0.05, "objective": MaskedDiffusion(bound=True)},
         {"weight_decay": 0.5, "ema": 0.2, "trunk": replace(CONFIG.trunk, learned_positions=False)},
-        {"task": STAR.task, "attention": CACHED_JOINT, "objective": LatentBlocks(prefixes=1)},
+        {"task": STAR.task, "attention": CACHED_JOINT, "objective": MultiToken(prefixes=1)},
         {"accumulate": 1, "attention": CACHED_ALONE, "objective": NextTokenPrediction()},
     ],
 )
@@ -550,7 +550,7 @@ def test_validation_is_the_averaged_models_on_fixed_noise(whole):
     assert first[0] == Run(whole).metrics()[-1]["validation"]
 
 
-@pytest.mark.parametrize("objective", [LatentBlocks(), LatentBlocks(window=2), Teacherless()], ids=str)
+@pytest.mark.parametrize("objective", [MultiToken(), MultiToken(window=2), Teacherless()], ids=str)
 def test_slots_are_what_is_foreseen_when_only_the_prompt_is_said(objective):
     """Of path-star's nodes, the j-th ahead: its loss in a pass of the prompt and the masks of the block."""
     config = replace(STAR, objective=objective)
@@ -614,13 +614,13 @@ def test_a_field_out_of_range_is_refused_and_named(field, value):
         replace(CONFIG, **{field: value})
 
 
-@pytest.mark.parametrize("objective", [NextTokenPrediction(), LatentBlocks(), Registers(), BlockDiffusion()], ids=str)
+@pytest.mark.parametrize("objective", [NextTokenPrediction(), MultiToken(), MuToR(), BlockDiffusion()], ids=str)
 @pytest.mark.parametrize("rule", ["mdm", "scdm", "sidm"])
 def test_an_objective_whose_context_would_tell_is_refused_and_the_way_out_named(objective, rule):
     attention = ATTENTIONS[rule]
     with pytest.raises(ValueError, match=rf"with attention {rule}: .*cached-joint, cached-alone or any-order"):
         replace(CONFIG, attention=attention, objective=objective)
-    for fine in (Masked(), LatentBlocks(prefixes=1), Teacherless()):
+    for fine in (MaskedDiffusion(), MultiToken(prefixes=1), Teacherless()):
         if rule != "scdm" or fine != Teacherless():  # whose candidates, all said at once, would see each other in order
             replace(CONFIG, attention=attention, objective=fine)
 

@@ -56,11 +56,11 @@ from unspoken.training.loop import load, train, training
 from unspoken.training.losses import noised, packed_losses, token_losses
 from unspoken.training.objective import (
     BlockDiffusion,
-    Diffused,
-    LatentBlocks,
-    Masked,
+    Denoising,
+    MaskedDiffusion,
+    MultiToken,
+    MuToR,
     NextTokenPrediction,
-    Registers,
     Teacherless,
 )
 

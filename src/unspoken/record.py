@@ -23,7 +23,21 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 # Old tags of records, and what is called so today.
-RENAMED = {"NextToken": "NextTokenPrediction", "Blocks": "Blockwise"}
+RENAMED = {
+    "ArLatents": "ArLatentsStudy",
+    "Blocks": "Blockwise",
+    "Decode": "DecodeStudy",
+    "Diffused": "Denoising",
+    "Forcing": "ForcingStudy",
+    "Gidd": "GiddStudy",
+    "LatentBlocks": "MultiToken",
+    "Latents": "LatentsStudy",
+    "Masked": "MaskedDiffusion",
+    "NextToken": "NextTokenPrediction",
+    "Registers": "MuToR",
+    "Steps": "StepsStudy",
+    "Tasks": "FamilyStudy",
+}
 
 
 def to_record(value: Any) -> Any:

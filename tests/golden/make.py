@@ -25,20 +25,20 @@ from toy import ragged_clean, seeded, tiny
 GOLDEN = Path(__file__).with_name("golden.json")
 
 TRAININGS: dict[str, tuple[Any, us.Attention, Any]] = {
-    "masked mdm": (us.Masked(), us.MDM, us.Absorbing()),
-    "masked scdm": (us.Masked(), us.SCDM, us.Absorbing()),
-    "masked cached-joint": (us.Masked(), us.CACHED_JOINT, us.Absorbing()),
-    "masked bound scdm": (us.Masked(bound=True), us.SCDM, us.Absorbing(us.Cosine())),
+    "masked mdm": (us.MaskedDiffusion(), us.MDM, us.Absorbing()),
+    "masked scdm": (us.MaskedDiffusion(), us.SCDM, us.Absorbing()),
+    "masked cached-joint": (us.MaskedDiffusion(), us.CACHED_JOINT, us.Absorbing()),
+    "masked bound scdm": (us.MaskedDiffusion(bound=True), us.SCDM, us.Absorbing(us.Cosine())),
     "next token cached-joint": (us.NextTokenPrediction(), us.CACHED_JOINT, us.Absorbing()),
-    "latents cached-joint": (us.LatentBlocks(window=3, decay=0.9, next_token=0.2), us.CACHED_JOINT, us.Absorbing()),
-    "latents any-order": (us.LatentBlocks(prefixes=2, order="random"), us.ANY_ORDER, us.Absorbing()),
+    "latents cached-joint": (us.MultiToken(window=3, decay=0.9, next_token=0.2), us.CACHED_JOINT, us.Absorbing()),
+    "latents any-order": (us.MultiToken(prefixes=2, order="random"), us.ANY_ORDER, us.Absorbing()),
     "teacherless mdm": (us.Teacherless(), us.MDM, us.Absorbing()),
     "teacherless cached-joint": (us.Teacherless(), us.CACHED_JOINT, us.Absorbing()),
-    "registers cached-joint": (us.Registers(), us.CACHED_JOINT, us.Absorbing()),
+    "registers cached-joint": (us.MuToR(), us.CACHED_JOINT, us.Absorbing()),
     "blocks cached-joint": (us.BlockDiffusion(size=3), us.CACHED_JOINT, us.Absorbing()),
     "blocks bound any-order": (us.BlockDiffusion(size=3, bound=True), us.ANY_ORDER, us.Absorbing()),
-    "diffused mdm": (us.Diffused(times=us.Mixture()), us.MDM, us.Hybrid()),
-    "diffused elbo mdm": (us.Diffused(weight="elbo"), us.MDM, us.Uniform()),
+    "diffused mdm": (us.Denoising(times=us.Mixture()), us.MDM, us.Hybrid()),
+    "diffused elbo mdm": (us.Denoising(weight="elbo"), us.MDM, us.Uniform()),
 }
 
 

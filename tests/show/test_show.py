@@ -15,6 +15,7 @@ from unspoken.decoders.decode import decode
 from unspoken.decoders.step import Step
 from unspoken.show import figure, html, report, terminal
 from unspoken.show.cells import UNKNOWN, cells
+from unspoken.study.catalogue import TABLES, table_of
 from unspoken.study.report import Claim, Result, Stage
 from unspoken.tasks import PathStar, Sudoku
 from unspoken.training.config import Train, Trunk
@@ -320,8 +321,8 @@ def test_a_result_is_shown_with_its_verdicts(study, width):
     assert "accuracy [0.1, 0.2]" in text and "note: three [x] seeds" in text
     lines = [" ".join(line.split()) for line in text.split("\n")]
     assert all(line in lines for line in LINES[study])
-    assert " ".join(report.TABLES[study].columns) in lines
-    assert report.TABLES[study].caption in " ".join(lines)
+    assert " ".join(TABLES[study].headings) in lines
+    assert TABLES[study].caption in " ".join(lines)
     assert "…" not in text and text.count("saturated") == (study == "latents")
     rows = [" ".join(cells) for cells in report.table_cells(result_of(study))]
     first = lines.index(" ".join(rows[0].split()))
@@ -331,7 +332,7 @@ def test_a_result_is_shown_with_its_verdicts(study, width):
 def test_the_table_is_no_wider_than_its_cells():
     console = wide()
     terminal.show_result(console, result_of("ar-latents"))
-    table = console.export_text().split(report.TABLES["ar-latents"].caption[:20])[0]
+    table = console.export_text().split(TABLES["ar-latents"].caption[:20])[0]
     assert 90 < max(len(line.rstrip()) for line in table.split("\n")) < 120
 
 
@@ -341,20 +342,20 @@ def test_a_page_of_a_result_holds_its_table_and_verdicts(tmp_path, study):
     text = report.write_page(result, "a.png", tmp_path / "README.md").read_text()
     assert f"# study {study}\n" in text and "- **dial: does not hold.** a; NOT SHOWN: b." in text
     assert f"![{study}](a.png)" in text and "- one seed\n" in text and result.environment["machine"] in text
-    assert f"\n{report.TABLES[study].caption}\n" in text
+    assert f"\n{TABLES[study].caption}\n" in text
     table = [[c.strip() for c in line.strip("|").split("|")] for line in text.split("\n") if line.startswith("|")]
-    columns = list(report.TABLES[study].columns)
+    columns = list(TABLES[study].headings)
     assert table == [columns, ["---"] * len(columns), *report.table_cells(result)]
     assert " ".join(table[2]) == LINES[study][0]
 
 
 @pytest.mark.parametrize("study", RESULTS)
 def test_a_row_that_lacks_something_is_refused_and_it_is_named(study):
-    for name in report.TABLES[study].needed:
+    for name in TABLES[study].needed():
         rows = [RESULTS[study][0], {k: v for k, v in RESULTS[study][1].items() if k != name}]
         with pytest.raises(ValueError, match=rf"a row lacks {name}:"):
             report.table_cells(Result(study, None, rows, []))
-    kept = [{k: v for k, v in r.items() if k in report.TABLES[study].needed} for r in RESULTS[study]]
+    kept = [{k: v for k, v in r.items() if k in TABLES[study].needed()} for r in RESULTS[study]]
     assert report.table_cells(Result(study, None, kept, [])) == report.table_cells(result_of(study))
 
 
@@ -362,7 +363,7 @@ def test_an_unknown_study_is_named():
     with pytest.raises(
         ValueError, match=r"no study is called 'x'; known are latents, decode, tasks, gidd, forcing, steps, ar-latents"
     ):
-        report.table_of(Result("x", None, [], []))
+        table_of("x")
 
 
 def test_watching_a_training_prints_its_validations():

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from alone import in_process
 
 from unspoken import cli, presets
 from unspoken.layout.attention import CACHED_JOINT
@@ -18,19 +18,19 @@ from unspoken.measure.accuracy import Solved
 from unspoken.measure.intervals import share_interval
 from unspoken.record import from_record
 from unspoken.study import ar_latents
-from unspoken.study.ar_latents import ArLatents, Setting, run
+from unspoken.study.ar_latents import ArLatentsStudy, Setting
 from unspoken.study.report import Result, Stage, read_result
 from unspoken.tasks import PathStar, Sudoku
 from unspoken.training.config import Train, Trunk
-from unspoken.training.loop import load, train
-from unspoken.training.objective import LatentBlocks
+from unspoken.training.loop import load
+from unspoken.training.objective import MultiToken
 from unspoken.training.run import Run
 
 STAR = Setting(
     Train(
         PathStar(2, 3, 8, validation=20, test=20),
         attention=CACHED_JOINT,
-        objective=LatentBlocks(),
+        objective=MultiToken(),
         trunk=Trunk(layers=1, width=16, heads=2),
         steps=4,
         batch=8,
@@ -50,7 +50,7 @@ BOARD = replace(
     questions=4,
     choosing=2,
 )
-STUDY = ArLatents(STAR, BOARD, rates=(1e-3, 1e-2), batch=8)
+STUDY = ArLatentsStudy(STAR, BOARD, rates=(1e-3, 1e-2), batch=8)
 SHARED = {
     "examples": "20",
     "seeds": "0 1",
@@ -91,22 +91,11 @@ def command(runs: Path, out: Path, **changes: str) -> list[str]:
     return ["study", "ar-latents", "quick", *words, "--runs", str(runs), "--out", str(out)]
 
 
-def one_by_one(jobs: list[tuple[Train, Path]], workers: int, may_diverge: bool = False) -> Iterator[int]:
-    """What `pool.train_all` does (tests/study/test_pool.py), in this process."""
-    done = sum(config.steps for config, folder in jobs if Run(folder).checkpoints())
-    for config, folder in jobs:
-        if not Run(folder).checkpoints():
-            train(config, folder)
-            done += config.steps
-            yield done
-
-
 @pytest.fixture(scope="module")
 def done(tmp_path_factory) -> tuple[Path, list[Stage], Result]:
     runs = tmp_path_factory.mktemp("study")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ar_latents, "train_all", one_by_one)
-        *stages, result = run(STUDY, runs)
+    with in_process():
+        *stages, result = STUDY.run(runs)
     assert isinstance(result, Result)
     return runs, [s for s in stages if isinstance(s, Stage)], result
 
@@ -154,7 +143,7 @@ def test_a_result_is_read_back_as_it_was(done):
     runs, _, result = done
     path = result.save(runs / "out")
     record, again = json.loads(path.read_text()), read_result(path)
-    assert from_record(ArLatents, record["config"]) == STUDY
+    assert from_record(ArLatentsStudy, record["config"]) == STUDY
     assert (again.study, again.rows, again.claims, again.notes) == (
         "ar-latents",
         result.rows,
@@ -336,11 +325,11 @@ def test_with_its_own_processes_it_finds_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 2)  # one thread each, as in this process
     short = [replace(setting, seeds=(0,), choosing=0) for setting in (STAR, BOARD)]
     config = replace(STUDY, path_star=short[0], sudoku=short[1], rates=STUDY.rates[:1])
-    *stages, result = run(config, tmp_path)
+    *stages, result = config.run(tmp_path)
     assert isinstance(result, Result) and stages
     times = {"seconds_per_example", "training_seconds_per_step"}
-    monkeypatch.setattr(ar_latents, "train_all", one_by_one)
-    *_, again = run(config, tmp_path / "again")
+    with in_process():
+        *_, again = config.run(tmp_path / "again")
     assert isinstance(again, Result)
     for row, other in zip(result.rows, again.rows, strict=True):
         assert {k: v for k, v in row.items() if k not in times} == {k: v for k, v in other.items() if k not in times}
@@ -400,17 +389,17 @@ def test_the_window_of_the_verdict_is_chosen_by_validation(done, monkeypatch, be
     """Not by what it solves of the test examples, which here is the other way round."""
     given = []
 
-    def rate(config: ArLatents, name: str, method: Any, runs: Path) -> tuple[float, float]:
+    def rate(config: ArLatentsStudy, name: str, method: Any, runs: Path) -> tuple[float, float]:
         return (0.9 if method.window == best else 0.1), STUDY.rates[0]
 
-    def measure(config: ArLatents, name: str, method: Any, *_: Any) -> tuple[dict[str, Any], torch.Tensor]:
+    def measure(config: ArLatentsStudy, name: str, method: Any, *_: Any) -> tuple[dict[str, Any], torch.Tensor]:
         return {}, torch.full((2, 20), 0.1 if method.window == best else 0.9)
 
     monkeypatch.setattr(ar_latents, "_best_rate", rate)
     monkeypatch.setattr(ar_latents, "_measure", measure)
-    monkeypatch.setattr(ar_latents, "train_all", lambda *_, **__: iter(()))
+    monkeypatch.setattr(ar_latents, "trained", lambda *_, **__: iter(()))
     monkeypatch.setattr(ar_latents, "lookahead", lambda right, chance, window: given.append((chance, window)))
-    *_, result = run(STUDY, done[0])
+    *_, result = STUDY.run(done[0])
     assert isinstance(result, Result) and given == [(1 / 2, best)]
 
 
@@ -483,9 +472,9 @@ def test_windows_ask_about_as_many_questions(name):
     """Of boards: thresholds times window is the number asked for, to half a window."""
     setting = CONFIGS[name].sudoku
     blocks = [m.objective for m in setting.methods() if m.name == "AR + MTP"]
-    assert [b.window for b in blocks if isinstance(b, LatentBlocks)] == list(setting.windows)
+    assert [b.window for b in blocks if isinstance(b, MultiToken)] == list(setting.windows)
     for block in blocks:
-        assert isinstance(block, LatentBlocks)
+        assert isinstance(block, MultiToken)
         if block.window:
             assert abs(block.prefixes * block.window - setting.questions) <= block.window / 2
         else:
@@ -527,7 +516,7 @@ def test_path_star_is_path_star():
 def test_without_validation_examples_nothing_can_be_chosen(tmp_path):
     blind = replace(STAR, train=replace(STAR.train, task=replace(STAR.train.task, validation=0)))
     with pytest.raises(ValueError, match="no validation examples"):
-        next(run(replace(STUDY, path_star=blind), tmp_path / "runs"))
+        next(replace(STUDY, path_star=blind).run(tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()
 
 

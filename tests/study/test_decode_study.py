@@ -1,12 +1,12 @@
 """Laws of the study of speed: choices on validation, costs against one baseline, verdicts that can come out false."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from alone import in_process
 
 from unspoken import presets
 from unspoken.decoders.slots import Slots
@@ -15,14 +15,13 @@ from unspoken.show.figure import speed
 from unspoken.show.report import table_cells
 from unspoken.study import decode
 from unspoken.study.choice import Choice, cheapest
-from unspoken.study.decode import SEVERAL, Decode, run
-from unspoken.study.faster import BASE, OURS, SAME_RULE, Cost, faster
+from unspoken.study.decode import SEVERAL, DecodeStudy
+from unspoken.study.faster import BASE, OURS, SAME_RULE, faster
+from unspoken.study.outcome import Outcome
 from unspoken.study.quarter import Curve, quarter
 from unspoken.study.report import Result, Stage
 from unspoken.tasks import Sudoku
 from unspoken.training.config import Train, Trunk
-from unspoken.training.loop import train
-from unspoken.training.run import Run
 
 TINY = Train(
     Sudoku(2, 2, givens=8, train=100, validation=20, test=20),
@@ -34,7 +33,7 @@ TINY = Train(
     save=2,
     log=1,
 )
-STUDY = Decode(
+STUDY = DecodeStudy(
     TINY,
     replace(TINY, steps=1),
     TINY,
@@ -51,19 +50,10 @@ STUDY = Decode(
 )
 
 
-def one_by_one(jobs: list[tuple[Train, Path]], workers: int) -> Iterator[int]:
-    """What `pool.train_all` does (tests/study/test_pool.py), in this process."""
-    for config, folder in jobs:
-        if not Run(folder).checkpoints():
-            train(config, folder)
-            yield config.steps
-
-
 @pytest.fixture(scope="module")
 def done(tmp_path_factory) -> tuple[list[Stage], Result]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decode, "train_all", one_by_one)
-        *stages, result = run(STUDY, tmp_path_factory.mktemp("runs"))
+    with in_process():
+        *stages, result = STUDY.run(tmp_path_factory.mktemp("runs"))
     assert isinstance(result, Result)
     return [s for s in stages if isinstance(s, Stage)], result
 
@@ -148,6 +138,16 @@ def test_the_fewest_flops_at_the_baselines_accuracy_are_chosen(found, expected) 
     assert cheapest(choices, floor=0.95) is choices[expected]
 
 
+def ended(stages: Generator[Stage, None, Any]) -> tuple[list[Stage], Any]:
+    """What a generator yields, and what it returns."""
+    found = []
+    while True:
+        try:
+            found.append(next(stages))
+        except StopIteration as end:
+            return found, end.value
+
+
 def test_ours_is_chosen_on_validation_among_all_ways(monkeypatch) -> None:
     """By what each gives there alone; the floor is the lower end of the baseline's interval."""
 
@@ -158,8 +158,8 @@ def test_ours_is_chosen_on_validation_among_all_ways(monkeypatch) -> None:
         return Choice(name, decoding, 0.88 if cheap else 0.95, 0.0, 5.0 if cheap else 50.0)
 
     monkeypatch.setattr(decode, "tried", outcome)
-    *stages, chosen = STUDY.choose({"mdm": [], "cached-joint": []}, TINY.task.sample("validation", 4))
-    assert isinstance(chosen, dict) and all(isinstance(s, Stage) for s in stages)
+    stages, chosen = ended(STUDY.choose({"mdm": [], "cached-joint": []}, TINY.task.sample("validation", 4)))
+    assert isinstance(chosen, dict) and all(isinstance(s, Stage) for s in stages) and stages
     assert chosen[OURS] is chosen["+ stale latents"] and chosen[OURS].decoding.latents == 4
     assert chosen[SAME_RULE].model == "mdm"
     same, ours = chosen[SAME_RULE].decoding, chosen[OURS].decoding
@@ -188,7 +188,7 @@ def test_a_study_that_can_not_be_is_refused_when_it_is_made(field, value) -> Non
 @pytest.mark.parametrize("preset", presets.DECODE)
 def test_presets_can_be(preset) -> None:
     config = presets.DECODE[preset]()
-    assert from_record(Decode, to_record(config)) == config
+    assert from_record(DecodeStudy, to_record(config)) == config
     assert config.clock.trunk.width >= 256 and config.clock.task.length == 81
     assert config.train.task.length == 36
 
@@ -201,8 +201,8 @@ def solved(share: float, n: int = 400) -> torch.Tensor:
     return (torch.arange(n) < share * n).double().expand(2, -1)
 
 
-def cost(share: float, flops: float) -> Cost:
-    return Cost(solved(share), passes=4.0, entries=20.0, latents=0.0, flops=flops, seconds=1.0)
+def cost(share: float, flops: float) -> Outcome:
+    return Outcome(solved(share), passes=4.0, entries=20.0, latents=0.0, flops=flops, seconds=1.0)
 
 
 def clock_rows(ours: float, same: float) -> list[dict[str, Any]]:

@@ -20,8 +20,8 @@ from unspoken.measure.accuracy import Solved, solve
 from unspoken.measure.costs import matmul_weights, pass_flops
 from unspoken.measure.intervals import interval, share_interval, wilson
 from unspoken.record import from_record
-from unspoken.study.dial import Measured, Table, verdicts
-from unspoken.study.latents import Latents, run
+from unspoken.study.dial import Level, Levels, verdicts
+from unspoken.study.latents import LatentsStudy
 from unspoken.study.report import Check, Result, Stage, claim, finish, read_result
 from unspoken.tasks import Sudoku
 from unspoken.training.config import Train, Trunk
@@ -39,7 +39,7 @@ TRAIN = Train(
     log=10,
     validate=20,
 )
-STUDY = Latents(TRAIN, seeds=(0, 1), counts=(0, 2, 16), puzzles=10, draws=2, batch=6)
+STUDY = LatentsStudy(TRAIN, seeds=(0, 1), counts=(0, 2, 16), puzzles=10, draws=2, batch=6)
 
 
 # --- intervals
@@ -200,7 +200,7 @@ def test_a_decoding_is_what_solve_goes_by():
 @pytest.fixture(scope="module")
 def done(tmp_path_factory) -> tuple[Any, list[Stage], Result]:
     runs = tmp_path_factory.mktemp("study")
-    *stages, result = run(STUDY, runs)
+    *stages, result = STUDY.run(runs)
     assert isinstance(result, Result)
     result.save(runs / "out")
     return runs, [s for s in stages if isinstance(s, Stage)], result
@@ -221,7 +221,7 @@ def test_every_model_and_count_has_a_row(done):
         assert 0 <= r["accuracy"] <= 1 and 0.5 < r["nll"] < 2  # ln 4 = 1.39 is knowing nothing
         assert r["passes"] == 10 and r["seconds_per_puzzle"] > 0
     assert record["study"] == "latents" and record["environment"]["torch"] == torch.__version__
-    assert from_record(Latents, record["config"]) == STUDY
+    assert from_record(LatentsStudy, record["config"]) == STUDY
     again = read_result(runs / "out" / "study.json")
     assert (again.rows, again.claims, again.notes) == (record["rows"], result.claims, result.notes)
 
@@ -271,7 +271,7 @@ def again(done) -> tuple[list[Stage], Result, Files, Files]:
         return {str(p.relative_to(done[0])): (p.stat().st_mtime_ns, p.read_bytes()) for p in found}
 
     before = files()
-    *stages, result = run(STUDY, done[0])
+    *stages, result = STUDY.run(done[0])
     assert isinstance(result, Result)
     return [s for s in stages if isinstance(s, Stage)], result, before, files()
 
@@ -297,12 +297,12 @@ def test_a_second_study_does_not_touch_the_metrics(again):
 
 def test_a_study_of_another_budget_is_refused(done):
     with pytest.raises(ValueError, match=r"differs in lr"):
-        finish(run(replace(STUDY, train=replace(TRAIN, lr=1.0)), done[0]))
+        finish(replace(STUDY, train=replace(TRAIN, lr=1.0)).run(done[0]))
 
 
 def test_too_few_puzzles_are_said_before_any_training(tmp_path):
     with pytest.raises(ValueError, match="11 examples of test"):
-        next(run(replace(STUDY, puzzles=11), tmp_path / "runs"))
+        next(replace(STUDY, puzzles=11).run(tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()
 
 
@@ -333,16 +333,16 @@ def test_a_study_that_can_not_be_is_refused_when_it_is_made(field, value, said):
 # --- verdicts, on tables made by hand
 
 
-def cell(accuracy: float, nll: float, cost: float = 1.0, puzzles: int = 400) -> Measured:
+def cell(accuracy: float, nll: float, cost: float = 1.0, puzzles: int = 400) -> Level:
     """Two seeds of one accuracy and NLL; every puzzle as hard in every cell, so that differences are clean."""
     right = (torch.arange(puzzles) < accuracy * puzzles).double().expand(2, -1)
-    return Measured(right, nll + 0.05 * noise(4, 2, puzzles), 10.0, 16.0, cost, cost)
+    return Level(right, 10.0, 16.0, 0.0, cost, cost, nll + 0.05 * noise(4, 2, puzzles))
 
 
-COUNTS = Latents(TRAIN, seeds=(0, 1), counts=(0, 4, 16))
+COUNTS = LatentsStudy(TRAIN, seeds=(0, 1), counts=(0, 4, 16))
 
 
-def table(**changes: Measured) -> Table:
+def table(**changes: Level) -> Levels:
     """A table on which both claims hold, and what is to be different: `scdm4=cell(...)`."""
     clean = {
         "mdm16": cell(0.8, 0.5, 4.0),
@@ -354,7 +354,7 @@ def table(**changes: Measured) -> Table:
     return {(name.rstrip("0123456789"), int(name.lstrip("abcdefghijklmnopqrstuvwxyz"))): c for name, c in clean.items()}
 
 
-def holds(**changes: Measured) -> tuple[bool, bool]:
+def holds(**changes: Level) -> tuple[bool, bool]:
     joint, dial = verdicts(table(**changes), COUNTS.counts)
     assert (joint.name, dial.name) == ("joint prediction", "dial")
     for verdict in (joint, dial):

@@ -1,6 +1,5 @@
 """Laws of the studies of noise (gidd, forcing, steps): all cells are measured, verdicts can come out false."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from alone import in_process
 from toy import seeded
 
 from unspoken import presets
@@ -18,26 +18,25 @@ from unspoken.noise import Hybrid, Uniform
 from unspoken.record import from_record, to_record
 from unspoken.show.figure import draw
 from unspoken.show.report import table_cells, write_page
-from unspoken.study import forcing, gidd, steps
-from unspoken.study.forcing import DIAGONAL, INDEPENDENT, LEFT, SHARED, TRAINED, WALKED, Forcing
-from unspoken.study.gidd import Gidd
-from unspoken.study.plans import EVEN, PLANNED, Measured, planned, prediction
+from unspoken.study import forcing, gidd
+from unspoken.study.forcing import DIAGONAL, INDEPENDENT, LEFT, SHARED, TRAINED, WALKED, ForcingStudy
+from unspoken.study.gidd import GiddStudy
+from unspoken.study.plans import EVEN, PLANNED, Scheduled, planned, prediction
 from unspoken.study.report import Result, finish
-from unspoken.study.steps import Steps, groups_of, of_one_length, schedules
+from unspoken.study.steps import StepsStudy, groups_of, of_one_length, schedules
 from unspoken.study.walks import Drawn, bound_on, drawn
 from unspoken.tasks import Chain, PathStar, Sudoku
 from unspoken.training.config import Train, Trunk
 from unspoken.training.loop import load, train
 from unspoken.training.loop import seeded as train_seeded
-from unspoken.training.objective import Diffused, NextTokenPrediction
-from unspoken.training.run import Run
+from unspoken.training.objective import Denoising, NextTokenPrediction
 
 CHAIN = Chain(states=4, shares=(0.7, 0.3), length=6, validation=20, test=20)
 TINY = Train(
     CHAIN,
     attention=MDM,
     process=Hybrid(0.2),
-    objective=Diffused(),
+    objective=Denoising(),
     trunk=Trunk(layers=1, width=16, heads=2, times=True),
     steps=2,
     batch=8,
@@ -47,14 +46,6 @@ TINY = Train(
     log=1,
 )
 BOARD = replace(TINY, task=Sudoku(2, 2, givens=8, train=100, validation=20, test=20))
-
-
-def one_by_one(jobs: list[tuple[Train, Path]], workers: int) -> Iterator[int]:
-    """What `pool.train_all` does, in this process."""
-    for config, folder in jobs:
-        if not Run(folder).checkpoints():
-            train(config, folder)
-            yield config.steps
 
 
 def whole(result: Result, tmp: Path) -> None:
@@ -69,12 +60,11 @@ def whole(result: Result, tmp: Path) -> None:
 
 @pytest.fixture(scope="module")
 def mended(tmp_path_factory) -> Result:
-    config = Gidd(
+    config = GiddStudy(
         TINY, BOARD, seeds=(0, 1), passes=(2, 16), puzzle_passes=(3,), sequences=12, draws=2, rounds=3, workers=1
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gidd, "train_all", one_by_one)
-        return finish(gidd.run(config, tmp_path_factory.mktemp("gidd")))
+    with in_process():
+        return finish(config.run(tmp_path_factory.mktemp("gidd")))
 
 
 def test_second_thoughts_are_measured_at_every_share_and_number_of_passes(mended: Result, tmp_path: Path) -> None:
@@ -134,10 +124,9 @@ def test_the_verdict_on_second_thoughts_can_be_either() -> None:
 
 @pytest.fixture(scope="module")
 def forced(tmp_path_factory) -> Result:
-    config = Forcing(TINY, seeds=(0, 1), passes=(3, 6), sequences=12, draws=2, workers=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(forcing, "train_all", one_by_one)
-        return finish(forcing.run(config, tmp_path_factory.mktemp("forcing")))
+    config = ForcingStudy(TINY, seeds=(0, 1), passes=(3, 6), sequences=12, draws=2, workers=1)
+    with in_process():
+        return finish(config.run(tmp_path_factory.mktemp("forcing")))
 
 
 def test_every_way_to_train_is_walked_along_every_path(forced: Result, tmp_path: Path) -> None:
@@ -151,8 +140,8 @@ def test_every_way_to_train_is_walked_along_every_path(forced: Result, tmp_path:
 
 def test_runs_of_forcing_differ_in_their_times_alone(tmp_path: Path) -> None:
     jobs = [presets.forcing().job(times, 0, tmp_path)[0] for times in TRAINED]
-    assert {type(job.objective) for job in jobs} == {Diffused}
-    assert len({replace(job, objective=Diffused()) for job in jobs}) == 1
+    assert {type(job.objective) for job in jobs} == {Denoising}
+    assert len({replace(job, objective=Denoising()) for job in jobs}) == 1
     assert all(job.process == Uniform() for job in jobs)
 
 
@@ -209,8 +198,8 @@ def folders(tmp_path_factory) -> dict[str, list[str]]:
 
 
 def test_profiles_and_schedules_of_trained_runs(folders: dict[str, list[str]], tmp_path: Path) -> None:
-    config = Steps((*folders["mdm"], *folders["scdm"]), passes=(1, 2, 4), latents=(0, 2), examples=15, draws=2)
-    result = finish(steps.run(config))
+    config = StepsStudy((*folders["mdm"], *folders["scdm"]), passes=(1, 2, 4), latents=(0, 2), examples=15, draws=2)
+    result = finish(config.run())
     profiles = [(r["model"], r["latents"]) for r in result.rows if r["part"] == "profile"]
     mdm, scdm = (f"{name}, {CHAIN.title}" for name in ("MDM", "SCDM"))
     assert profiles == [(mdm, None), (scdm, 0), (scdm, 2), (scdm, None)]
@@ -265,11 +254,11 @@ def test_schedules_hold_the_fewest_planned_passes_as_good_as_even_ones() -> None
         assert len(fewer) <= most and (PLANNED, fewer) in found
 
 
-def measured(kind: str, passes: int, lost: float, told: float, group: str = "MDM, x") -> Measured:
+def measured(kind: str, passes: int, lost: float, told: float, group: str = "MDM, x") -> Scheduled:
     noise = 0.1 * torch.randn(2, 2, 200, generator=seeded(passes), dtype=torch.float64)
     ours, theirs = noise - noise.mean((1, 2), keepdim=True)
     right = torch.ones(2, 200, dtype=torch.float64)
-    return Measured(group, kind, (1,) * passes, told, told + theirs, 1 + lost + ours, lost + ours, right)
+    return Scheduled(group, kind, (1,) * passes, told, told + theirs, 1 + lost + ours, lost + ours, right)
 
 
 def test_the_verdicts_on_steps_can_be_either() -> None:
@@ -297,9 +286,9 @@ def test_the_verdicts_on_steps_can_be_either() -> None:
         (lambda: replace(presets.gidd(), passes=(4, 8)), "16 or more"),
         (lambda: replace(presets.forcing(), passes=()), "one or more"),
         (lambda: replace(presets.forcing(), draws=0), "1 or more"),
-        (lambda: Steps(()), "one run folder"),
-        (lambda: Steps(("a",), passes=(4, 2)), "rise"),
-        (lambda: Steps(("a",), examples=0), "1 or more"),
+        (lambda: StepsStudy(()), "one run folder"),
+        (lambda: StepsStudy(("a",), passes=(4, 2)), "rise"),
+        (lambda: StepsStudy(("a",), examples=0), "1 or more"),
     ],
 )
 def test_bad_configs_are_refused(make, says: str) -> None:
@@ -307,11 +296,10 @@ def test_bad_configs_are_refused(make, says: str) -> None:
         make()
 
 
-@pytest.mark.parametrize("kind", [gidd, forcing])
-def test_illegal_steps_need_a_chain(kind, tmp_path: Path) -> None:
-    config = replace(presets.gidd() if kind is gidd else presets.forcing(), train=BOARD)
+@pytest.mark.parametrize("preset", [presets.gidd, presets.forcing])
+def test_illegal_steps_need_a_chain(preset, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="give a Chain"):
-        next(kind.run(config, tmp_path))
+        next(replace(preset(), train=BOARD).run(tmp_path))
 
 
 @pytest.mark.parametrize(

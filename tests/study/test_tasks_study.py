@@ -1,13 +1,13 @@
 """The family on every task, on tiny runs: what is in the table, what the bits are, and which claims follow."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from alone import in_process
 from torch import Tensor
 
 from unspoken.layout.attention import CACHED_ALONE
@@ -16,15 +16,13 @@ from unspoken.presets.tasks import FAMILY, TASKS
 from unspoken.record import from_record, to_record
 from unspoken.show.figure import family
 from unspoken.show.report import table_cells
-from unspoken.study import tasks
 from unspoken.study.family import Key, verdicts
 from unspoken.study.report import Result, Stage
-from unspoken.study.tasks import METHODS, SLOT, Case, Tasks, run
+from unspoken.study.tasks import METHODS, SLOT, Case, FamilyStudy
 from unspoken.tasks import Countdown, SudokuGrids, Text
 from unspoken.training.config import Train, Trunk
-from unspoken.training.loop import load, train
+from unspoken.training.loop import load
 from unspoken.training.losses import packed_losses
-from unspoken.training.run import Run
 
 
 def tiny(task: Any) -> Train:
@@ -33,29 +31,20 @@ def tiny(task: Any) -> Train:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory) -> tuple[Tasks, list[Stage], Result, Path]:
+def done(tmp_path_factory) -> tuple[FamilyStudy, list[Stage], Result, Path]:
     folder = tmp_path_factory.mktemp("tasks")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, in_process():
         patch.setenv("UNSPOKEN_CACHE", str(folder / "cache"))
-        patch.setattr(tasks, "train_all", one_by_one)
         small: dict[str, Any] = {"train": 400, "validation": 20, "test": 20}
         cases = (
             Case("countdown", tiny(Countdown(numbers=2, **small)), counts=(0, 2)),
             Case("grids", tiny(SudokuGrids(**small)), counts=(0,)),
             Case("text", tiny(Text(length=24)), counts=(0, 2)),
         )
-        config = Tasks(cases, seeds=(0, 1), examples=12, batch=6, draws=2)
-        *stages, result = run(config, folder / "runs")
+        config = FamilyStudy(cases, seeds=(0, 1), examples=12, batch=6, draws=2)
+        *stages, result = config.run(folder / "runs")
         assert isinstance(result, Result)
         return config, [s for s in stages if isinstance(s, Stage)], result, folder / "runs"
-
-
-def one_by_one(jobs: list[tuple[Train, Path]], workers: int) -> Iterator[int]:
-    """What `pool.train_all` does (tests/study/test_pool.py), in this process."""
-    for config, folder in jobs:
-        if not Run(folder).checkpoints():
-            train(config, folder)
-            yield config.steps
 
 
 def test_one_row_for_each_task_method_and_count(done) -> None:
@@ -113,7 +102,7 @@ def test_a_finished_study_is_not_trained_again(done, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("UNSPOKEN_CACHE", str(tmp_path))
     one = replace(config, cases=config.cases[:1])
     steps = {f: f.stat().st_mtime_ns for f in runs.rglob("*.safetensors")}
-    *_, again = run(one, runs)
+    *_, again = one.run(runs)
     assert isinstance(again, Result)
     assert steps and steps == {f: f.stat().st_mtime_ns for f in runs.rglob("*.safetensors")}
     strip = [{k: v for k, v in r.items() if k != "seconds_per_example"} for r in again.rows]
@@ -142,7 +131,7 @@ def test_claims_name_the_tasks_where_they_hold_and_where_nothing_separates() -> 
 @pytest.mark.parametrize("scale", FAMILY)
 def test_the_scales_are_whole_configs(scale: str) -> None:
     config = FAMILY[scale]()
-    assert from_record(Tasks, to_record(config)) == config and config.budget()
+    assert from_record(FamilyStudy, to_record(config)) == config and config.budget()
     for case in config.cases:
         for method in case.methods:
             assert case.job(method, 0, Path("runs"))[0].objective == METHODS[method][0]

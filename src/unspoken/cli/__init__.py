@@ -6,28 +6,19 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Union
 
 import tyro
 from rich.console import Console
 
 from unspoken.cli.runs import TrainRun
 from unspoken.cli.solve import General, SolveRun, parse_solve
-from unspoken.cli.studies import (
-    README_PUZZLE,
-    ArLatentsStudy,
-    DecodeStudy,
-    ForcingStudy,
-    GiddStudy,
-    LatentsStudy,
-    Show,
-    StepsStudy,
-    TasksStudy,
-)
+from unspoken.cli.studies import README_PUZZLE, FamilyRun, Show, StepsRun, StudyRun
 from unspoken.cli.tasks import ListTasks, ShowTask
 from unspoken.layout.attention import ATTENTIONS, Attention
 from unspoken.presets import AR_LATENTS, DECODE, FORCING, GIDD, LATENTS
 from unspoken.presets.tasks import TASKS, TRAIN
+from unspoken.study.report import Study
 
 __all__ = ["COMMANDS", "README_PUZZLE", "SolveRun", "main", "parse"]
 
@@ -49,25 +40,32 @@ def _attention_from_name(registry: tyro.constructors.ConstructorRegistry) -> Non
         )
 
 
-def _presets(make: Callable[[str, Any], Any], presets: Mapping[str, Callable[[], Any]]) -> Any:
-    """A subcommand for each preset: `make(name, config)`, described by the first line of the preset's docstring."""
-    defaults = {name: make(name, preset()) for name, preset in presets.items()}
-    first_line = {name: (preset.__doc__ or "").split("\n")[0] for name, preset in presets.items()}
-    return tyro.extras.subcommand_type_from_defaults(defaults, first_line)
+def _presets(
+    make: Callable[[str, Any], Any], presets: Mapping[str, Callable[[], Any]], kind: Callable[[Any], Any] = type
+) -> Any:
+    """A subcommand for each preset: `make(name, config)`, described by the first line of the preset's docstring.
+
+    kind: the type of what is made, where it is more than its class.
+    """
+    commands = []
+    for name, preset in presets.items():
+        made, first_line = make(name, preset()), (preset.__doc__ or "").split("\n")[0]
+        commands.append(Annotated[kind(made), tyro.conf.subcommand(name, default=made, description=first_line)])
+    return Union[tuple(commands)]  # noqa: UP007 (a list of them)
 
 
 def _train_type() -> Any:
     return _presets(lambda name, c: TrainRun(c, Path("runs") / name / "{model}-seed{seed}"), TRAIN)
 
 
-def _latents_type() -> Any:
-    return _presets(lambda name, c: LatentsStudy(Path("runs") / name, Path("runs") / name / "latents", c), LATENTS)
-
-
-def _study(name: str, kind: Callable[..., Any], presets: Mapping[str, Callable[[], Any]]) -> Callable[[], Any]:
-    """The command of a study: each preset's runs are in runs/NAME/PRESET, its result in `study` there."""
+def _study(name: str, presets: Mapping[str, Callable[[], Study]], out: str = "study") -> Callable[[], Any]:
+    """The command of a study: each preset's runs are in runs/NAME/PRESET, its result in a folder there."""
     runs = Path("runs") / name
-    return lambda: _presets(lambda preset, c: kind(runs / preset, runs / preset / "study", c), presets)
+    return lambda: _presets(
+        lambda preset, study: StudyRun(runs / preset, runs / preset / out, study),
+        presets,
+        lambda made: StudyRun[type(made.config)],
+    )
 
 
 def _task_type() -> Any:
@@ -77,22 +75,16 @@ def _task_type() -> Any:
 COMMANDS: dict[str, tuple[Callable[[], Any], str]] = {
     "train": (_train_type, "train a model from a preset; the same command goes on with a stopped run"),
     "solve": (lambda: General, "solve a puzzle and watch the latent tokens think; or judge a file of puzzles"),
-    "study latents": (_latents_type, "what latent tokens buy and cost: table, figure, verdicts"),
+    "study latents": (_study("", LATENTS, "latents"), "what latent tokens buy and cost: table, figure, verdicts"),
     "study ar-latents": (
-        _study("ar-latents", ArLatentsStudy, AR_LATENTS),
+        _study("ar-latents", AR_LATENTS),
         "latent tokens from left to right: do they give AR models lookahead?",
     ),
-    "study decode": (
-        _study("decode", DecodeStudy, DECODE),
-        "how fast can latent tokens be made, and which of them matter?",
-    ),
-    "study gidd": (_study("gidd", GiddStudy, GIDD), "noise that says wrong tokens too: can a model mend what it said?"),
-    "study forcing": (
-        _study("forcing", ForcingStudy, FORCING),
-        "a time for every token: one model for every schedule?",
-    ),
-    "study steps": (lambda: StepsStudy, "how many steps are enough: the information profile of trained runs"),
-    "study tasks": (lambda: TasksStudy, "the family on every task: which claims hold where"),
+    "study decode": (_study("decode", DECODE), "how fast can latent tokens be made, and which of them matter?"),
+    "study gidd": (_study("gidd", GIDD), "noise that says wrong tokens too: can a model mend what it said?"),
+    "study forcing": (_study("forcing", FORCING), "a time for every token: one model for every schedule?"),
+    "study steps": (lambda: StepsRun, "how many steps are enough: the information profile of trained runs"),
+    "study tasks": (lambda: FamilyRun, "the family on every task: which claims hold where"),
     "tasks list": (lambda: ListTasks, "the tasks by name"),
     "tasks show": (_task_type, "the card of a task: sizes, vocabulary, duplicates, symmetries, examples"),
     "show": (lambda: Show, "look at a run or a study's result"),

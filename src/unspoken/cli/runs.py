@@ -12,7 +12,7 @@ from rich.console import Console
 from unspoken.show import terminal
 from unspoken.training.config import Train
 from unspoken.training.loop import training
-from unspoken.training.objective import Masked
+from unspoken.training.objective import MaskedDiffusion
 
 Flat = tyro.conf.arg(name="")
 
@@ -30,7 +30,9 @@ class TrainRun:
     folder: Path
 
     def __call__(self, console: Console) -> None:
-        objective = "" if isinstance(self.config.objective, Masked) else f"-{type(self.config.objective).__name__}"
+        objective = (
+            "" if isinstance(self.config.objective, MaskedDiffusion) else f"-{type(self.config.objective).__name__}"
+        )
         model = self.config.attention.name + objective.lower()
         named = str(self.folder).replace("{model}", model).replace("{attention}", self.config.attention.name)
         folder = Path(named.replace("{seed}", str(self.config.seed)))

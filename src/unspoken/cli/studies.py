@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Generic, Literal, TypeVar
 
 import tyro
 from rich.console import Console
@@ -15,18 +14,20 @@ from unspoken.cli.solve import General, SolveRun
 from unspoken.decoders.slots import Slots
 from unspoken.presets.tasks import FAMILY
 from unspoken.show import figure, report, terminal
-from unspoken.study import ar_latents, decode, forcing, gidd, latents, steps, tasks
-from unspoken.study.report import Result, Stage, read_result
+from unspoken.study.latents import LatentsStudy
+from unspoken.study.report import Result, Study, read_result
+from unspoken.study.steps import StepsStudy
 from unspoken.tasks import Sudoku
 from unspoken.training.config import Train
 from unspoken.training.run import Run
 
 README_PUZZLE = "16...4....6.4..2.12.......2....3.5.."  # of the 6x6 test split
+Config = TypeVar("Config", bound=Study)
 
 
 @dataclass(frozen=True)
-class _Study:
-    """Where a study's files are.
+class StudyRun(Generic[Config]):
+    """A study from a preset.
 
     Attributes:
         runs: Where the trained models are, or will be: finished ones are reused, stopped ones gone on with.
@@ -35,70 +36,23 @@ class _Study:
 
     runs: Path
     out: Path
-
-    def go(self, console: Console, budget: str, stages: Iterator[Stage | Result]) -> None:
-        """Says what will be done, does it, and leaves its result."""
-        console.print(budget)
-        finish(console, terminal.watch_study(console, stages), self.out)
-
-
-@dataclass(frozen=True)
-class LatentsStudy(_Study):
-    """What latent tokens buy and cost: MDM, SCDM and SIDM under one budget, the count of latents swept."""
-
-    config: Annotated[latents.Latents, Flat]
+    config: Annotated[Config, Flat]
 
     def __call__(self, console: Console) -> None:
-        self.go(console, self.config.budget(), latents.run(self.config, self.runs))
-        task = self.config.train.task
+        carry_out(console, self.config, self.runs, self.out)
+        if isinstance(self.config, LatentsStudy):
+            self._show_the_readmes_puzzle(console, self.config)
+
+    def _show_the_readmes_puzzle(self, console: Console, study: LatentsStudy) -> None:
+        task = study.train.task
         if isinstance(task, Sudoku) and task.box == (2, 3):
             console.print("\n[bold]A held-out puzzle (the README's), decoded by SCDM beside 8 latents[/bold]")
-            run = self.runs / f"scdm-seed{self.config.seeds[0]}"
+            run = self.runs / f"scdm-seed{study.seeds[0]}"
             SolveRun(General(run), Slots(latents=8)).watch(console, task.encode(README_PUZZLE))
 
 
 @dataclass(frozen=True)
-class ArLatentsStudy(_Study):
-    """Latent tokens from left to right: next-token AR, mask slots, pause, AR + MTP, teacherless, MuToR, and MDM."""
-
-    config: Annotated[ar_latents.ArLatents, Flat]
-
-    def __call__(self, console: Console) -> None:
-        self.go(console, self.config.budget(), ar_latents.run(self.config, self.runs))
-
-
-@dataclass(frozen=True)
-class DecodeStudy(_Study):
-    """How fast latent tokens can be made at the same accuracy, and which latents do the work of many."""
-
-    config: Annotated[decode.Decode, Flat]
-
-    def __call__(self, console: Console) -> None:
-        self.go(console, self.config.budget(), decode.run(self.config, self.runs))
-
-
-@dataclass(frozen=True)
-class GiddStudy(_Study):
-    """Masks against hybrid noise: bounds, and what second thoughts mend on a chain and on Sudoku."""
-
-    config: Annotated[gidd.Gidd, Flat]
-
-    def __call__(self, console: Console) -> None:
-        self.go(console, self.config.budget(), gidd.run(self.config, self.runs))
-
-
-@dataclass(frozen=True)
-class ForcingStudy(_Study):
-    """Times shared by a row, or one for every token: bounds and samples along every path."""
-
-    config: Annotated[forcing.Forcing, Flat]
-
-    def __call__(self, console: Console) -> None:
-        self.go(console, self.config.budget(), forcing.run(self.config, self.runs))
-
-
-@dataclass(frozen=True)
-class StepsStudy:
+class StepsRun:
     """How many steps are enough: the information profiles of trained runs, plans made from them, and how they fare.
 
     Attributes:
@@ -118,16 +72,17 @@ class StepsStudy:
     draws: int = 8
 
     def __call__(self, console: Console) -> None:
-        config = steps.Steps(tuple(map(str, self.runs)), self.passes, self.latents, self.examples, self.draws)
-        console.print(config.budget())
-        finish(console, terminal.watch_study(console, steps.run(config)), self.out)
+        study = StepsStudy(tuple(map(str, self.runs)), self.passes, self.latents, self.examples, self.draws)
+        carry_out(console, study, Path(), self.out)
 
 
 @dataclass(frozen=True)
-class TasksStudy(_Study):
+class FamilyRun:
     """The family on every task: AR, AR + MTP, SIDM, SCDM, MDM, in one table.
 
     Attributes:
+        runs: Where the trained models are, or will be: finished ones are reused, stopped ones gone on with.
+        out: Where study.json and the figure go.
         scale: `cpu` is two cores' work; `paper` holds the paper's settings, for a GPU.
         tasks: Which of them; all by default.
         seeds: Training seeds; by default the scale's.
@@ -148,11 +103,13 @@ class TasksStudy(_Study):
             raise ValueError(f"no task of the study is called {strange[0]!r}; give some of {', '.join(known)}")
         cases = tuple(case for case in config.cases if not self.tasks or case.name in self.tasks)
         config = replace(config, cases=cases, seeds=self.seeds or config.seeds, workers=self.workers)
-        self.go(console, config.budget(), tasks.run(config, self.runs / self.scale))
+        carry_out(console, config, self.runs / self.scale, self.out)
 
 
-def finish(console: Console, result: Result, out: Path) -> None:
-    """Saves a result, shows it, and draws it."""
+def carry_out(console: Console, study: Study, runs: Path, out: Path) -> None:
+    """Says what will be done, does it, saves the result, shows it, and draws it."""
+    console.print(study.budget())
+    result = terminal.watch_study(console, study.run(runs))
     path = result.save(out)
     console.print()
     terminal.show_result(console, result)

@@ -86,7 +86,7 @@ class Speculation:
 def next_tokens(model: Model, tokens: Tensor, *, cache: bool = True) -> Iterator[Step]:
     """Ordinary autoregression: the likeliest next token, one a pass, read at the last token said.
 
-    For models trained on next tokens (`NextTokenPrediction`, `Registers`, `LatentBlocks` with a share of `next_token`).
+    For models trained on next tokens (`NextTokenPrediction`, `MuToR`, `MultiToken` with a share of `next_token`).
     tokens: `[batch, seq]`, the mask id where unsaid; every row needs a prompt.
     cache: keep the context's keys and values where the model can.
     Raises ValueError on tokens outside the vocabulary and on rows without a prompt.

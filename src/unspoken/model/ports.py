@@ -14,7 +14,7 @@ makes their weights for a trunk of a given width.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Protocol, get_args, overload
 
 import torch
 from torch import Tensor, nn
@@ -196,6 +196,11 @@ class CodeWeights(nn.Module):
         """Codes `[batch, entries, dims]`, spread evenly over [-1, 1], by one linear map."""
         spread = 2 * value.to(self.reader.weight.dtype) / (self.levels - 1) - 1
         return self.reader(spread)
+
+    @overload
+    def predict(self, hidden: Tensor, target: None = None) -> CodeStates: ...
+    @overload
+    def predict(self, hidden: Tensor, target: Tensor) -> Tensor: ...
 
     def predict(self, hidden: Tensor, target: Tensor | None = None) -> Tensor | CodeStates:
         """Logits of every dim given the target's dims before it, all at once; without a target, what to draw from."""

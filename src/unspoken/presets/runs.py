@@ -11,7 +11,7 @@ from unspoken.noise import Gaussian, Hybrid
 from unspoken.noise.times import Independent
 from unspoken.tasks import Bouncing, Chain, Digits, PathStar, Sudoku
 from unspoken.training.config import Train, Trunk
-from unspoken.training.objective import Diffused, LatentBlocks
+from unspoken.training.objective import Denoising, MultiToken
 
 
 def sudoku_4x4() -> Train:
@@ -57,7 +57,7 @@ def path_star() -> Train:
     return Train(
         PathStar(degree=2, nodes=5, names=12),
         attention=CACHED_JOINT,
-        objective=LatentBlocks(),
+        objective=MultiToken(),
         trunk=Trunk(layers=7, width=64, heads=4, init=0.08),
         steps=2_000,
         batch=128,
@@ -71,7 +71,7 @@ def sudoku_6x6_ar() -> Train:
     return replace(
         sudoku_6x6(),
         attention=CACHED_JOINT,
-        objective=LatentBlocks(prefixes=1),
+        objective=MultiToken(prefixes=1),
         trunk=Trunk(init=0.07),
         steps=400,
         batch=128,
@@ -101,7 +101,7 @@ def bouncing() -> Train:
         attention=MDM,
         trunk=Trunk(times=True, init=0.07),
         process=Gaussian(),
-        objective=Diffused(times=Independent()),
+        objective=Denoising(times=Independent()),
         port=Vectors(2, "x0", placeholder=0),
         steps=1_500,
         batch=128,
@@ -127,7 +127,7 @@ def digits() -> Train:
 
 def _hybrid(train: Train) -> Train:
     trunk = replace(train.trunk, times=True)
-    return replace(train, attention=MDM, process=Hybrid(0.2), objective=Diffused(), trunk=trunk)
+    return replace(train, attention=MDM, process=Hybrid(0.2), objective=Denoising(), trunk=trunk)
 
 
 PRESETS: dict[str, Callable[[], Train]] = {

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from unspoken.presets.runs import chain_gidd, path_star, sudoku_6x6, sudoku_6x6_ar, sudoku_6x6_gidd, sudoku_9x9
-from unspoken.study.ar_latents import ArLatents, Setting
-from unspoken.study.decode import Decode
-from unspoken.study.forcing import Forcing
-from unspoken.study.gidd import Gidd
-from unspoken.study.latents import Latents
+from unspoken.study.ar_latents import ArLatentsStudy, Setting
+from unspoken.study.decode import DecodeStudy
+from unspoken.study.forcing import ForcingStudy
+from unspoken.study.gidd import GiddStudy
+from unspoken.study.latents import LatentsStudy
 from unspoken.tasks import Sudoku
 from unspoken.training.config import Trunk
 
@@ -18,54 +18,54 @@ from unspoken.training.config import Trunk
 REFERENCE_STEPS, QUICK_STEPS = 500, 300
 
 
-def quick() -> Latents:
+def quick() -> LatentsStudy:
     """One seed of the 6x6 study on a shorter budget: what `make run` does, in some seven minutes on two cores."""
-    return Latents(replace(sudoku_6x6(), steps=QUICK_STEPS), seeds=(0,), puzzles=500, draws=16)
+    return LatentsStudy(replace(sudoku_6x6(), steps=QUICK_STEPS), seeds=(0,), puzzles=500, draws=16)
 
 
-def latents_6x6() -> Latents:
+def latents_6x6() -> LatentsStudy:
     """Three seeds of MDM, SCDM and SIDM on 6x6 minimal puzzles: the reference study, half an hour on two cores."""
-    return Latents(replace(sudoku_6x6(), steps=REFERENCE_STEPS))
+    return LatentsStudy(replace(sudoku_6x6(), steps=REFERENCE_STEPS))
 
 
-def latents_9x9() -> Latents:
+def latents_9x9() -> LatentsStudy:
     """The same at the paper's scale on 9x9: days of one GPU."""
-    return Latents(sudoku_9x9(), seeds=(0,), counts=(0, 4, 8, 16, 32, 81))
+    return LatentsStudy(sudoku_9x9(), seeds=(0,), counts=(0, 4, 8, 16, 32, 81))
 
 
-LATENTS: dict[str, Callable[[], Latents]] = {
+LATENTS: dict[str, Callable[[], LatentsStudy]] = {
     "quick": quick,
     "sudoku-6x6": latents_6x6,
     "sudoku-9x9": latents_9x9,
 }
 
 
-def ar_latents() -> ArLatents:
+def ar_latents() -> ArLatentsStudy:
     """Path-star and 6x6 Sudoku from left to right, two learning rates, seeds: two hours on two cores."""
-    return ArLatents(
+    return ArLatentsStudy(
         path_star=Setting(path_star(), windows=(2, 0)),
         sudoku=Setting(sudoku_6x6_ar(), windows=(2, 4, 8, 0), questions=13, choosing=300),
     )
 
 
-def ar_latents_quick() -> ArLatents:
+def ar_latents_quick() -> ArLatentsStudy:
     """The same with one seed and one learning rate: half an hour on two cores."""
     whole = ar_latents()
     path_star, sudoku = replace(whole.path_star, seeds=(0,)), replace(whole.sudoku, seeds=(0,), choosing=0)
     return replace(whole, path_star=path_star, sudoku=sudoku, rates=(2e-3,))
 
 
-AR_LATENTS: dict[str, Callable[[], ArLatents]] = {"reference": ar_latents, "quick": ar_latents_quick}
+AR_LATENTS: dict[str, Callable[[], ArLatentsStudy]] = {"reference": ar_latents, "quick": ar_latents_quick}
 
 
-def decode_6x6() -> Decode:
+def decode_6x6() -> DecodeStudy:
     """Three seeds of MDM, SCDM and the cached model on 6x6 minimal puzzles, read at 9x9: two hours on two cores."""
     train = replace(sudoku_6x6(), trunk=Trunk(init=0.07), steps=2_400)
     clock = replace(sudoku_9x9(), task=Sudoku(3, 3, train=1_000), trunk=Trunk(layers=6, width=256, heads=8))
-    return Decode(train, replace(train, steps=1_200), clock)
+    return DecodeStudy(train, replace(train, steps=1_200), clock)
 
 
-def decode_quick() -> Decode:
+def decode_quick() -> DecodeStudy:
     """One seed on a shorter budget, fewer puzzles: some ten minutes on two cores."""
     whole = decode_6x6()
     short = replace(whole.train, steps=400)
@@ -74,33 +74,33 @@ def decode_quick() -> Decode:
     )
 
 
-DECODE: dict[str, Callable[[], Decode]] = {"reference": decode_6x6, "quick": decode_quick}
+DECODE: dict[str, Callable[[], DecodeStudy]] = {"reference": decode_6x6, "quick": decode_quick}
 
 
-def gidd() -> Gidd:
+def gidd() -> GiddStudy:
     """Masks and hybrid noise on the chain (three seeds) and on 6x6 Sudoku (one): half an hour on two cores."""
-    return Gidd(chain_gidd(), sudoku_6x6_gidd())
+    return GiddStudy(chain_gidd(), sudoku_6x6_gidd())
 
 
-def gidd_quick() -> Gidd:
+def gidd_quick() -> GiddStudy:
     """One seed of a third of the steps: some minutes on two cores."""
     whole = gidd()
     short, puzzles = replace(whole.train, steps=500), replace(whole.puzzles, steps=200)
     return replace(whole, train=short, puzzles=puzzles, seeds=(0,), passes=(16,), puzzle_passes=(8,), sequences=200)
 
 
-GIDD: dict[str, Callable[[], Gidd]] = {"reference": gidd, "quick": gidd_quick}
+GIDD: dict[str, Callable[[], GiddStudy]] = {"reference": gidd, "quick": gidd_quick}
 
 
-def forcing() -> Forcing:
+def forcing() -> ForcingStudy:
     """Shared, independent and mixed times on the chain, three seeds: a quarter of an hour on two cores."""
-    return Forcing(chain_gidd())
+    return ForcingStudy(chain_gidd())
 
 
-def forcing_quick() -> Forcing:
+def forcing_quick() -> ForcingStudy:
     """One seed of a third of the steps: some minutes on two cores."""
     whole = forcing()
     return replace(whole, train=replace(whole.train, steps=500), seeds=(0,), passes=(24,), sequences=200)
 
 
-FORCING: dict[str, Callable[[], Forcing]] = {"reference": forcing, "quick": forcing_quick}
+FORCING: dict[str, Callable[[], ForcingStudy]] = {"reference": forcing, "quick": forcing_quick}

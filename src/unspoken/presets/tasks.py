@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from unspoken.presets.runs import PRESETS
-from unspoken.study.tasks import Case, Tasks
+from unspoken.study.tasks import Case, FamilyStudy
 from unspoken.tasks import (
     Bouncing,
     Chain,
@@ -48,7 +48,7 @@ TASKS: dict[str, Callable[[], Task]] = {
 }
 
 
-def two_cores() -> Tasks:
+def two_cores() -> FamilyStudy:
     """One seed, 200 to 800 steps a run: an hour on two cores.
 
     A step is about 3,500 tokens. Sizes are such that something is learned of most tasks in that time.
@@ -71,10 +71,10 @@ def two_cores() -> Tasks:
         Case("sudoku-grids", train(SudokuGrids(), 96, steps=300)),
         Case("text", text, counts=(0, 8, 32)),
     )
-    return Tasks(cases)
+    return FamilyStudy(cases)
 
 
-def paper() -> Tasks:
+def paper() -> FamilyStudy:
     """The settings of arXiv 2602.03769 (appendix A2), as far as they are known: days of GPUs."""
     mini = Trunk(layers=6, width=512, heads=8)
 
@@ -98,10 +98,10 @@ def paper() -> Tasks:
         Case("paths", train(Paths(), tiny, 60_000, 1024, 1e-3), counts=(0, 2, 4)),
         Case("text", train(books, Trunk(layers=12, width=768, heads=12), 100_000, 256), counts=(0, 8, 32, 128)),
     )
-    return Tasks(cases, seeds=(0, 1, 2), examples=1_000)
+    return FamilyStudy(cases, seeds=(0, 1, 2), examples=1_000)
 
 
-FAMILY: dict[str, Callable[[], Tasks]] = {"cpu": two_cores, "paper": paper}
+FAMILY: dict[str, Callable[[], FamilyStudy]] = {"cpu": two_cores, "paper": paper}
 
 
 def _preset(case: Case) -> Callable[[], Train]:

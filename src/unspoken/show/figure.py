@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from unspoken.show import noise
+from unspoken.show.bars import error_bars
 from unspoken.study.report import Result
+from unspoken.study.table import Row
 from unspoken.training.run import Run
 
 COLOURS = {"mdm": "#1b6ca8", "scdm": "#d1603d", "sidm": "#6b6b6b"}
@@ -29,7 +30,7 @@ def draw(result: Result, path: Path) -> Path:
     return drawn[result.study](result.rows, path)
 
 
-def trade_off(rows: list[dict[str, Any]], path: Path) -> Path:
+def trade_off(rows: list[Row], path: Path) -> Path:
     """Accuracy, NLL and cost against the number of latents: SCDM's dial between SIDM's level and MDM's."""
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     axes = figure.subplots(1, 3)
@@ -45,14 +46,11 @@ def trade_off(rows: list[dict[str, Any]], path: Path) -> Path:
     return path
 
 
-def _dial(axis: Axes, rows: list[dict[str, Any]], key: str) -> None:
+def _dial(axis: Axes, rows: list[Row], key: str) -> None:
     dial = [r for r in rows if r["model"] == "scdm"]
     at = range(len(dial))  # evenly spaced: counts double from step to step
-    # A bootstrap interval may miss its own mean by a rounding: no bar is shorter than nothing.
-    low = [max(r[key] - r[f"{key}_interval"][0], 0.0) for r in dial]
-    high = [max(r[f"{key}_interval"][1] - r[key], 0.0) for r in dial]
-    values = [r[key] for r in dial]
-    axis.errorbar(at, values, yerr=[low, high], color=COLOURS["scdm"], marker="o", ms=4, capsize=3, label="SCDM")
+    values, bars = error_bars(dial, key)
+    axis.errorbar(at, values, yerr=bars, color=COLOURS["scdm"], marker="o", ms=4, capsize=3, label="SCDM")
     axis.set_xticks(at, [str(r["latents"]) for r in dial])
     ends = {"sidm": [r for r in rows if r["model"] == "sidm"], "mdm": [r for r in rows if r["model"] == "mdm"][-1:]}
     for name, found in ends.items():
@@ -61,7 +59,7 @@ def _dial(axis: Axes, rows: list[dict[str, Any]], key: str) -> None:
             axis.axhspan(*row[f"{key}_interval"], color=COLOURS[name], alpha=0.12, lw=0)
 
 
-def _cost(axis: Axes, rows: list[dict[str, Any]]) -> None:
+def _cost(axis: Axes, rows: list[Row]) -> None:
     for name, colour in COLOURS.items():
         points = [r for r in rows if r["model"] == name]
         flops = [r["flops_per_puzzle"] / 1e6 for r in points]
@@ -73,35 +71,27 @@ def _cost(axis: Axes, rows: list[dict[str, Any]]) -> None:
     axis.set(xlabel="MFLOPs a puzzle", ylabel="puzzles solved")
 
 
-def lookahead(rows: list[dict[str, Any]], path: Path) -> Path:
+def lookahead(rows: list[Row], path: Path) -> Path:
     """Every method's share solved on each task, and what is foreseen at the start of path-star as training goes."""
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     axes = figure.subplots(1, 3)
     main = [r for n, r in enumerate(rows) if n == 0 or _method(r) != _method(rows[n - 1])]
     for axis, task in zip(axes, ("path-star", "sudoku"), strict=False):
         shown = [r for r in main if r["task"] == task]
-        values = [r["accuracy"] for r in shown]
-        low = [max(r["accuracy"] - r["accuracy_interval"][0], 0.0) for r in shown]
-        high = [max(r["accuracy_interval"][1] - r["accuracy"], 0.0) for r in shown]
-        colours = [
-            "#d1603d" if r["method"] == "AR + MTP" else "#1b6ca8" if r["method"] == "MDM" else "#9a9a9a" for r in shown
-        ]
-        axis.barh(range(len(shown)), values, xerr=[low, high], color=colours, capsize=3, height=0.7)
-        axis.set_yticks(range(len(shown)), [" ".join(_method(r)[1:]) for r in shown])
-        axis.invert_yaxis()
-        axis.set(xlim=(0, 1), xlabel="solved", title=task)
+        colours = {"AR + MTP": COLOURS["scdm"], "MDM": COLOURS["mdm"]}
+        _solved(axis, task, shown, [" ".join(_method(r)[1:]) for r in shown], colours, capsize=3)
     for row in [r for r in main if (r["task"], r["method"], r["window"]) == ("path-star", "AR + MTP", "all")]:
         _curriculum(axes[2], row)
     figure.savefig(path, dpi=150)
     return path
 
 
-def _method(row: dict[str, Any]) -> tuple[str, ...]:
+def _method(row: Row) -> tuple[str, ...]:
     window = f"({row['window']})" if row["method"] == "AR + MTP" else ""
     return row["task"], row["method"], window
 
 
-def _curriculum(axis: Axes, row: dict[str, Any]) -> None:
+def _curriculum(axis: Axes, row: Row) -> None:
     """The loss of every slot when nothing but the prompt is said: the tokens nearest to the goal come first."""
     steps, slots = row["curriculum"]["step"], row["curriculum"]["slots"]
     for slot in range(min(map(len, slots), default=0)):
@@ -112,7 +102,7 @@ def _curriculum(axis: Axes, row: dict[str, Any]) -> None:
         axis.legend(frameon=False, fontsize=8)
 
 
-def speed(rows: list[dict[str, Any]], path: Path) -> Path:
+def speed(rows: list[Row], path: Path) -> Path:
     """Accuracy against FLOPs of every way to decode, and what the policies' latents do for SCDM."""
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     ways, nll, solved = figure.subplots(1, 3)
@@ -138,24 +128,36 @@ def speed(rows: list[dict[str, Any]], path: Path) -> Path:
     return path
 
 
-def family(rows: list[dict[str, Any]], path: Path) -> Path:
+def family(rows: list[Row], path: Path) -> Path:
     """Every method's share solved on each task."""
     solved = [r for r in rows if "accuracy" in r]
     tasks = list(dict.fromkeys(r["task"] for r in solved))
     figure = Figure(figsize=(2.2 * max(len(tasks), 2), 3.4), layout="constrained")
     for axis, task in zip(figure.subplots(1, max(len(tasks), 1), sharex=True, squeeze=False)[0], tasks, strict=False):
         shown = [r for r in solved if r["task"] == task]
-        values = [r["accuracy"] for r in shown]
-        low = [max(r["accuracy"] - r["accuracy_interval"][0], 0.0) for r in shown]
-        high = [max(r["accuracy_interval"][1] - r["accuracy"], 0.0) for r in shown]
-        colours = [COLOURS.get(r["method"].lower(), "#9a9a9a") for r in shown]
-        axis.barh(range(len(shown)), values, xerr=[low, high], color=colours, capsize=2, height=0.7)
         names = [r["method"] + (f" ({r['latents']})" if r["method"] == "SCDM" else "") for r in shown]
-        axis.set_yticks(range(len(shown)), names, fontsize=7)
-        axis.invert_yaxis()
-        axis.set(xlim=(0, 1), xlabel="solved", title=task)
+        colours = {name.upper(): colour for name, colour in COLOURS.items()}
+        _solved(axis, task, shown, names, colours, capsize=2, fontsize=7)
     figure.savefig(path, dpi=150)
     return path
+
+
+def _solved(
+    axis: Axes,
+    task: str,
+    rows: list[Row],
+    names: list[str],
+    colours: dict[str, str],
+    capsize: int,
+    fontsize: int | None = None,
+) -> None:
+    """A bar a row: the share of a task that is solved. colours: by method; grey for the others."""
+    values, bars = error_bars(rows, "accuracy")
+    colour = [colours.get(row["method"], "#9a9a9a") for row in rows]
+    axis.barh(range(len(rows)), values, xerr=bars, color=colour, capsize=capsize, height=0.7)
+    axis.set_yticks(range(len(rows)), names, fontsize=fontsize)
+    axis.invert_yaxis()
+    axis.set(xlim=(0, 1), xlabel="solved", title=task)
 
 
 def losses(run: Run, path: Path) -> Path:

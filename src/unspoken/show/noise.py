@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-Rows = list[dict[str, Any]]
+from unspoken.show.bars import error_bars
+from unspoken.study.table import Row
+
+Rows = list[Row]
 
 
 def mending(rows: Rows, path: Path) -> Path:
@@ -74,11 +78,9 @@ def _kinds(rows: Rows, key: str) -> list[Any]:
     return list(dict.fromkeys(r[key] for r in rows))
 
 
-def _line(axis: Axes, rows: Rows, x: str, y: str, label: str, form: str, colour: str, floor: float = -1e9) -> None:
-    values = [max(r[y], floor) for r in rows]
-    low = [max(v - max(r[f"{y}_interval"][0], floor), 0.0) for v, r in zip(values, rows, strict=True)]
-    high = [max(r[f"{y}_interval"][1] - v, 0.0) for v, r in zip(values, rows, strict=True)]
-    axis.errorbar([r[x] for r in rows], values, yerr=[low, high], fmt=form, color=colour, ms=4, capsize=3, label=label)
+def _line(axis: Axes, rows: Rows, x: str, y: str, label: str, form: str, colour: str, floor: float = -inf) -> None:
+    values, bars = error_bars(rows, y, floor)
+    axis.errorbar([r[x] for r in rows], values, yerr=bars, fmt=form, color=colour, ms=4, capsize=3, label=label)
 
 
 def _saved(figure: Figure, legends: tuple[Axes, ...], path: Path) -> Path:

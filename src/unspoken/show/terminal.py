@@ -17,7 +17,8 @@ from unspoken.decoders.step import Step
 from unspoken.measure.accuracy import Solved
 from unspoken.record import to_record
 from unspoken.show.cells import Kind, cells
-from unspoken.show.report import table_cells, table_of
+from unspoken.show.report import table_cells
+from unspoken.study.catalogue import table_of
 from unspoken.study.report import Result, Stage
 from unspoken.tasks import Task
 from unspoken.training.config import Train
@@ -151,7 +152,7 @@ def show_run(console: Console, run: Run, config: Train) -> None:
 def show_result(console: Console, result: Result) -> None:
     """The table, the verdicts, the notes."""
     table = Table(title=f"study {result.study}", title_justify="left", box=None, padding=(0, 1, 0, 0))
-    for name in table_of(result).columns:
+    for name in table_of(result.study).headings:
         words = name in ("model", "task", "method", "decoded")
         table.add_column(name, justify="left" if words else "right", no_wrap=True)
     for cells_of_row in table_cells(result):
@@ -159,7 +160,7 @@ def show_result(console: Console, result: Result) -> None:
     # As wide as its cells and without a box, however narrow the terminal: no cell is cut, and a pipe gets whole lines.
     table.width = console.measure(table, options=console.options.update(max_width=1_000)).maximum
     console.print(table, crop=False)
-    console.print(Text(table_of(result).caption), style="dim")
+    console.print(Text(table_of(result.study).caption), style="dim")
     for claim in result.claims:
         style = "bold green" if claim.holds else "bold red"
         console.print(Text(f"{claim.name}: {'holds' if claim.holds else 'does not hold'}", style=style))

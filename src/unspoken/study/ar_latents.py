@@ -5,119 +5,52 @@ One trunk, one budget, one decoding order; the methods differ in what a pass hol
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from unspoken.decoders.autoregressive import Speculation
-from unspoken.decoders.decode import Decoder, read_decoder
-from unspoken.decoders.slots import Slots
-from unspoken.layout.attention import CACHED_ALONE, CACHED_JOINT, MDM, Attention
-from unspoken.measure.accuracy import Solved, solve
-from unspoken.measure.intervals import share_interval
-from unspoken.noise import Absorbing
+from unspoken.decoders.decode import Decoder
+from unspoken.measure.accuracy import Solved
 from unspoken.record import environment
-from unspoken.study.lookahead import lookahead
-from unspoken.study.pool import finished, train_all
+from unspoken.study.grid import check_positive, trained
+from unspoken.study.lookahead import Key, lookahead
+from unspoken.study.methods import Method, Setting
+from unspoken.study.outcome import Outcome, cost_columns, solved
 from unspoken.study.report import Result, Stage
+from unspoken.study.table import Column, Mean, Row, Table, share
 from unspoken.tasks import PathStar
 from unspoken.tasks.base import Examples
-from unspoken.training.config import Train
 from unspoken.training.loop import load
-from unspoken.training.objective import LatentBlocks, Masked, NextTokenPrediction, Objective, Registers, Teacherless
+from unspoken.training.pool import Job, finished
 from unspoken.training.run import Run
 
-
-@dataclass(frozen=True)
-class Method:
-    """A row of the comparison: how it is trained, and the ways it is decoded (the first chooses the learning rate)."""
-
-    name: str
-    objective: Objective
-    attention: Attention
-    decodings: Mapping[str, Decoder]
-    window: str = ""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A task and the budget all methods share on it.
-
-    Attributes:
-        train: Its objective, attention, learning rate and seed are varied.
-        windows: Of AR + MTP, the next token included, rising; 0 at the end is all that is left.
-        questions: How many tokens a row's blocks of latents are asked for together: a window of w gets questions / w
-            thresholds at random, so that all windows cost about the same. 0 takes every threshold, as the mask slot
-            without latents does in any case: it is what has to be beaten.
-        seeds: Training seeds.
-        choosing: Steps of the runs (of the first seed) that choose the learning rate; 0 is the whole budget.
-        examples: Of the test split, and at most so many of validation.
-    """
-
-    train: Train
-    windows: tuple[int, ...] = (2, 4, 0)
-    questions: int = 0
-    seeds: tuple[int, ...] = (0, 1, 2)
-    choosing: int = 0
-    examples: int = 1000
-
-    def __post_init__(self) -> None:
-        if list(self.windows) != [*sorted(set(self.windows) - {0}), 0] or min(self.windows) < 0:
-            raise ValueError(f"windows={self.windows}: give windows that rise, and 0 (all that is left) at the end")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds={self.seeds}: give seeds, each once")
-        if min(self.questions, self.choosing) < 0 or self.examples < 1:
-            raise ValueError(
-                f"questions={self.questions}, choosing={self.choosing}, examples={self.examples}: "
-                "give 0 or more, 0 or more, and 1 or more"
-            )
-        if self.choosing > self.train.steps:
-            raise ValueError(f"choosing={self.choosing} is more than the whole budget of {self.train.steps} steps")
-
-    @property
-    def first_steps(self) -> int:
-        """Steps of the runs that choose the learning rate."""
-        return self.choosing or self.train.steps
-
-    def methods(self) -> list[Method]:
-        """All methods, the baselines first."""
-        right = Slots(order="left_to_right", latent_policy="next")
-        slots = LatentBlocks(window=1)
-        pause = LatentBlocks(weight=0.0, prefixes=self._prefixes(0))
-        found = [
-            Method("next token", NextTokenPrediction(), CACHED_ALONE, {"left to right": _own(NextTokenPrediction())}),
-            Method("mask slot", slots, CACHED_ALONE, {"left to right": _own(slots)}, "1"),
-            Method("pause", pause, CACHED_JOINT, {"left to right": _own(pause)}, "all"),
-        ]
-        for window in self.windows:
-            blocks = LatentBlocks(window=window, prefixes=self._prefixes(window))
-            ways = {"left to right": _own(blocks)}
-            if not window:
-                ways["speculation"] = Speculation(drafts=4)
-                ways["prefix of .9"] = replace(right, commit=4, threshold=0.9)
-            found.append(Method("AR + MTP", blocks, CACHED_JOINT, ways, str(window or "all")))
-        teacherless = {"one pass": _own(Teacherless())}
-        masked = {"left to right": right, "confidence": Slots()}
-        return [
-            *found,
-            Method("teacherless", Teacherless(), CACHED_JOINT, teacherless, "all"),
-            Method("MuToR", Registers(), CACHED_ALONE, {"left to right": _own(Registers())}),
-            Method("MDM", Masked(), MDM, masked, "all"),
-        ]
-
-    def _prefixes(self, window: int) -> int:
-        """Thresholds a row; one where the window is all that is left."""
-        if not self.questions:
-            return 0
-        return max(1, round(self.questions / window)) if window else 1
+TABLE = Table(
+    "ar-latents",
+    {
+        "": (
+            Column("task", "task"),
+            Column("method", "method"),
+            Column("window", "window", lambda window: window or "-"),
+            Column("decoding", "decoded"),
+            Mean("accuracy", "solved", share=True),
+            Column("first_token", "first", share),
+            *cost_columns("example", mflops=1),
+            Column("training_seconds_per_step"),
+            Column("lr", "LR", "{:g}".format),
+            Column("seeds"),
+            Column("curriculum", drawn=True),
+        )
+    },
+    "With 95% intervals. First: share of examples whose first token said is right. Entries: computed a pass. "
+    "Passes, MFLOPs and milliseconds: an example.",
+)
 
 
 @dataclass(frozen=True)
-class ArLatents:
+class ArLatentsStudy:
     """The study's config.
 
     Attributes:
@@ -141,8 +74,13 @@ class ArLatents:
             raise ValueError(f"rates={self.rates}: give rates above 0")
         if len({f"{r:g}" for r in self.rates}) < len(self.rates):
             raise ValueError(f"rates={self.rates}: give each once; they must differ in six digits")
-        if self.workers < 1 or self.batch < 1:
-            raise ValueError(f"workers={self.workers}, batch={self.batch}: give 1 or more")
+        check_positive(self, "workers", "batch")
+
+    @property
+    def chance(self) -> float:
+        """Of guessing path-star's first step."""
+        assert isinstance(self.path_star.train.task, PathStar)  # checked when it was made
+        return 1 / self.path_star.train.task.degree
 
     @property
     def settings(self) -> dict[str, Setting]:
@@ -158,66 +96,53 @@ class ArLatents:
         ]
         return f"{'; '.join(parts)}; {len(self.rates)} learning rate(s)"
 
-    def job(self, setting: str, method: Method, rate: float, seed: int, steps: int, runs: Path) -> tuple[Train, Path]:
+    def job(self, setting: str, method: Method, rate: float, seed: int, steps: int, runs: Path) -> Job:
         """The training run of a method, and its folder."""
         varied = {"objective": method.objective, "attention": method.attention, "lr": rate, "seed": seed}
         parts = [method.name.replace(" ", ""), method.window, f"lr{rate:g}", f"{steps}steps", f"seed{seed}"]
         train = replace(self.settings[setting].train, steps=steps, **varied)
         return train, runs / setting / "-".join(filter(None, parts))
 
-    def finals(self, setting: str, method: Method, rate: float, runs: Path) -> list[tuple[Train, Path]]:
+    def first(self, setting: str, method: Method, rate: float, runs: Path) -> Job:
+        """The run of the first seed that a method's learning rate is chosen by."""
+        its = self.settings[setting]
+        return self.job(setting, method, rate, its.seeds[0], its.first_steps, runs)
+
+    def finals(self, setting: str, method: Method, rate: float, runs: Path) -> list[Job]:
         """A method's runs that are measured, one a seed."""
         its = self.settings[setting]
         return [self.job(setting, method, rate, seed, its.train.steps, runs) for seed in its.seeds]
 
-
-Key = tuple[str, str, str]  # setting, method, window
-
-
-def run(config: ArLatents, runs: Path) -> Iterator[Stage | Result]:
-    """Trains what `runs` does not hold yet, measures, and ends in a `Result`; yields `Stage`s."""
-    began = environment()
-    for setting in config.settings.values():
-        setting.train.task.sample("test", setting.examples)  # too few are said before any work
-        if setting.train.task.size("validation") == 0:
-            raise ValueError(f"{setting.train.task.title} has no validation examples to choose learning rates by")
-    plan = [(name, method) for name, setting in config.settings.items() for method in setting.methods()]
-    first = [
-        config.job(name, method, rate, config.settings[name].seeds[0], config.settings[name].first_steps, runs)
-        for name, method in plan
-        for rate in config.rates
-    ]
-    yield from _training(first, config, "training every learning rate", may_diverge=True)
-    chosen: dict[Key, tuple[float, float]] = {}  # share of validation solved, and the rate that solves it
-    for done, (name, method) in enumerate(plan):
-        yield Stage(f"choosing learning rates: {name}, {method.name}", done, len(plan))
-        chosen[name, method.name, method.window] = _best_rate(config, name, method, runs)
-    rates = [(n, m, chosen[n, m.name, m.window][1]) for n, m in plan]
-    yield from _training([job for n, m, rate in rates for job in config.finals(n, m, rate, runs)], config, "training")
-    rows: list[dict[str, Any]] = []
-    right: dict[Key, Tensor] = {}
-    for done, (name, method, rate) in enumerate(rates):
-        yield Stage(f"decoding: {name}, {method.name} {method.window}", done, len(rates))
-        for way, decoding in method.decodings.items():
-            row, solved = _measure(config, name, method, way, decoding, rate, runs)
-            rows.append(row)
-            right.setdefault((name, method.name, method.window), solved)
-    assert isinstance(config.path_star.train.task, PathStar)  # ArLatents checks it
-    chance = 1 / config.path_star.train.task.degree
-    windows = [key for key in right if key[:2] == ("path-star", "AR + MTP")]
-    window = max(windows, key=lambda key: chosen[key][0])[2]
-    yield Result("ar-latents", config, rows, [lookahead(right, chance, window)], _notes(config), began)
+    def run(self, runs: Path) -> Iterator[Stage | Result]:
+        """Trains what `runs` does not hold yet, measures, and ends in a `Result`; yields `Stage`s."""
+        began = environment()
+        for setting in self.settings.values():
+            setting.train.task.sample("test", setting.examples)  # too few are said before any work
+            if setting.train.task.size("validation") == 0:
+                raise ValueError(f"{setting.train.task.title} has no validation examples to choose learning rates by")
+        plan = [(name, method) for name, setting in self.settings.items() for method in setting.methods()]
+        first = [self.first(name, method, rate, runs) for name, method in plan for rate in self.rates]
+        yield from trained(first, self.workers, "training every learning rate", may_diverge=True)
+        chosen: dict[Key, tuple[float, float]] = {}  # share of validation solved, and the rate that solves it
+        for done, (name, method) in enumerate(plan):
+            yield Stage(f"choosing learning rates: {name}, {method.name}", done, len(plan))
+            chosen[method.key(name)] = _best_rate(self, name, method, runs)
+        rates = [(n, m, chosen[m.key(n)][1]) for n, m in plan]
+        yield from trained([job for n, m, rate in rates for job in self.finals(n, m, rate, runs)], self.workers)
+        rows: list[Row] = []
+        right: dict[Key, Tensor] = {}
+        for done, (name, method, rate) in enumerate(rates):
+            yield Stage(f"decoding: {name}, {method.name} {method.window}", done, len(rates))
+            for way, decoding in method.decodings.items():
+                row, its = _measure(self, name, method, way, decoding, rate, runs)
+                rows.append(row)
+                right.setdefault(method.key(name), its)
+        windows = [key for key in right if key[:2] == ("path-star", "AR + MTP")]
+        window = max(windows, key=lambda key: chosen[key][0])[2]
+        yield Result(TABLE.study, self, rows, [lookahead(right, self.chance, window)], _notes(self), began)
 
 
-def _training(
-    jobs: list[tuple[Train, Path]], config: ArLatents, text: str, may_diverge: bool = False
-) -> Iterator[Stage]:
-    total = sum(train.steps for train, _ in jobs)
-    for done in train_all(jobs, config.workers, may_diverge):
-        yield Stage(text, done, total)
-
-
-def _best_rate(config: ArLatents, name: str, method: Method, runs: Path) -> tuple[float, float]:
+def _best_rate(config: ArLatentsStudy, name: str, method: Method, runs: Path) -> tuple[float, float]:
     """What the first seed solves of validation, decoded as the method is, at the rate that solves most; and that rate.
 
     Of equals, the one of lower loss; one that diverged is none. ValueError where all did.
@@ -227,12 +152,11 @@ def _best_rate(config: ArLatents, name: str, method: Method, runs: Path) -> tupl
     held_out = task.sample("validation", min(setting.examples, task.size("validation"))).by_size()
 
     def merit(rate: float) -> tuple[float, float, float]:
-        job = config.job(name, method, rate, setting.seeds[0], setting.first_steps, runs)
+        job = config.first(name, method, rate, runs)
         if not finished(job):
             return -1.0, 0.0, rate
-        folder = job[1]
-        solved = _solved(folder, setting, held_out, decoding, config.batch)
-        return float(solved.right.double().mean()), -Run(folder).metrics()[-1].get("validation", 0.0), rate
+        right = _solved(job[1], setting, held_out, decoding, config.batch).right
+        return float(right.double().mean()), -Run(job[1]).metrics()[-1].get("validation", 0.0), rate
 
     share, _, rate = max(map(merit, config.rates))
     if share < 0:
@@ -240,51 +164,41 @@ def _best_rate(config: ArLatents, name: str, method: Method, runs: Path) -> tupl
     return share, rate
 
 
-def _own(objective: Objective) -> Decoder:
-    return read_decoder(objective.decoder(Absorbing()))
-
-
 def _solved(folder: Path, setting: Setting, examples: Examples, decoding: Decoder, batch: int) -> Solved:
-    events = solve(load(folder), setting.train.task, examples, decoding, batch=batch)
-    return next(event for event in events if isinstance(event, Solved))
+    return solved(load(folder), setting.train.task, examples, decoding, batch)
 
 
 def _measure(
-    config: ArLatents, name: str, method: Method, way: str, decoding: Decoder, rate: float, runs: Path
-) -> tuple[dict[str, Any], Tensor]:
+    config: ArLatentsStudy, name: str, method: Method, way: str, decoding: Decoder, rate: float, runs: Path
+) -> tuple[Row, Tensor]:
     """A row, and `[seeds, examples]` which were solved."""
     setting = config.settings[name]
     test = setting.train.task.sample("test", setting.examples).by_size()
     folders = [folder for _, folder in config.finals(name, method, rate, runs)]
     all_solved = [_solved(folder, setting, test, decoding, config.batch) for folder in folders]
-    right = torch.stack([s.right for s in all_solved]).double()
+    outcome = Outcome.of([all_solved])
     said_first = (~test.given).long().argmax(1, keepdim=True)
     first = [(s.tokens.cpu() == test.x0).gather(1, said_first).double().mean() for s in all_solved]
     metrics = [Run(folder).metrics() for folder in folders]
     seen = [m for m in metrics[0] if "slots" in m]
-    row = {
-        "task": name,
-        "method": method.name,
-        "window": method.window,
-        "decoding": way,
-        "accuracy": float(right.mean()),
-        "accuracy_interval": list(share_interval(right)),
-        "accuracy_by_seed": right.mean(1).tolist(),
-        "first_token": float(torch.stack(first).mean()),
-        "passes": sum(s.passes for s in all_solved) / len(all_solved),
-        "entries_per_pass": sum(s.entries for s in all_solved) / len(all_solved),
-        "flops_per_example": sum(s.flops for s in all_solved) / len(all_solved),
-        "seconds_per_example": sum(s.seconds for s in all_solved) / len(all_solved),
-        "training_seconds_per_step": sum(sum(m["seconds"] for m in ms) / len(ms) for ms in metrics) / len(metrics),
-        "lr": rate,
-        "seeds": list(setting.seeds),
+    row = TABLE.row(
+        task=name,
+        method=method.name,
+        window=method.window,
+        decoding=way,
+        accuracy=outcome.right,
+        first_token=float(torch.stack(first).mean()),
+        training_seconds_per_step=sum(sum(m["seconds"] for m in ms) / len(ms) for ms in metrics) / len(metrics),
+        lr=rate,
+        seeds=list(setting.seeds),
         # What is foreseen when only the prompt is said, as training goes: seed by seed would say the same.
-        "curriculum": {"step": [m["step"] for m in seen], "slots": [m["slots"] for m in seen]},
-    }
-    return row, right
+        curriculum={"step": [m["step"] for m in seen], "slots": [m["slots"] for m in seen]},
+        **outcome.costs("example"),
+    )
+    return row, outcome.right
 
 
-def _notes(config: ArLatents) -> list[str]:
+def _notes(config: ArLatentsStudy) -> list[str]:
     star, board = config.path_star, config.sudoku
     return [
         f"95% t intervals over seeds and examples. {star.examples} held-out graphs after {star.train.steps} steps, "

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
-from unspoken.decoders.decode import Decoder
 from unspoken.decoders.slots import Slots
-from unspoken.measure.accuracy import Solved, solve
 from unspoken.measure.intervals import share_interval
 from unspoken.model.denoiser import Denoiser
+from unspoken.study.outcome import Outcome, solved
 from unspoken.tasks.base import Examples, Task
 
 
@@ -26,20 +23,12 @@ class Choice:
     flops: float
 
 
-def solved(model: Denoiser, task: Task, examples: Examples, decoding: Decoder, batch: int) -> Solved:
-    """`accuracy.solve` to its end."""
-    return next(e for e in solve(model, task, examples, decoding, batch=batch) if isinstance(e, Solved))
-
-
 def tried(
     name: str, models: Sequence[Denoiser], task: Task, held_out: Examples, decoding: Slots, batch: int = 64
 ) -> Choice:
     """A setting on validation."""
-    of_seeds = [solved(model, task, held_out, decoding, batch) for model in models]
-    right = torch.stack([s.right for s in of_seeds]).double()
-    return Choice(
-        name, decoding, float(right.mean()), share_interval(right)[0], sum(s.flops for s in of_seeds) / len(of_seeds)
-    )
+    its = Outcome.of([[solved(model, task, held_out, decoding, batch) for model in models]])
+    return Choice(name, decoding, float(its.right.mean()), share_interval(its.right)[0], its.flops)
 
 
 def cheapest(choices: Sequence[Choice], floor: float) -> Choice:

@@ -6,32 +6,63 @@ waiting. Against it: rows that leave, a cache, several tokens a pass, stale late
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import Any
 
 from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import ATTENTIONS, CACHED_JOINT, MDM, SCDM
-from unspoken.measure.accuracy import Solved
-from unspoken.measure.intervals import interval, share_interval
+from unspoken.measure.intervals import interval
 from unspoken.model.denoiser import Denoiser
 from unspoken.record import environment
-from unspoken.study.choice import Choice, cheapest, solved, tried
-from unspoken.study.faster import BASE, OURS, SAME_RULE, Cost, Key, faster
-from unspoken.study.pool import train_all
-from unspoken.study.quarter import Curve, measure_quarter, quarter
+from unspoken.study.choice import Choice, cheapest, tried
+from unspoken.study.faster import BASE, OURS, SAME_RULE, Key, faster
+from unspoken.study.grid import check_once, check_positive, loaded, trained
+from unspoken.study.outcome import Outcome, cost_columns, measured, solved
+from unspoken.study.quarter import COLUMNS, curves_of, quarter
 from unspoken.study.report import Result, Stage
-from unspoken.tasks.base import Examples, Task
+from unspoken.study.table import Column, Mean, Row, Table, count
+from unspoken.tasks.base import Examples
 from unspoken.training.config import Train
-from unspoken.training.loop import load, new_denoiser
+from unspoken.training.loop import new_denoiser
+from unspoken.training.pool import Job
 
 SEVERAL = "cached, several a pass"
+_WAY = (Column("part", "part"), Column("way", "way"))
+_BATCH = Column("batch", "batch")
+_COSTS = cost_columns("puzzle")
+_RATIOS = (Column("fewer_flops", "fewer FLOPs", "{:.1f}x".format), Column("faster", "faster", "{:.1f}x".format))
+TABLE = Table(
+    "decode",
+    {
+        "ways": (
+            *_WAY,
+            Column("model"),
+            _BATCH,
+            Column("latents", "latents", count),
+            *(Column(name) for name in ("threshold", "entropy", "widen")),
+            Mean("accuracy", "solved", share=True),
+            Column("difference"),
+            *_COSTS[:2],
+            Column("latents_per_pass"),
+            *_COSTS[2:],
+            *_RATIOS,
+        ),
+        "clock": (*_WAY, _BATCH, Column("commit"), *_COSTS, *_RATIOS),
+        "latents": COLUMNS,
+    },
+    "ways: to decode the trained models, beside the baseline at the same batch. clock: the larger shape, random "
+    "weights. latents: SCDM beside so many of a policy. With 95% intervals; NLL in nats a token.",
+    headings=(
+        *("part", "way", "batch", "latents", "solved", "NLL"),
+        *("entries", "passes", "MFLOPs", "ms", "fewer FLOPs", "faster"),
+    ),
+)
 
 
 @dataclass(frozen=True)
-class Decode:
+class DecodeStudy:
     """The study's config.
 
     Attributes:
@@ -69,14 +100,12 @@ class Decode:
     workers: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "batches", "thresholds", "entropies", "refreshed", "counts", "clock_batches"):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"{name}={values}: give one or more, each once")
+        check_once(self, "seeds", "batches", "thresholds", "entropies", "refreshed", "counts", "clock_batches")
+        check_positive(self, "batches", "clock_batches", "held_out", "draws", "workers")
         if list(self.counts) != sorted(self.counts) or self.counts[-1] < self.train.task.length:
             raise ValueError(f"counts={self.counts} should rise to all; end with {self.train.task.length} or more")
-        if min(*self.batches, *self.clock_batches, self.puzzles // 10, self.held_out, self.draws, self.workers) < 1:
-            raise ValueError("batches, clock_batches, draws and workers must be 1 or more, puzzles 10 or more")
+        if self.puzzles < 10:
+            raise ValueError(f"puzzles={self.puzzles}: give 10 or more; at batch 1 every tenth is decoded")
         if not all(0 < t <= 1 for t in self.thresholds):
             raise ValueError(f"thresholds={self.thresholds}: give probabilities")
 
@@ -89,7 +118,7 @@ class Decode:
             f"{len(self.families())} ways at batches {', '.join(map(str, self.batches))}"
         )
 
-    def job(self, name: str, seed: int, runs: Path) -> tuple[Train, Path]:
+    def job(self, name: str, seed: int, runs: Path) -> Job:
         """The training run of a model, and its folder."""
         train = self.dial if name == SCDM.name else self.train
         return replace(train, attention=ATTENTIONS[name], seed=seed), runs / f"{name}-seed{seed}"
@@ -112,7 +141,7 @@ class Decode:
             "+ adaptive latents": (cached, [replace(few, latents=8, min_confidence=t, threshold=t) for t in at]),
         }
 
-    def choose(self, models: dict[str, list[Denoiser]], held_out: Examples) -> Iterator[Stage | dict[str, Choice]]:
+    def choose(self, models: Models, held_out: Examples) -> Generator[Stage, None, dict[str, Choice]]:
         """Of each family the cheapest setting that keeps the baseline's accuracy; and of all of them, ours."""
         families, chosen, floor = self.families(), {}, 0.0
         for done, (way, (name, settings)) in enumerate(families.items()):
@@ -130,58 +159,36 @@ class Decode:
         rule = {name: getattr(ours.decoding, name) for name in ("commit", "threshold", "entropy_bound")}
         same = Slots(candidates=self.train.task.length, **rule)
         chosen[SAME_RULE] = tried(MDM.name, models[MDM.name], self.train.task, held_out, same)
-        yield chosen
+        return chosen
+
+    def run(self, runs: Path) -> Iterator[Stage | Result]:
+        """Trains what `runs` does not hold yet, chooses on validation, measures on test, and ends in a `Result`."""
+        began, task = environment(), self.train.task
+        test, held_out = task.sample("test", self.puzzles), task.sample("validation", self.held_out)
+        names = (MDM.name, SCDM.name, CACHED_JOINT.name)
+        yield from trained([self.job(name, seed, runs) for seed in self.seeds for name in names], self.workers)
+        models = {name: loaded([self.job(name, seed, runs) for seed in self.seeds]) for name in names}
+        chosen = yield from self.choose(models, held_out)
+        table: dict[Key, Outcome] = {}
+        for done, batch in enumerate(self.batches):
+            stage = Stage(f"decoding: {batch} together", done, len(self.batches))
+            some = test if batch > 1 else Examples(test.x0[::10], test.given[::10])
+            ways = {(way, batch): (models[its.model], its.decoding) for way, its in chosen.items()}
+            table |= yield from measured(ways, task, some, batch, lambda way, entries, at=stage: at)
+        yield Stage("the clock at a larger shape", 0, 1)
+        clock = _clock(self, table, chosen[OURS])
+        half = test.split(max(1, self.puzzles // 2))[0]
+        curves = yield from curves_of(self.train, models[SCDM.name], half, self.counts, self.draws)
+        rows = [_row(chosen, key, its, table[BASE, key[1]]) for key, its in table.items()] + clock
+        rows += [TABLE.row("latents", **vars(curve)) for curve in curves]
+        claims = [*faster(table, clock), quarter(curves)]
+        yield Result(TABLE.study, self, rows, claims, _notes(self, chosen), began)
 
 
-def run(config: Decode, runs: Path) -> Iterator[Stage | Result]:
-    """Trains what `runs` does not hold yet, chooses on validation, measures on test, and ends in a `Result`."""
-    began = environment()
-    task = config.train.task
-    test, held_out = task.sample("test", config.puzzles), task.sample("validation", config.held_out)
-    names = (MDM.name, SCDM.name, CACHED_JOINT.name)
-    jobs = [config.job(name, seed, runs) for seed in config.seeds for name in names]
-    for done in train_all(jobs, config.workers):
-        yield Stage("training", done, sum(train.steps for train, _ in jobs))
-    models = {n: [load(config.job(n, s, runs)[1], "cpu") for s in config.seeds] for n in names}
-    chosen: dict[str, Choice] = {}
-    for event in config.choose(models, held_out):
-        if isinstance(event, Stage):
-            yield event
-        else:
-            chosen = event
-    table: dict[Key, Cost] = {}
-    for done, batch in enumerate(config.batches):
-        yield Stage(f"decoding: {batch} together", done, len(config.batches))
-        some = test if batch > 1 else Examples(test.x0[::10], test.given[::10])
-        table |= {(way, batch): cost for way, cost in _measure(task, chosen, models, some, batch).items()}
-    yield Stage("the clock at a larger shape", 0, 1)
-    clock = _clock(config, table, chosen[OURS])
-    curves: list[Curve] = []
-    half = test.split(max(1, config.puzzles // 2))[0]
-    for event in measure_quarter(config.train, models[SCDM.name], half, config.counts, config.draws):
-        if isinstance(event, Curve):
-            curves.append(event)
-        else:
-            yield event
-    rows = [_row(chosen, key, cost, table) for key, cost in table.items()] + clock + [c.row() for c in curves]
-    claims = [*faster(table, clock), quarter(curves)]
-    yield Result("decode", config, rows, claims, _notes(config, chosen), began)
+Models = dict[str, list[Denoiser]]  # by name, a model a seed
 
 
-def _measure(
-    task: Task, chosen: dict[str, Choice], models: dict[str, list[Denoiser]], test: Examples, batch: int
-) -> dict[str, Cost]:
-    """Every way on the same puzzles; batches outside, ways inside: what else the machine does falls on all alike."""
-    found: dict[str, list[list[Solved]]] = {way: [] for way in chosen}
-    parts = test.split(batch)
-    for part in parts:
-        for way, its in chosen.items():
-            found[way].append([solved(model, task, part, its.decoding, batch) for model in models[its.model]])
-    share = [len(part) / len(test) for part in parts]
-    return {way: Cost.of(of_parts, share) for way, of_parts in found.items()}
-
-
-def _clock(config: Decode, table: dict[Key, Cost], chosen: Choice) -> list[dict[str, Any]]:
+def _clock(config: DecodeStudy, table: dict[Key, Outcome], chosen: Choice) -> list[Row]:
     """Seconds at the larger shape: the baseline, and ours saying as many tokens a pass as on the trained task.
 
     The ways take turns, so that whatever else the machine does falls on all alike; the median of three counts.
@@ -200,51 +207,35 @@ def _clock(config: Decode, table: dict[Key, Cost], chosen: Choice) -> list[dict[
         runs = {way: [turn[way] for turn in turns] for way in ways}
         seconds = {way: sorted(s.seconds for s in its)[1] for way, its in runs.items()}
         for way, its in runs.items():
-            rows.append(
-                {
-                    "part": "clock",
-                    "way": way,
-                    "batch": batch,
-                    "commit": 1 if way == BASE else commit,
-                    "passes": its[0].passes,
-                    "entries_per_pass": its[0].entries,
-                    "flops_per_puzzle": its[0].flops,
-                    "seconds_per_puzzle": seconds[way],
-                    "fewer_flops": runs[BASE][0].flops / its[0].flops,
-                    "faster": seconds[BASE] / seconds[way],
-                }
-            )
+            costs = Outcome.of([its[:1]]).costs("puzzle") | {"seconds_per_puzzle": seconds[way]}
+            ratios = {"fewer_flops": runs[BASE][0].flops / its[0].flops, "faster": seconds[BASE] / seconds[way]}
+            said = 1 if way == BASE else commit
+            rows.append(TABLE.row("clock", way=way, batch=batch, commit=said, **costs, **ratios))
     return rows
 
 
-def _row(chosen: dict[str, Choice], key: Key, cost: Cost, table: dict[Key, Cost]) -> dict[str, Any]:
+def _row(chosen: dict[str, Choice], key: Key, its: Outcome, base: Outcome) -> Row:
     way, batch = key
-    base = table[BASE, batch]
     decoding = chosen[way].decoding
-    return {
-        "part": "ways",
-        "way": way,
-        "model": chosen[way].model,
-        "batch": batch,
-        "latents": decoding.latents,
-        "threshold": decoding.threshold,
-        "entropy": decoding.entropy_bound if decoding.entropy_bound < inf else None,
-        "widen": decoding.min_confidence,
-        "accuracy": float(cost.right.mean()),
-        "accuracy_interval": list(share_interval(cost.right)),
-        "accuracy_by_seed": cost.right.mean(1).tolist(),
-        "difference": list(interval(cost.right - base.right)),
-        "passes": cost.passes,
-        "entries_per_pass": cost.entries,
-        "latents_per_pass": cost.latents,
-        "flops_per_puzzle": cost.flops,
-        "seconds_per_puzzle": cost.seconds,
-        "fewer_flops": base.flops / cost.flops,
-        "faster": base.seconds / cost.seconds,
-    }
+    return TABLE.row(
+        "ways",
+        way=way,
+        model=chosen[way].model,
+        batch=batch,
+        latents=decoding.latents,
+        threshold=decoding.threshold,
+        entropy=decoding.entropy_bound if decoding.entropy_bound < inf else None,
+        widen=decoding.min_confidence,
+        accuracy=its.right,
+        difference=list(interval(its.right - base.right)),
+        latents_per_pass=its.latents,
+        fewer_flops=base.flops / its.flops,
+        faster=base.seconds / its.seconds,
+        **its.costs("puzzle"),
+    )
 
 
-def _notes(config: Decode, chosen: dict[str, Choice]) -> list[str]:
+def _notes(config: DecodeStudy, chosen: dict[str, Choice]) -> list[str]:
     ours = chosen[OURS]
     return [
         f"{len(config.seeds)} seed(s) of {config.train.steps} steps for each model ({config.dial.steps} for SCDM); "

@@ -1,4 +1,4 @@
-"""The paper's two claims as comparisons on a table of measurements; each can come out false."""
+"""The paper's two claims as comparisons of measurements; each can come out false."""
 
 from __future__ import annotations
 
@@ -9,35 +9,31 @@ from itertools import pairwise
 from torch import Tensor
 
 from unspoken.measure.intervals import interval
+from unspoken.study.outcome import Outcome
 from unspoken.study.report import Check, Claim, claim, ends
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One model at one count: `right` and `nll` (nats a token) are `[seeds, puzzles]`, the costs are means."""
+class Level(Outcome):
+    """One model at one count of latents. nll: `[seeds, puzzles]`, nats a token."""
 
-    right: Tensor
     nll: Tensor
-    passes: float
-    entries: float
-    flops: float
-    seconds: float
 
 
-Table = dict[tuple[str, int], Measured]  # by the model's name and its number of latents
+Levels = dict[tuple[str, int], Level]  # by the model's name and its number of latents
 
 
-def saturated(cell: Measured) -> bool:
+def saturated(level: Level) -> bool:
     """Too near to none or all right for a difference to show."""
-    return not 0.02 <= float(cell.right.mean()) <= 0.98
+    return not 0.02 <= float(level.right.mean()) <= 0.98
 
 
-def verdicts(table: Table, counts: Sequence[int]) -> list[Claim]:
-    """The claims on a table that holds SCDM at `counts`, MDM at the last of them (all), and SIDM at 0."""
+def verdicts(table: Levels, counts: Sequence[int]) -> list[Claim]:
+    """The claims on levels that hold SCDM at `counts`, MDM at the last of them (all), and SIDM at 0."""
     return [_joint_prediction(table, counts), _dial(table, counts)]
 
 
-def _joint_prediction(table: Table, counts: Sequence[int]) -> Claim:
+def _joint_prediction(table: Levels, counts: Sequence[int]) -> Claim:
     """At an equal budget MDM beats SIDM: intervals apart in accuracy and in NLL, neither of them saturated."""
     mdm, sidm = table["mdm", counts[-1]], table["sidm", 0]
     right, nll = [interval(m.right) for m in (mdm, sidm)], [interval(m.nll) for m in (mdm, sidm)]
@@ -53,28 +49,28 @@ def _joint_prediction(table: Table, counts: Sequence[int]) -> Claim:
     )
 
 
-def _dial(table: Table, counts: Sequence[int]) -> Claim:
+def _dial(table: Levels, counts: Sequence[int]) -> Claim:
     """SCDM's NLL falls with the count, its accuracy rises from SIDM's level towards MDM's, and so do the costs."""
-    cells = [table["scdm", n] for n in counts]
+    levels = [table["scdm", n] for n in counts]
     mdm, sidm = table["mdm", counts[-1]], table["sidm", 0]
-    return claim("dial", [*_nll_falls(cells), *_accuracy_rises(cells, sidm, mdm), *_costs_rise(cells)])
+    return claim("dial", [*_nll_falls(levels), *_accuracy_rises(levels, sidm, mdm), *_costs_rise(levels)])
 
 
-def _nll_falls(cells: list[Measured]) -> list[Check]:
-    rises = [interval(b.nll - a.nll)[0] > 0 for a, b in pairwise(cells)]
-    change = interval(cells[-1].nll - cells[0].nll)
-    values = " ".join(f"{c.nll.mean():.3f}" for c in cells)
+def _nll_falls(levels: list[Level]) -> list[Check]:
+    rises = [interval(b.nll - a.nll)[0] > 0 for a, b in pairwise(levels)]
+    change = interval(levels[-1].nll - levels[0].nll)
+    values = " ".join(f"{c.nll.mean():.3f}" for c in levels)
     return [
         Check(not any(rises), f"no step of the NLL rises beyond noise ({values})"),
         Check(change[1] < 0, f"from no latents to all the NLL changes by {ends(change, '+')}"),
     ]
 
 
-def _accuracy_rises(cells: list[Measured], sidm: Measured, mdm: Measured) -> list[Check]:
-    falls = [interval(b.right - a.right)[1] < 0 for a, b in pairwise(cells)]
-    gain = interval(cells[-1].right - cells[0].right)
-    values = " ".join(f"{c.right.mean():.3f}" for c in cells)
-    start, low, high = (float(c.right.mean()) for c in (cells[0], sidm, mdm))
+def _accuracy_rises(levels: list[Level], sidm: Level, mdm: Level) -> list[Check]:
+    falls = [interval(b.right - a.right)[1] < 0 for a, b in pairwise(levels)]
+    gain = interval(levels[-1].right - levels[0].right)
+    values = " ".join(f"{c.right.mean():.3f}" for c in levels)
+    start, low, high = (float(c.right.mean()) for c in (levels[0], sidm, mdm))
     return [
         Check(not any(falls), f"no step of the accuracy falls beyond noise ({values})"),
         Check(gain[0] > 0, f"from no latents to all it changes by {ends(gain, '+')}"),
@@ -85,10 +81,10 @@ def _accuracy_rises(cells: list[Measured], sidm: Measured, mdm: Measured) -> lis
     ]
 
 
-def _costs_rise(cells: list[Measured]) -> list[Check]:
+def _costs_rise(levels: list[Level]) -> list[Check]:
     """FLOPs are exact. Seconds are noisy: the upper half of the counts against the lower half."""
-    flops, seconds = [c.flops for c in cells], [1e3 * c.seconds for c in cells]
-    half = len(cells) // 2
+    flops, seconds = [c.flops for c in levels], [1e3 * c.seconds for c in levels]
+    half = len(levels) // 2
     few, many = sum(seconds[:half]) / half, sum(seconds[-half:]) / half
     return [
         Check(

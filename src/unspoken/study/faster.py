@@ -2,54 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
-
-from unspoken.measure.accuracy import Solved
 from unspoken.measure.intervals import interval, share_interval
+from unspoken.study.outcome import Outcome
 from unspoken.study.report import Check, Claim, claim, ends
+from unspoken.study.table import Row
 
 BASE, OURS, SAME_RULE = "MDM, one a pass, rows wait", "ours", "MDM, ours' rule"
 FEWER_FLOPS, FASTER, AGAINST_SAME_RULE = 10.0, 6.0, 2.0
 
 
-@dataclass(frozen=True)
-class Cost:
-    """A way on the test puzzles: `right` `[seeds, puzzles]`, and means a puzzle."""
-
-    right: Tensor
-    passes: float
-    entries: float
-    latents: float
-    flops: float
-    seconds: float
-
-    @classmethod
-    def of(cls, parts: list[list[Solved]], share: list[float]) -> Cost:
-        """From every part of the puzzles and, in it, every seed; share: a part's of all puzzles."""
-        right = torch.cat([torch.stack([s.right for s in seeds]) for seeds in parts], dim=1).double()
-        mean = {
-            name: sum(
-                w * sum(getattr(s, name) for s in seeds) / len(seeds) for w, seeds in zip(share, parts, strict=True)
-            )
-            for name in ("passes", "entries", "latents", "flops", "seconds")
-        }
-        return cls(right, **mean)
-
-
 Key = tuple[str, int]  # a way, and how many puzzles together
 
 
-def faster(table: dict[Key, Cost], clock: list[dict[str, Any]]) -> list[Claim]:
+def faster(table: dict[Key, Outcome], clock: list[Row]) -> list[Claim]:
     """Ten times fewer FLOPs at the same accuracy on the trained task, six times less time at the larger shape."""
     batches = sorted({batch for _, batch in table if batch > 1}) or sorted({batch for _, batch in table})
     return [_flops(table, batches), _wall_clock(table, batches, clock)]
 
 
-def _flops(table: dict[Key, Cost], batches: list[int]) -> Claim:
+def _flops(table: dict[Key, Outcome], batches: list[int]) -> Claim:
     checks = []
     for batch in batches:
         base, same, ours = (table[way, batch] for way in (BASE, SAME_RULE, OURS))
@@ -62,7 +33,7 @@ def _flops(table: dict[Key, Cost], batches: list[int]) -> Claim:
     return claim("flops", checks)
 
 
-def _as_accurate(table: dict[Key, Cost], batch: int) -> Check:
+def _as_accurate(table: dict[Key, Outcome], batch: int) -> Check:
     """Inside the baseline's interval, and not surely worse on the same puzzles: a wide interval excuses nothing."""
     base, ours = table[BASE, batch].right, table[OURS, batch].right
     level, gap = share_interval(base), interval(ours - base)
@@ -70,7 +41,7 @@ def _as_accurate(table: dict[Key, Cost], batch: int) -> Check:
     return Check(float(ours.mean()) >= level[0] and gap[1] >= 0, f"{text} (difference {ends(gap, '+')})")
 
 
-def _wall_clock(table: dict[Key, Cost], batches: list[int], clock: list[dict[str, Any]]) -> Claim:
+def _wall_clock(table: dict[Key, Outcome], batches: list[int], clock: list[Row]) -> Claim:
     """The accuracy is that of the trained task."""
     checks = [_as_accurate(table, batch) for batch in batches] if clock else []
     for ours in (row for row in clock if row["way"] == OURS):

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,23 +17,39 @@ from unspoken.measure.intervals import interval
 from unspoken.noise import Uniform
 from unspoken.noise.times import Autoregressive, Diagonal, Independent, Mixture, Paths, Pyramid, Shared, Times
 from unspoken.record import environment
-from unspoken.study.pool import train_all
+from unspoken.study.grid import chain_of, check_once, check_positive, loaded, trained
 from unspoken.study.report import Check, Claim, Result, Stage, claim, ends
+from unspoken.study.table import Column, Mean, Row, Table
 from unspoken.study.walks import Drawn, bound_on, drawn
 from unspoken.tasks import Chain
 from unspoken.training.config import Train
-from unspoken.training.loop import load
-from unspoken.training.objective import Diffused
+from unspoken.training.objective import Denoising
+from unspoken.training.pool import Job
 
 LOSES, WINS = 0.03, 2.0
 SHARED, INDEPENDENT, MIXED = "shared", "independent", "mixed"
 DIAGONAL, PYRAMID, LEFT = "diagonal", "pyramid", "left to right"
 TRAINED: dict[str, Times] = {SHARED: Shared(), INDEPENDENT: Independent(), MIXED: Mixture(Shared(), Independent())}
 WALKED: dict[str, Paths] = {DIAGONAL: Diagonal(), PYRAMID: Pyramid(0.15), LEFT: Autoregressive()}
+TABLE = Table(
+    "forcing",
+    {
+        "": (
+            Column("times", "times"),
+            Column("path", "path"),
+            Column("passes", "passes"),
+            Mean("bound", "bound", by_seed=False),
+            Mean("illegal", "illegal"),
+            Column("entropy", "entropy", "{:.3f}".format),
+        )
+    },
+    "Times of training; the path of bound and walk. Bound: nats a token. Illegal: share of drawn steps that the "
+    "chain never takes. Entropy: of single tokens, nats. With 95% intervals.",
+)
 
 
 @dataclass(frozen=True)
-class Forcing:
+class ForcingStudy:
     """The study's config.
 
     Attributes:
@@ -54,13 +69,8 @@ class Forcing:
     workers: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "passes"):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"{name}={values}: give one or more, each once")
-        for name in ("sequences", "draws", "workers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
+        check_once(self, "seeds", "passes")
+        check_positive(self, "sequences", "draws", "workers")
 
     def budget(self) -> str:
         """One line on what will be done."""
@@ -69,51 +79,34 @@ class Forcing:
             f"{self.train.task.title}; then bounds and {self.sequences} sequences along {', '.join(WALKED)}"
         )
 
-    def job(self, times: str, seed: int, runs: Path) -> tuple[Train, Path]:
+    def job(self, times: str, seed: int, runs: Path) -> Job:
         """A training run and its folder."""
-        objective = Diffused(times=TRAINED[times])
+        objective = Denoising(times=TRAINED[times])
         return replace(self.train, process=Uniform(), objective=objective, seed=seed), runs / f"{times}-seed{seed}"
 
-
-def run(config: Forcing, runs: Path) -> Iterator[Stage | Result]:
-    """Trains what `runs` does not hold yet, walks every path, and ends in a `Result`."""
-    began = environment()
-    task = config.train.task
-    if not isinstance(task, Chain):
-        raise ValueError(f"{task.title} given; illegal steps are counted on a chain: give a Chain")
-    jobs = {times: [config.job(times, seed, runs) for seed in config.seeds] for times in TRAINED}
-    every = [job for its in jobs.values() for job in its]
-    for done in train_all(every, config.workers):
-        yield Stage("training", done, sum(train.steps for train, _ in every))
-    rows: list[dict[str, Any]] = []
-    bounds: dict[tuple[str, str], Tensor] = {}
-    test = task.sample("test", config.sequences)
-    prompt = torch.full((config.sequences, task.length), task.mask_id)
-    for done, times in enumerate(TRAINED):
-        models = [load(folder, "cpu") for _, folder in jobs[times]]
-        for name, path in WALKED.items():
-            yield Stage(f"{times} times, {name}", done, len(TRAINED))
-            bound = bounds[times, name] = bound_on(models, Uniform(), test, path, config.draws)
-            of_bound = {"bound": float(bound.mean()), "bound_interval": list(interval(bound))}
-            for passes in config.passes:
-                found = [drawn(m, Uniform(), prompt, passes, path, seed=n) for n, m in enumerate(models)]
-                its = Drawn.of(task, found)
-                rows.append(
-                    {
-                        "times": times,
-                        "path": name,
-                        "passes": passes,
-                        **of_bound,
-                        "illegal": float(its.illegal.mean()),
-                        "illegal_interval": list(interval(its.illegal)),
-                        "illegal_by_seed": its.illegal.mean(1).tolist(),
-                        "entropy": float(its.entropy.mean()),
-                    }
-                )
-    yield Result("forcing", config, rows, [verdict(rows, bounds)], _notes(config, task), began)
+    def run(self, runs: Path) -> Iterator[Stage | Result]:
+        """Trains what `runs` does not hold yet, walks every path, and ends in a `Result`."""
+        began, chain = environment(), chain_of(self.train.task)
+        jobs = {times: [self.job(times, seed, runs) for seed in self.seeds] for times in TRAINED}
+        yield from trained([job for its in jobs.values() for job in its], self.workers)
+        rows: list[Row] = []
+        bounds: dict[tuple[str, str], Tensor] = {}
+        test = chain.sample("test", self.sequences)
+        prompt = torch.full((self.sequences, chain.length), chain.mask_id)
+        for done, times in enumerate(TRAINED):
+            models = loaded(jobs[times])
+            for name, path in WALKED.items():
+                yield Stage(f"{times} times, {name}", done, len(TRAINED))
+                bound = bounds[times, name] = bound_on(models, Uniform(), test, path, self.draws)
+                for passes in self.passes:
+                    found = [drawn(m, Uniform(), prompt, passes, path, seed=n) for n, m in enumerate(models)]
+                    its, cell = Drawn.of(chain, found), {"times": times, "path": name, "passes": passes}
+                    entropy = float(its.entropy.mean())
+                    rows.append(TABLE.row(**cell, bound=bound, illegal=its.illegal, entropy=entropy))
+        yield Result(TABLE.study, self, rows, [verdict(rows, bounds)], _notes(self, chain), began)
 
 
-def verdict(rows: list[dict[str, Any]], bounds: dict[tuple[str, str], Tensor]) -> Claim:
+def verdict(rows: list[Row], bounds: dict[tuple[str, str], Tensor]) -> Claim:
     """Independent times lose at most 0.03 nats on the diagonal, and win from the left: in bound and illegal steps.
 
     Of the latter they draw at most half as many.
@@ -132,7 +125,7 @@ def verdict(rows: list[dict[str, Any]], bounds: dict[tuple[str, str], Tensor]) -
     return claim("one model every schedule", checks)
 
 
-def _notes(config: Forcing, task: Chain) -> list[str]:
+def _notes(config: ForcingStudy, task: Chain) -> list[str]:
     return [
         f"{len(config.seeds)} seed(s) of {config.train.steps} steps, uniform noise; {config.sequences} sequences a "
         "seed. 95% intervals over seeds and sequences.",

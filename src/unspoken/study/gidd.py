@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,19 +19,42 @@ from unspoken.model.denoiser import Denoiser
 from unspoken.noise import Hybrid
 from unspoken.noise.times import Diagonal
 from unspoken.record import environment
-from unspoken.study.pool import train_all
+from unspoken.study.grid import chain_of, check_once, check_positive, loaded, trained
 from unspoken.study.report import Check, Claim, Result, Stage, claim, ends
+from unspoken.study.table import Column, Mean, Row, Table, pair
 from unspoken.study.walks import Drawn, bound_on, drawn
 from unspoken.tasks import Chain
 from unspoken.tasks.base import Examples
 from unspoken.training.config import Train
-from unspoken.training.loop import load, seeded
+from unspoken.training.loop import seeded
+from unspoken.training.pool import Job
 
 FEWER, NO_FEWER, JUDGED = 5.0, 0.8, 16
+_HEAD = (Column("part", "part"), Column("share", "p_u", "{:g}".format), Column("passes", "passes"))
+_ROUNDS = Column("more_passes", "rounds", "{:.1f}".format)
+_BEFORE, _AFTER = Mean("before", "before", by_seed=False), Mean("after", "after", by_seed=False)
+TABLE = Table(
+    "gidd",
+    {
+        "chain": (
+            *_HEAD,
+            _BEFORE,
+            Mean("after", "after"),
+            _ROUNDS,
+            Column("entropy", "entropy", pair),
+            Column("nll", "NLL", pair),
+            Mean("bound", "bound", by_seed=False),
+        ),
+        "sudoku": (*_HEAD, _BEFORE, _AFTER, _ROUNDS, Column("solved", "solved", pair)),
+    },
+    "Before and after second thoughts (so many rounds a row): share of illegal steps (chain), of wrong cells "
+    "(Sudoku); entropy of single tokens and NLL of legal steps, nats; puzzles solved. Bound: nats a token. With "
+    "95% intervals.",
+)
 
 
 @dataclass(frozen=True)
-class Gidd:
+class GiddStudy:
     """The study's config.
 
     Attributes:
@@ -62,17 +84,12 @@ class Gidd:
     workers: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "shares", "passes", "puzzle_passes"):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"{name}={values}: give one or more, each once")
+        check_once(self, "seeds", "shares", "passes", "puzzle_passes")
+        check_positive(self, "sequences", "draws", "rounds", "workers")
         if self.shares[0] != 0 or len(self.shares) < 2:
             raise ValueError(f"shares={self.shares}: begin with 0 (masks alone), and give one or more above it")
         if max(self.passes) < JUDGED:
             raise ValueError(f"passes={self.passes}: give one of {JUDGED} or more, where the claim is judged")
-        for name in ("sequences", "draws", "rounds", "workers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
 
     def budget(self) -> str:
         """One line on what will be done."""
@@ -83,36 +100,29 @@ class Gidd:
             f"{self.sequences} sequences and puzzles at each number of passes, before and after second thoughts"
         )
 
-    def job(self, on: Train, name: str, share: float, seed: int, runs: Path) -> tuple[Train, Path]:
+    def job(self, on: Train, name: str, share: float, seed: int, runs: Path) -> Job:
         """A training run and its folder."""
         return replace(on, process=Hybrid(share), seed=seed), runs / f"{name}-{share:g}-seed{seed}"
 
-
-def run(config: Gidd, runs: Path) -> Iterator[Stage | Result]:
-    """Trains what `runs` does not hold yet, walks, thinks again, and ends in a `Result`."""
-    began = environment()
-    task = config.train.task
-    if not isinstance(task, Chain):
-        raise ValueError(f"{task.title} given; illegal steps are counted on a chain: give a Chain")
-    chains = {s: [config.job(config.train, "chain", s, seed, runs) for seed in config.seeds] for s in config.shares}
-    boards = {s: config.job(config.puzzles, "sudoku", s, config.seeds[0], runs) for s in config.shares}
-    jobs = [*boards.values(), *(job for of_share in chains.values() for job in of_share)]
-    for done in train_all(jobs, config.workers):
-        yield Stage("training", done, sum(train.steps for train, _ in jobs))
-    rows: list[dict[str, Any]] = []
-    bounds: dict[float, Tensor] = {}
-    test, puzzles = task.sample("test", config.sequences), config.puzzles.task.sample("test", config.sequences)
-    for done, share in enumerate(config.shares):
-        yield Stage(f"walks and second thoughts, p_u {share:g}", done, len(config.shares))
-        models = [load(folder, "cpu") for _, folder in chains[share]]
-        bounds[share] = bound_on(models, Hybrid(share), test, Diagonal(), config.draws)
-        rows += [_chain_row(config, task, models, share, passes, bounds[share]) for passes in config.passes]
-        board = load(boards[share][1], "cpu")
-        rows += [_board_row(config, board, share, passes, puzzles) for passes in config.puzzle_passes]
-    yield Result("gidd", config, rows, [verdict(config, rows, bounds)], _notes(config, task, rows), began)
+    def run(self, runs: Path) -> Iterator[Stage | Result]:
+        """Trains what `runs` does not hold yet, walks, thinks again, and ends in a `Result`."""
+        began, chain = environment(), chain_of(self.train.task)
+        chains = {s: [self.job(self.train, "chain", s, seed, runs) for seed in self.seeds] for s in self.shares}
+        boards = {s: self.job(self.puzzles, "sudoku", s, self.seeds[0], runs) for s in self.shares}
+        yield from trained([*boards.values(), *(job for of_share in chains.values() for job in of_share)], self.workers)
+        rows: list[Row] = []
+        bounds: dict[float, Tensor] = {}
+        test, puzzles = chain.sample("test", self.sequences), self.puzzles.task.sample("test", self.sequences)
+        for done, share in enumerate(self.shares):
+            yield Stage(f"walks and second thoughts, p_u {share:g}", done, len(self.shares))
+            models, (board,) = loaded(chains[share]), loaded([boards[share]])
+            bounds[share] = bound_on(models, Hybrid(share), test, Diagonal(), self.draws)
+            rows += [_chain_row(self, chain, models, share, passes, bounds[share]) for passes in self.passes]
+            rows += [_board_row(self, board, share, passes, puzzles) for passes in self.puzzle_passes]
+        yield Result(TABLE.study, self, rows, [verdict(self, rows, bounds)], _notes(self, chain, rows), began)
 
 
-def mended(config: Gidd, model: Denoiser, z: Tensor, given: Tensor, seed: int) -> tuple[Tensor, float]:
+def mended(config: GiddStudy, model: Denoiser, z: Tensor, given: Tensor, seed: int) -> tuple[Tensor, float]:
     """After second thoughts; and how many passes they took a row."""
     passes, generator = 0, seeded("second thoughts", seed)
     moves = correct(model, z, given, rounds=config.rounds, temperature=config.temperature, generator=generator)
@@ -121,52 +131,38 @@ def mended(config: Gidd, model: Denoiser, z: Tensor, given: Tensor, seed: int) -
     return z, passes / len(z)
 
 
-def _chain_row(
-    config: Gidd, task: Chain, models: list[Denoiser], share: float, passes: int, bound: Tensor
-) -> dict[str, Any]:
+def _chain_row(config: GiddStudy, task: Chain, models: list[Denoiser], share: float, passes: int, bound: Tensor) -> Row:
     prompt = torch.full((config.sequences, task.length), task.mask_id)
     given = prompt != task.mask_id
     before = [drawn(model, Hybrid(share), prompt, passes, seed=n) for n, model in enumerate(models)]
     thought = [mended(config, model, z, given, n) for n, (model, z) in enumerate(zip(models, before, strict=True))]
     was, now = Drawn.of(task, before), Drawn.of(task, [z for z, _ in thought])
-    return {
-        "part": "chain",
-        "share": share,
-        "passes": passes,
-        "before": float(was.illegal.mean()),
-        "before_interval": list(interval(was.illegal)),
-        "after": float(now.illegal.mean()),
-        "after_interval": list(interval(now.illegal)),
-        "after_by_seed": now.illegal.mean(1).tolist(),
-        "more_passes": sum(n for _, n in thought) / len(thought),
-        "entropy": [float(was.entropy.mean()), float(now.entropy.mean())],
-        "nll": [float(was.nll.mean()), float(now.nll.mean())],
-        "bound": float(bound.mean()),
-        "bound_interval": list(interval(bound)),
-    }
+    return TABLE.row(
+        "chain",
+        share=share,
+        passes=passes,
+        before=was.illegal,
+        after=now.illegal,
+        more_passes=sum(n for _, n in thought) / len(thought),
+        entropy=[float(was.entropy.mean()), float(now.entropy.mean())],
+        nll=[float(was.nll.mean()), float(now.nll.mean())],
+        bound=bound,
+    )
 
 
-def _board_row(config: Gidd, model: Denoiser, share: float, passes: int, puzzles: Examples) -> dict[str, Any]:
+def _board_row(config: GiddStudy, model: Denoiser, share: float, passes: int, puzzles: Examples) -> Row:
     task = config.puzzles.task
     prompt = puzzles.prompt(task.mask_id)
     before = drawn(model, Hybrid(share), prompt, passes, seed=0)
     after, more = mended(config, model, before, puzzles.given, 0)
     wrong = [((z != puzzles.x0) & ~puzzles.given).double().mean(1)[None] for z in (before, after)]
     solved = [task.score(prompt, z).double().mean().item() for z in (before, after)]
-    return {
-        "part": "sudoku",
-        "share": share,
-        "passes": passes,
-        "before": float(wrong[0].mean()),
-        "before_interval": list(interval(wrong[0])),
-        "after": float(wrong[1].mean()),
-        "after_interval": list(interval(wrong[1])),
-        "more_passes": more,
-        "solved": solved,
-    }
+    return TABLE.row(
+        "sudoku", share=share, passes=passes, before=wrong[0], after=wrong[1], more_passes=more, solved=solved
+    )
 
 
-def verdict(config: Gidd, rows: list[dict[str, Any]], bounds: dict[float, Tensor]) -> Claim:
+def verdict(config: GiddStudy, rows: list[Row], bounds: dict[float, Tensor]) -> Claim:
     """With uniform noise second thoughts make illegal steps 5 times rarer, without they do not; masks bound lower.
 
     Judged on the chain at 16 passes or more, where a walk is not hopeless to begin with; with noise the interval after
@@ -196,7 +192,7 @@ def verdict(config: Gidd, rows: list[dict[str, Any]], bounds: dict[float, Tensor
     return claim("self-correction", checks)
 
 
-def _notes(config: Gidd, task: Chain, rows: list[dict[str, Any]]) -> list[str]:
+def _notes(config: GiddStudy, task: Chain, rows: list[Row]) -> list[str]:
     mending = {share: [r for r in rows if r["part"] == "sudoku" and r["share"] == share] for share in config.shares}
     boards = "; ".join(
         f"p_u {share:g}: " + ", ".join(f"{r['passes']} passes {r['before']:.3f} to {r['after']:.3f}" for r in its)

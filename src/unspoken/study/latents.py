@@ -6,10 +6,9 @@ who may look at whom. Then the number of latents is swept at decoding time. arXi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,21 +16,39 @@ from torch import Tensor
 from unspoken.decoders.policies import order_named
 from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import MDM, SCDM, SIDM, Attention
-from unspoken.measure.accuracy import Solved, solve
-from unspoken.measure.intervals import interval, share_interval
 from unspoken.measure.likelihood import nll_by_latents
 from unspoken.model.denoiser import Denoiser
 from unspoken.record import environment
-from unspoken.study.dial import Measured, Table, saturated, verdicts
+from unspoken.study.dial import Level, Levels, saturated, verdicts
+from unspoken.study.grid import check_once, check_positive
+from unspoken.study.outcome import Outcome, cost_columns, measured
 from unspoken.study.report import Result, Stage
+from unspoken.study.table import Column, Mean, Row, Table
 from unspoken.tasks.base import Examples
 from unspoken.training.config import Train
 from unspoken.training.loop import load, seeded, training
+from unspoken.training.pool import Job
 from unspoken.training.run import Run
+
+TABLE = Table(
+    "latents",
+    {
+        "": (
+            Column("model", "model", str.upper),
+            Column("latents", "latents"),
+            Mean("accuracy", "solved", share=True),
+            Mean("nll", "NLL"),
+            *cost_columns("puzzle", milliseconds=1),
+            Column("seeds"),
+            Column("saturated", "solved", lambda yes: " saturated" if yes else ""),
+        )
+    },
+    "With 95% intervals. NLL: nats a token. Entries: a pass. Passes, MFLOPs and milliseconds: a puzzle.",
+)
 
 
 @dataclass(frozen=True)
-class Latents:
+class LatentsStudy:
     """The study's config.
 
     Attributes:
@@ -57,21 +74,16 @@ class Latents:
     draws: int = 16
 
     def __post_init__(self) -> None:
-        if not self.seeds or not self.counts or list(self.counts) != sorted(set(self.counts)):
-            raise ValueError(f"seeds={self.seeds}, counts={self.counts}: give seeds, and counts that rise")
-        if self.counts[0] != 0 or self.counts[-1] < self.train.task.length:
-            raise ValueError(
-                f"counts={self.counts} should run from 0 to all; end with {self.train.task.length} or more"
-            )
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds={self.seeds}: give each once")
-        if any(not 0 <= n < self.counts[-1] for n in self.unseen_counts) or len(set(self.unseen_counts)) < len(
-            self.unseen_counts
-        ):
-            raise ValueError(f"unseen_counts={self.unseen_counts}: give different counts from 0 to below all")
-        for name in ("puzzles", "candidates", "batch", "draws"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
+        check_once(self, "seeds")
+        check_positive(self, "puzzles", "candidates", "batch", "draws")
+        every = self.train.task.length
+        if not self.counts or list(self.counts) != sorted(set(self.counts)):
+            raise ValueError(f"counts={self.counts}: give counts that rise")
+        if self.counts[0] != 0 or self.counts[-1] < every:
+            raise ValueError(f"counts={self.counts} should run from 0 to all; end with {every} or more")
+        unseen = self.unseen_counts
+        if any(not 0 <= n < self.every for n in unseen) or len(set(unseen)) < len(unseen):
+            raise ValueError(f"unseen_counts={unseen}: give different counts from 0 to below all")
         order_named(self.order)
 
     @property
@@ -91,63 +103,75 @@ class Latents:
         """Which model is measured at which counts."""
         return [(MDM, (*self.unseen_counts, self.every)), (SIDM, (0,)), (SCDM, self.counts)]
 
+    def job(self, attention: Attention, seed: int, runs: Path) -> Job:
+        """The training run of a model, and its folder."""
+        return replace(self.train, attention=attention, seed=seed), runs / f"{attention.name}-seed{seed}"
 
-def run(config: Latents, runs: Path) -> Iterator[Stage | Result]:
-    """Trains what `runs` does not hold yet, measures, and ends in a `Result`.
+    def decoding(self, n: int) -> Slots:
+        """How a model is decoded beside n latents."""
+        most = None if n == self.every else n
+        return Slots(latents=most, candidates=self.candidates, order=self.order)
 
-    Yields `Stage`s. Runs are in `runs/MODEL-seedN`; finished ones are reused, half-done ones are gone on with.
-    Raises ValueError where a folder there holds a run of another budget.
-    """
-    began = environment()  # what the numbers come from, not what the tree is hours later
-    # In order of size, so that the rows of a batch are alike and hardly padded.
-    test = config.train.task.sample("test", config.puzzles).by_size()
-    clock = _Clock(config, runs, test)
+    def run(self, runs: Path) -> Iterator[Stage | Result]:
+        """Trains what `runs` does not hold yet, measures, and ends in a `Result`.
+
+        Yields `Stage`s. Runs are in `runs/MODEL-seedN`; finished ones are reused, half-done ones are gone on with.
+        Raises ValueError where a folder there holds a run of another budget.
+        """
+        began = environment()  # what the numbers come from, not what the tree is hours later
+        # In order of size, so that the rows of a batch are alike and hardly padded.
+        test = self.train.task.sample("test", self.puzzles).by_size()
+        clock = _Clock(self, runs, test)
+        models = yield from _trained(self, runs, clock)
+        nll = yield from _likelihoods(self, models, test, clock)
+        outcomes = yield from _decoded(self, models, test, clock)
+        levels = {key: Level(**vars(outcomes[key]), nll=nll[key]) for key in nll}
+        rows, claims = _rows(levels, self), verdicts(levels, self.counts)
+        yield Result(TABLE.study, self, rows, claims, _notes(levels, self), began)
+
+
+Key = tuple[str, int]  # a model's name, and a count
+Models = dict[str, list[Denoiser]]  # by name, a model a seed
+
+
+def _trained(config: LatentsStudy, runs: Path, clock: _Clock) -> Generator[Stage, None, Models]:
+    """One after the other, in this process: all its threads work on each."""
     for seed in config.seeds:
         for attention, _ in config.grid():
-            name, run = attention.name, _folder(runs, attention, seed)
-            text = f"training {name.upper()}, seed {seed}"
-            for update in training(replace(config.train, attention=attention, seed=seed), run):
-                loss = "" if update.loss is None else f": loss {update.loss:.3f}"
-                text = text if not loss else f"training {name.upper()}, seed {seed}{loss}"
+            name = text = f"training {attention.name.upper()}, seed {seed}"
+            for update in training(*config.job(attention, seed, runs)):
+                text = text if update.loss is None else f"{name}: loss {update.loss:.3f}"
                 yield clock.tick(text, clock.step)
-    models = {a: [load(_folder(runs, a, seed)) for seed in config.seeds] for a, _ in config.grid()}
-    nll: dict[tuple[str, int], list[Tensor]] = {}
+    return {a.name: [load(config.job(a, seed, runs)[1]) for seed in config.seeds] for a, _ in config.grid()}
+
+
+def _likelihoods(
+    config: LatentsStudy, models: Models, test: Examples, clock: _Clock
+) -> Generator[Stage, None, dict[Key, Tensor]]:
+    """`[seeds, puzzles]` nats a token of every model at every count."""
+    found: dict[Key, list[Tensor]] = {}
     for attention, counts in config.grid():
-        for model in models[attention]:
+        for model in models[attention.name]:
             text = f"likelihood of {attention.name.upper()}"
             yield clock.tick(text, clock.draw * _nll_passes(attention, counts, config))
             for n, column in zip(counts, _nll(model, test, counts, config.draws).unbind(1), strict=True):
-                nll.setdefault((attention.name, n), []).append(column)
-    solved: dict[tuple[str, int], list[list[Solved]]] = {key: [] for key in nll}
-    # Batches outside, counts inside: whatever else the machine does falls on all counts alike.
-    for batch in test.split(config.batch):
-        for attention, counts in config.grid():
-            for n in counts:
-                solved[attention.name, n].append([])
-                for model in models[attention]:
-                    text = f"decoding with {attention.name.upper()}, {_count(n, config)} latents"
-                    for event in _solving(model, config, batch, n):
-                        if isinstance(event, Solved):
-                            solved[attention.name, n][-1].append(event)
-                        else:
-                            yield clock.tick(text, event)
-    table = {key: _measured(solved[key], torch.stack(nll[key])) for key in nll}
-    rows, claims = _rows(table, config), verdicts(table, config.counts)
-    yield Result("latents", config, rows, claims, _notes(table, config), began)
+                found.setdefault((attention.name, n), []).append(column)
+    return {key: torch.stack(columns) for key, columns in found.items()}
 
 
-def _folder(runs: Path, attention: Attention, seed: int) -> Path:
-    return runs / f"{attention.name}-seed{seed}"
+def _decoded(
+    config: LatentsStudy, models: Models, test: Examples, clock: _Clock
+) -> Generator[Stage, None, dict[Key, Outcome]]:
+    ways = {(a.name, n): (models[a.name], config.decoding(n)) for a, counts in config.grid() for n in counts}
+
+    def stage(way: Key, entries: int) -> Stage:
+        return clock.tick(f"decoding with {way[0].upper()}, {_count(way[1], config)} latents", entries)
+
+    return (yield from measured(ways, config.train.task, test, config.batch, stage))
 
 
-def _count(n: int, config: Latents) -> str:
+def _count(n: int, config: LatentsStudy) -> str:
     return "all" if n == config.every else str(n)
-
-
-def _solving(model: Denoiser, config: Latents, test: Examples, n: int) -> Iterator[int | Solved]:
-    most = None if n == config.every else n
-    decoding = Slots(latents=most, candidates=config.candidates, order=config.order)
-    return solve(model, config.train.task, test, decoding, batch=config.batch)
 
 
 @torch.no_grad()
@@ -158,31 +182,21 @@ def _nll(model: Denoiser, test: Examples, counts: tuple[int, ...], draws: int) -
     return total / (~given).sum(1, keepdim=True)
 
 
-def _nll_passes(attention: Attention, counts: tuple[int, ...], config: Latents) -> int:
+def _nll_passes(attention: Attention, counts: tuple[int, ...], config: LatentsStudy) -> int:
     return config.draws * (len(counts) if attention.latents == "joint" else 1)
-
-
-def _measured(batches: list[list[Solved]], nll: Tensor) -> Measured:
-    """From the outcomes of every batch and seed: answers side by side, costs averaged over the puzzles."""
-    right = torch.cat([torch.stack([s.right for s in seeds]) for seeds in batches], dim=1).double()
-    flat = [s for seeds in batches for s in seeds]
-    share = [len(s.right) / right.numel() for s in flat]
-    costs = ("passes", "entries", "flops", "seconds")
-    mean = {name: sum(w * getattr(s, name) for w, s in zip(share, flat, strict=True)) for name in costs}
-    return Measured(right, nll, **mean)
 
 
 class _Clock:
     """Estimated work in entries of a forward pass (a training step counts three times): for the time left."""
 
-    def __init__(self, config: Latents, runs: Path, test: Examples):
+    def __init__(self, config: LatentsStudy, runs: Path, test: Examples):
         length, free = config.train.task.length, int((~test.given).sum(1).max())
         self.step = 3.0 * config.train.batch * length
         self.draw = float(len(test) * length)
         self.done = self.total = 0.0
         for seed in config.seeds:
             for attention, counts in config.grid():
-                trained = [step for step, _ in Run(_folder(runs, attention, seed)).checkpoints()]
+                trained = [step for step, _ in Run(config.job(attention, seed, runs)[1]).checkpoints()]
                 self.total += self.step * (config.train.steps - max(trained, default=0))
                 self.total += self.draw * _nll_passes(attention, counts, config)
                 for n in counts:
@@ -195,30 +209,22 @@ class _Clock:
         return Stage(text, min(self.done, self.total), self.total)
 
 
-def _rows(table: Table, config: Latents) -> list[dict[str, Any]]:
-    return [_row(name, n, cell, config) for (name, n), cell in table.items()]
+def _rows(levels: Levels, config: LatentsStudy) -> list[Row]:
+    return [
+        TABLE.row(
+            model=name,
+            latents="all" if n == config.every else n,
+            accuracy=level.right,
+            nll=level.nll,
+            **level.costs("puzzle"),
+            seeds=list(config.seeds),
+            saturated=saturated(level),
+        )
+        for (name, n), level in levels.items()
+    ]
 
 
-def _row(name: str, n: int, cell: Measured, config: Latents) -> dict[str, Any]:
-    return {
-        "model": name,
-        "latents": "all" if n == config.every else n,
-        "accuracy": float(cell.right.mean()),
-        "accuracy_interval": list(share_interval(cell.right)),
-        "accuracy_by_seed": cell.right.mean(1).tolist(),
-        "nll": float(cell.nll.mean()),
-        "nll_interval": list(interval(cell.nll)),
-        "nll_by_seed": cell.nll.mean(1).tolist(),
-        "passes": cell.passes,
-        "entries_per_pass": cell.entries,
-        "flops_per_puzzle": cell.flops,
-        "seconds_per_puzzle": cell.seconds,
-        "seeds": list(config.seeds),
-        "saturated": saturated(cell),
-    }
-
-
-def _notes(table: Table, config: Latents) -> list[str]:
+def _notes(levels: Levels, config: LatentsStudy) -> list[str]:
     """What a reader of the numbers has to know."""
     over = "seeds and puzzles" if len(config.seeds) > 1 else "puzzles (one seed: what another would change is unknown)"
     notes = [
@@ -228,7 +234,7 @@ def _notes(table: Table, config: Latents) -> list[str]:
         "candidates see the latents and, under SCDM, not each other. NLL: uniformly random order.",
         "MDM at fewer than all latents was never trained so: it shows whether the dial has to be.",
     ]
-    for (name, n), cell in table.items():
-        if saturated(cell):
+    for (name, n), level in levels.items():
+        if saturated(level):
             notes.append(f"SATURATED: {name} at {_count(n, config)} latents; its accuracy can show no difference.")
     return notes

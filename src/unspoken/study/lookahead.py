@@ -9,7 +9,8 @@ from torch import Tensor
 from unspoken.measure.intervals import interval, share_interval
 from unspoken.study.report import Check, Claim, claim, ends
 
-Right = dict[tuple[str, str, str], Tensor]  # `[seeds, examples]` solved, by task, method and window
+Key = tuple[str, str, str]  # task, method, window
+Right = dict[Key, Tensor]  # `[seeds, examples]` solved
 
 NEAR, HIGH, MARGIN = 0.1, 0.9, 0.05  # of chance; what lookahead must pass; a clear margin
 

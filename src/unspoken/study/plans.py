@@ -11,91 +11,92 @@ from scipy.stats import norm
 from torch import Tensor
 
 from unspoken.layout.attention import MDM
-from unspoken.measure.intervals import interval, share_interval
+from unspoken.measure.intervals import interval
 from unspoken.study.report import Check, Claim, claim, ends
+from unspoken.study.table import Column, Mean, count
 
 EVEN, PLANNED = "even", "planned"
 AS_GOOD, RESOLVED = 0.01, 0.2  # nats a token; the share of the largest loss that an interval may hold
 
+COLUMNS = (
+    Column("part", "part"),
+    Column("model", "model"),
+    Column("latents", "latents", count),
+    Column("schedule", "schedule"),
+    Column("passes", "passes"),
+    Column("sizes", "sizes", lambda sizes: " ".join(map(str, sizes))),
+    Column("foretold", "foretold", "{:.4f}".format),
+    Mean("lost", "lost", by_seed=False, digits=4),
+    Mean("nll", "NLL", "{:.4f}".format, by_seed=False),
+    Mean("accuracy", "right", share=True, by_seed=False),
+)
+
 
 @dataclass(frozen=True)
-class Measured:
+class Scheduled:
     """A schedule, beside all latents: what was foretold of it, and what came.
 
-    overhead: nats a token that it was foretold to lose, by the profile; `told` `[seeds, rows]` the same of each row.
-    nll, lost: `[seeds, rows]` nats a token of test, and those above saying one at a time; right: its answers.
+    foretold: nats a token that it should lose, by the profile; `told` `[seeds, rows]` the same of each row.
+    nll, lost: `[seeds, rows]` nats a token of test, and those above saying one at a time; accuracy: its answers.
     """
 
-    group: str
-    kind: str
+    model: str
+    schedule: str
     sizes: tuple[int, ...]
-    overhead: float
+    foretold: float
     told: Tensor
     nll: Tensor
     lost: Tensor
-    right: Tensor
+    accuracy: Tensor
 
-    def row(self) -> dict[str, Any]:
-        """As a row of the study."""
-        return {
-            "part": "schedule",
-            "model": self.group,
-            "latents": None,
-            "schedule": self.kind,
-            "passes": len(self.sizes),
-            "sizes": list(self.sizes),
-            "foretold": self.overhead,
-            "lost": float(self.lost.mean()),
-            "lost_interval": list(interval(self.lost)),
-            "nll": float(self.nll.mean()),
-            "nll_interval": list(interval(self.nll)),
-            "accuracy": float(self.right.mean()),
-            "accuracy_interval": list(share_interval(self.right)),
-        }
+    def values(self) -> dict[str, Any]:
+        """Of `COLUMNS`."""
+        kept = {name: value for name, value in vars(self).items() if name != "told"}
+        return kept | {"latents": None, "passes": len(self.sizes), "sizes": list(self.sizes)}
 
 
-def prediction(found: Sequence[Measured]) -> Claim:
+def prediction(found: Sequence[Scheduled]) -> Claim:
     """What a schedule was foretold to lose is what it lost, for models whose tokens see all others' places as masks.
 
     The difference is within its interval of 0: two-sided, 95% for all schedules of a model together (Bonferroni), by
     rows alone, since both sides are of the same seeds.
     """
     checks = []
-    for name in dict.fromkeys(m.group for m in found if m.group.startswith(MDM.name.upper())):
-        its = [m for m in found if m.group == name]
+    for name in dict.fromkeys(m.model for m in found if m.model.startswith(MDM.name.upper())):
+        its = [m for m in found if m.model == name]
         z = float(norm.ppf(1 - 0.025 / len(its)))
         worst = max(its, key=lambda m: abs(_gap(m)[0]) / _gap(m)[1])
         gap, error = _gap(worst)
         text = (
-            f"{name}: of {len(its)} schedules the farthest ({worst.kind}, {len(worst.sizes)} passes) was foretold to "
-            f"lose {worst.overhead:.4f} and lost {worst.lost.mean():.4f} nats a token, allowed {z * error:.4f} apart"
+            f"{name}: of {len(its)} schedules the farthest ({worst.schedule}, {len(worst.sizes)} passes) was foretold "
+            f"to lose {worst.foretold:.4f} and lost {worst.lost.mean():.4f} nats a token, allowed {z * error:.4f} apart"
         )
         checks.append(Check(abs(gap) <= z * error, text))
-        most = max(its, key=lambda m: m.overhead)
-        share = z * _gap(most)[1] / most.overhead if most.overhead else math.inf
+        most = max(its, key=lambda m: m.foretold)
+        share = z * _gap(most)[1] / most.foretold if most.foretold else math.inf
         checks.append(
-            Check(share <= RESOLVED, f"resolved to {share:.1%} of what {len(most.sizes)} {most.kind} passes lose")
+            Check(share <= RESOLVED, f"resolved to {share:.1%} of what {len(most.sizes)} {most.schedule} passes lose")
         )
     return claim("prediction", checks)
 
 
-def _gap(m: Measured) -> tuple[float, float]:
+def _gap(m: Scheduled) -> tuple[float, float]:
     """What it lost less what was foretold, and the standard error of that over rows."""
     came, told = m.lost.mean(0), m.told.mean(0)
     error = math.sqrt(float(came.var()) / len(came) + float(told.var()) / len(told))
-    return float(came.mean()) - m.overhead, max(error, 1e-12)
+    return float(came.mean()) - m.foretold, max(error, 1e-12)
 
 
-def planned(found: Sequence[Measured]) -> Claim:
+def planned(found: Sequence[Scheduled]) -> Claim:
     """At two numbers of passes or more, and with every model, a plan of fewer passes is as good as even steps.
 
     As good: on the same test rows and orders at most 0.01 nats a token worse, and not surely worse at all; while even
     steps of those fewer passes are surely worse than the plan.
     """
     checks = []
-    for name in dict.fromkeys(m.group for m in found):
-        its = [m for m in found if m.group == name]
-        plans, evens = ({len(m.sizes): m for m in its if m.kind == kind} for kind in (PLANNED, EVEN))
+    for name in dict.fromkeys(m.model for m in found):
+        its = [m for m in found if m.model == name]
+        plans, evens = ({len(m.sizes): m for m in its if m.schedule == kind} for kind in (PLANNED, EVEN))
         told = []
         for passes, equal in sorted(evens.items()):
             fewer = [n for n in plans if n < passes and n in evens and _saves(plans[n], equal, evens[n])]
@@ -106,7 +107,7 @@ def planned(found: Sequence[Measured]) -> Claim:
     return claim("planned schedule", checks)
 
 
-def _saves(plan: Measured, more: Measured, as_many: Measured) -> bool:
+def _saves(plan: Scheduled, more: Scheduled, as_many: Scheduled) -> bool:
     """Whether a plan is as good as `more` even passes, and surely better than `as_many` even ones as it has."""
     gap = plan.nll - more.nll
     as_good = float(gap.mean()) <= AS_GOOD and interval(gap)[0] <= 0

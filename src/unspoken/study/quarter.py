@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,45 +11,43 @@ from torch import Tensor
 from unspoken.decoders.policies import CERTAIN, NEAREST, UNCERTAIN, UNIFORM_LATENTS, LatentPolicy, attended
 from unspoken.decoders.slots import Slots
 from unspoken.decoders.step import last
-from unspoken.measure.intervals import interval, share_interval
+from unspoken.measure.intervals import interval
 from unspoken.measure.likelihood import nll_by_policy
 from unspoken.measure.relation import relation_of
 from unspoken.model.denoiser import Denoiser
 from unspoken.study.report import Check, Claim, Stage, claim, ends
+from unspoken.study.table import Column, Mean
 from unspoken.tasks.base import Examples
 from unspoken.training.config import Train
 from unspoken.training.loop import seeded
 
 BLIND, TIMES, AT_LEAST = UNIFORM_LATENTS.name, 4, 2
 TRAINING = 512  # examples that the relation is measured on
+COLUMNS = (
+    Column("part", "part"),
+    Column("policy", "way"),
+    Column("latents", "latents"),
+    Mean("accuracy", "solved", share=True),
+    Mean("nll", "NLL", by_seed=False, optional=True),
+)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One policy at one count: `right` `[seeds, puzzles]`; `nll` the same, nats a token, None where it needs a past."""
+    """One policy at one count of latents, as `COLUMNS` has it.
+
+    accuracy: `[seeds, puzzles]`; nll: the same, nats a token, None where it needs a past.
+    """
 
     policy: str
-    count: int
-    right: Tensor
+    latents: int
+    accuracy: Tensor
     nll: Tensor | None
 
-    def row(self) -> dict[str, Any]:
-        """As a row of the study."""
-        nll = {} if self.nll is None else {"nll": float(self.nll.mean()), "nll_interval": list(interval(self.nll))}
-        return {
-            "part": "latents",
-            "policy": self.policy,
-            "latents": self.count,
-            "accuracy": float(self.right.mean()),
-            "accuracy_interval": list(share_interval(self.right)),
-            "accuracy_by_seed": self.right.mean(1).tolist(),
-            **nll,
-        }
 
-
-def measure_quarter(
+def curves_of(
     train: Train, models: list[Denoiser], test: Examples, counts: Sequence[int], draws: int
-) -> Iterator[Stage | Curve]:
+) -> Generator[Stage, None, list[Curve]]:
     """Accuracy and NLL of every policy at every count; each seed's model goes by its own relation."""
     policies = [_policies(train, model) for model in models]
     every = max(counts)
@@ -60,6 +57,7 @@ def measure_quarter(
         name: [_nll(m, p[name], test, counts, draws) for m, p in zip(models, policies, strict=True)]
         for name in policies[0]
     }
+    curves = []
     for done, (name, count) in enumerate(cells):
         yield Stage(f"which latents: {name}", done, len(cells))
         right = [
@@ -67,7 +65,8 @@ def measure_quarter(
             for model, its in zip(models, policies, strict=True)
         ]
         columns = [seed[:, list(counts).index(count)] for seed in nll[name] if seed is not None]
-        yield Curve(name, count, torch.stack(right).double(), torch.stack(columns) if columns else None)
+        curves.append(Curve(name, count, torch.stack(right).double(), torch.stack(columns) if columns else None))
+    return curves
 
 
 def _policies(train: Train, model: Denoiser) -> dict[str, LatentPolicy]:
@@ -100,7 +99,7 @@ def quarter(curves: Sequence[Curve]) -> Claim:
 
     The policy is the best over all counts, so that none is picked for each. See `_reaches` for a count.
     """
-    its = {(c.policy, c.count): c for c in curves if c.nll is not None}
+    its = {(c.policy, c.latents): c for c in curves if c.nll is not None}
     blind = [n for policy, n in its if policy == BLIND]
     counts = [n for n in blind if n % TIMES == 0 and n // TIMES in blind and 0 < n < max(blind)]
     rivals = {p for p, _ in its if p != BLIND and all((p, n // TIMES) in its for n in counts)}
@@ -130,9 +129,9 @@ def _reaches(mine: Curve, few: Curve, many: Curve) -> Check:
     gain, gap = _nll_of(few) - _nll_of(many), _nll_of(mine) - _nll_of(many)
     matters, surely = interval(gain)[0] > 0, interval(gap)[1] <= float(gain.mean()) / 2
     text = (
-        f"{mine.count} for {many.count}: NLL {_nats_of(mine):.3f}, random ones {_nats_of(many):.3f} (difference "
-        f"{ends(interval(gap), '+')}; {few.count} random ones {_nats_of(few):.3f}), solved {mine.right.mean():.3f} and "
-        f"{many.right.mean():.3f}"
+        f"{mine.latents} for {many.latents}: NLL {_nats_of(mine):.3f}, random ones {_nats_of(many):.3f} (difference "
+        f"{ends(interval(gap), '+')}; {few.latents} random ones {_nats_of(few):.3f}), solved "
+        f"{mine.accuracy.mean():.3f} and {many.accuracy.mean():.3f}"
     )
     holds = matters and surely and float(gap.mean()) <= 0
     return Check(holds, f"{'yes' if holds else 'no'}, {text}")

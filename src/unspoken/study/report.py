@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from unspoken.record import environment, to_record, write_json
 
@@ -18,6 +18,18 @@ class Stage:
     text: str
     done: float
     total: float
+
+
+class Study(Protocol):
+    """What a study trains and measures, as data. It is a frozen dataclass, hence its own record."""
+
+    def budget(self) -> str:
+        """One line on what will be done."""
+        ...
+
+    def run(self, runs: Path) -> Iterator[Stage | Result]:
+        """Trains what the folder `runs` does not hold yet, measures, and ends in a `Result`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -53,7 +65,7 @@ def ends(interval: tuple[float, float], sign: str = "") -> str:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished study. `rows` are flat dictionaries of JSON values; `show.report` says which are shown."""
+    """A finished study. `rows` are dictionaries of JSON values, made by the columns of its `Table`."""
 
     study: str
     config: Any

@@ -6,10 +6,9 @@ held against what they do lose on test: the likelihood of whole decodings, and t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,17 +19,38 @@ from unspoken.decoders.step import last
 from unspoken.measure.profile import InformationProfile, even, parallel_nll, profile_losses
 from unspoken.model.denoiser import Denoiser
 from unspoken.record import environment
-from unspoken.study.plans import EVEN, PLANNED, Measured, planned, prediction
+from unspoken.study.grid import check_positive
+from unspoken.study.plans import COLUMNS, EVEN, PLANNED, Scheduled, planned, prediction
 from unspoken.study.report import Result, Stage
+from unspoken.study.table import Column, Row, Table
 from unspoken.tasks.base import Examples, Split, Task
 from unspoken.training.config import Train
 from unspoken.training.loop import load, seeded
-from unspoken.training.objective import Diffused, Masked
+from unspoken.training.objective import Denoising, MaskedDiffusion
 from unspoken.training.run import Run
+
+TABLE = Table(
+    "steps",
+    {
+        "profile": (
+            *COLUMNS[:3],
+            Column("h", drawn=True),
+            Column("nll", "NLL", "{:.4f}".format),
+            Column("total_correlation", "schedule", "TC {:.3f}, ".format),
+            Column("dual_total_correlation", "schedule", "DTC {:.3f}".format),
+            Column("least_overhead"),
+        ),
+        "schedule": COLUMNS,
+    },
+    "Nats a token that saying tokens together loses: foretold from validation, lost by whole decodings of test "
+    "sequences; the NLL of these. Right: answers drawn at temperature 1. TC, DTC: total and dual total correlation "
+    "a token. With 95% intervals.",
+    headings=tuple(column.heading for column in COLUMNS),
+)
 
 
 @dataclass(frozen=True)
-class Steps:
+class StepsStudy:
     """The study's config.
 
     Attributes:
@@ -52,8 +72,9 @@ class Steps:
             raise ValueError(f"runs={self.runs}: give one run folder or more, each once")
         if not self.passes or list(self.passes) != sorted(set(self.passes)) or self.passes[0] < 1:
             raise ValueError(f"passes={self.passes}: give numbers of 1 or more that rise")
-        if min(self.examples, self.draws) < 1 or min(self.latents, default=0) < 0:
-            raise ValueError("examples and draws must be 1 or more, latents 0 or more")
+        check_positive(self, "examples", "draws")
+        if min(self.latents, default=0) < 0:
+            raise ValueError(f"latents={self.latents}: give 0 or more")
 
     def budget(self) -> str:
         """One line on what will be done."""
@@ -61,6 +82,25 @@ class Steps:
             f"the profiles of {len(self.runs)} run(s) on {self.examples} validation examples; schedules of "
             f"{', '.join(map(str, self.passes))} passes, even and planned, on as many of test"
         )
+
+    def run(self, runs: Path = Path()) -> Iterator[Stage | Result]:
+        """Loads the runs, measures their profiles, plans, decodes, and ends in a `Result`. Trains nothing.
+
+        runs: The folder that the runs are given from.
+        """
+        began = environment()
+        groups = groups_of([runs / folder for folder in self.runs])
+        data = {group.name: _data(group.train.task, self.examples) for group in groups}
+        profiles: list[Row] = []
+        found: list[Scheduled] = []
+        for done, group in enumerate(groups):
+            its = yield from _measured(self, group, *data[group.name], Stage(group.name, done, len(groups)))
+            profiles += its[0]
+            found += its[1]
+        rows = profiles + [TABLE.row("schedule", **its.values()) for its in found]
+        notes = [_note(group, *data[group.name]) for group in groups] + _notes(self, profiles)
+        claims = [prediction(found), planned(found)]
+        yield Result(TABLE.study, self, rows, claims, notes, began)
 
 
 @dataclass(frozen=True)
@@ -72,38 +112,28 @@ class Group:
     models: list[Denoiser]
 
 
-def run(config: Steps) -> Iterator[Stage | Result]:
-    """Loads the runs, measures their profiles, plans, decodes, and ends in a `Result`. Trains nothing."""
-    began = environment()
-    groups = groups_of(config.runs)
-    rows: list[dict[str, Any]] = []
-    found: list[Measured] = []
-    notes = []
-    data = {group.name: _data(group.train.task, config.examples) for group in groups}
-    for done, group in enumerate(groups):
-        known, test = data[group.name]
-        length = int((~test.given[0]).sum())
-        notes.append(
-            f"{group.name}: {len(group.models)} run(s); {len(known)} validation and {len(test)} test examples with "
-            f"{length} tokens to say (the commonest number)."
-        )
-        for latents in config.latents if group.train.attention.latents == "ordered" else ():
-            yield Stage(f"{group.name} beside {latents}: profile", done, len(groups))
-            rows.append(_profile_row(group.name, latents, _fitted(_losses(config, group, latents, known))))
-        yield Stage(f"{group.name}: profile", done, len(groups))
-        losses = _losses(config, group, None, known)
-        profile = _fitted(losses)
-        rows.append(_profile_row(group.name, None, profile))
-        yield Stage(f"{group.name}: one at a time", done, len(groups))
-        alone = _nll(config, group, (1,) * length, test)
-        for kind, sizes in schedules(profile, config.passes):
-            yield Stage(f"{group.name}: {len(sizes)} passes, {kind}", done, len(groups))
-            found.append(measure(config, group, kind, sizes, profile, losses, test, alone))
-    rows += [m.row() for m in found]
-    yield Result("steps", config, rows, [prediction(found), planned(found)], [*notes, *_notes(config, rows)], began)
+def _measured(
+    config: StepsStudy, group: Group, known: Examples, test: Examples, stage: Stage
+) -> Generator[Stage, None, tuple[list[Row], list[Scheduled]]]:
+    """The rows of a group's profiles, and its schedules: those that the profile beside all plans."""
+    rows: list[Row] = []
+    for latents in config.latents if group.train.attention.latents == "ordered" else ():
+        yield replace(stage, text=f"{group.name} beside {latents}: profile")
+        rows.append(_profile_row(group.name, latents, _fitted(_losses(config, group, latents, known))))
+    yield replace(stage, text=f"{group.name}: profile")
+    losses = _losses(config, group, None, known)
+    profile = _fitted(losses)
+    rows.append(_profile_row(group.name, None, profile))
+    yield replace(stage, text=f"{group.name}: one at a time")
+    alone = _nll(config, group, (1,) * profile.length, test)
+    found = []
+    for kind, sizes in schedules(profile, config.passes):
+        yield replace(stage, text=f"{group.name}: {len(sizes)} passes, {kind}")
+        found.append(measure(config, group, kind, sizes, profile, losses, test, alone))
+    return rows, found
 
 
-def _losses(config: Steps, group: Group, latents: int | None, known: Examples) -> Tensor:
+def _losses(config: StepsStudy, group: Group, latents: int | None, known: Examples) -> Tensor:
     """`[seeds, rows, L]`: of the profile. The same sets of known tokens for every model."""
     of_seeds = [
         profile_losses(model, known.x0, known.given, latents, seeded("profile"), config.draws) for model in group.models
@@ -124,12 +154,15 @@ def _data(task: Task, n: int) -> tuple[Examples, Examples]:
     return known, test
 
 
-def groups_of(runs: Sequence[str]) -> list[Group]:
+def groups_of(runs: Sequence[str | Path]) -> list[Group]:
     """The runs that differ in the seed alone. ValueError before any work for one that is not of masks at random."""
-    alike: dict[Train, list[str]] = {}
-    for folder in runs:
-        train = Run(Path(folder)).config(Train)
-        if not (train.process.absorbs and isinstance(train.objective, Masked | Diffused)) or train.trunk.times:
+    alike: dict[Train, list[Path]] = {}
+    for folder in map(Path, runs):
+        train = Run(folder).config(Train)
+        if (
+            not (train.process.absorbs and isinstance(train.objective, MaskedDiffusion | Denoising))
+            or train.trunk.times
+        ):
             raise ValueError(
                 f"{folder} was trained with {train.objective} under {train.process}, times={train.trunk.times}; a "
                 "profile is of tokens masked at random, and its models are shown no times: give other runs"
@@ -166,7 +199,7 @@ def schedules(profile: InformationProfile, passes: Sequence[int]) -> list[tuple[
 
 
 def measure(
-    config: Steps,
+    config: StepsStudy,
     group: Group,
     kind: str,
     sizes: tuple[int, ...],
@@ -174,7 +207,7 @@ def measure(
     losses: Tensor,
     test: Examples,
     alone: Tensor,
-) -> Measured:
+) -> Scheduled:
     """The likelihood of test sequences under a schedule, and what it draws from their prompts.
 
     losses: of the profile; alone: nats a token of test, said one at a time.
@@ -183,10 +216,10 @@ def measure(
     told = ((losses[..., starts] * torch.tensor(sizes)).sum(-1) - losses.sum(-1)) / profile.length
     nll, overhead = _nll(config, group, sizes, test), profile.overhead(sizes) / profile.length
     right = torch.stack([_right(group.train.task, model, sizes, test) for model in group.models])
-    return Measured(group.name, kind, sizes, overhead, told, nll, nll - alone, right)
+    return Scheduled(group.name, kind, sizes, overhead, told, nll, nll - alone, right)
 
 
-def _nll(config: Steps, group: Group, sizes: Sequence[int], test: Examples) -> Tensor:
+def _nll(config: StepsStudy, group: Group, sizes: Sequence[int], test: Examples) -> Tensor:
     """`[seeds, rows]` nats a token. With one seed every schedule says the tokens in the same orders: they are pairs."""
     of_seeds = []
     for model in group.models:
@@ -204,26 +237,32 @@ def _right(task: Task, model: Denoiser, sizes: Sequence[int], test: Examples) ->
     return task.score(prompt, last(steps, prompt)).double()
 
 
-def _profile_row(group: str, latents: int | None, profile: InformationProfile) -> dict[str, Any]:
+def _profile_row(group: str, latents: int | None, profile: InformationProfile) -> Row:
     n = profile.length
-    return {
-        "part": "profile",
-        "model": group,
-        "latents": latents,
-        "h": list(profile.h),
-        "nll": profile.nll / n,
-        "total_correlation": profile.total_correlation / n,
-        "dual_total_correlation": profile.dual_total_correlation / n,
-        "least_overhead": [lost / n for lost in profile.least_overhead()],
-    }
+    return TABLE.row(
+        "profile",
+        model=group,
+        latents=latents,
+        h=list(profile.h),
+        nll=profile.nll / n,
+        total_correlation=profile.total_correlation / n,
+        dual_total_correlation=profile.dual_total_correlation / n,
+        least_overhead=[lost / n for lost in profile.least_overhead()],
+    )
 
 
-def _notes(config: Steps, rows: Sequence[dict[str, Any]]) -> list[str]:
+def _note(group: Group, known: Examples, test: Examples) -> str:
+    return (
+        f"{group.name}: {len(group.models)} run(s); {len(known)} validation and {len(test)} test examples with "
+        f"{int((~test.given[0]).sum())} tokens to say (the commonest number)."
+    )
+
+
+def _notes(config: StepsStudy, profiles: Sequence[Row]) -> list[str]:
     notes = [
         f"Nats a token; {config.draws} random sets a row and k in the profile, {config.draws} random orders a row of a "
         "schedule; answers drawn at temperature 1, in random order. 95% intervals over seeds and examples.",
     ]
-    profiles = [r for r in rows if r["part"] == "profile"]
     for name in dict.fromkeys(r["model"] for r in profiles):
         its = [r for r in profiles if r["model"] == name]
         if len(its) < 2:

@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,31 +16,48 @@ from torch import Tensor
 from unspoken.decoders.decode import Decoder, changed, read_decoder
 from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import CACHED_ALONE, CACHED_JOINT, MDM, SCDM, SIDM, Attention
-from unspoken.measure.accuracy import Solved
-from unspoken.measure.intervals import interval, share_interval
 from unspoken.measure.likelihood import nll_by_latents
 from unspoken.model.denoiser import Denoiser
 from unspoken.record import environment
-from unspoken.study.choice import solved
 from unspoken.study.family import Key, verdicts
-from unspoken.study.pool import train_all
+from unspoken.study.grid import check_once, check_positive, loaded, trained
+from unspoken.study.outcome import Outcome, cost_columns, solved
 from unspoken.study.report import Result, Stage
+from unspoken.study.table import Column, Mean, Row, Table
 from unspoken.tasks import SudokuGrids, Text
 from unspoken.tasks.base import Examples
 from unspoken.tasks.sudoku.grids import diversity
 from unspoken.training.config import Train
-from unspoken.training.loop import load, seeded
+from unspoken.training.loop import seeded
 from unspoken.training.losses import packed_losses
-from unspoken.training.objective import LatentBlocks, Masked, Objective
+from unspoken.training.objective import MaskedDiffusion, MultiToken, Objective
+from unspoken.training.pool import Job
 
-SLOT = LatentBlocks(window=1)
+SLOT = MultiToken(window=1)
 METHODS: dict[str, tuple[Objective, Attention]] = {
     "AR": (SLOT, CACHED_ALONE),
-    "AR + MTP": (LatentBlocks(prefixes=1), CACHED_JOINT),
-    "SIDM": (Masked(), SIDM),
-    "SCDM": (Masked(), SCDM),
-    "MDM": (Masked(), MDM),
+    "AR + MTP": (MultiToken(prefixes=1), CACHED_JOINT),
+    "SIDM": (MaskedDiffusion(), SIDM),
+    "SCDM": (MaskedDiffusion(), SCDM),
+    "MDM": (MaskedDiffusion(), MDM),
 }
+TABLE = Table(
+    "tasks",
+    {
+        "": (
+            Column("task", "task"),
+            Column("method", "method"),
+            Column("latents", "latents"),
+            Column("seeds"),
+            Mean("accuracy", "solved", share=True, optional=True),
+            Mean("bits_per_byte", "bits per byte", stem="bits", optional=True),
+            *(replace(column, optional=True) for column in cost_columns("example", hidden=("entries", "ms"))),
+            Column("distinct", "solved", ", {:.3f} distinct".format, optional=True),
+            Column("sample", optional=True),
+        )
+    },
+    "With 95% intervals. Passes and MFLOPs: an example.",
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +83,7 @@ class Case:
         """On text the paper compares likelihoods: of AR, SCDM and MDM."""
         return ["AR", "SCDM", "MDM"] if isinstance(self.train.task, Text) else list(METHODS)
 
-    def job(self, method: str, seed: int, runs: Path) -> tuple[Train, Path]:
+    def job(self, method: str, seed: int, runs: Path) -> Job:
         """The training run of a method, and its folder."""
         objective, attention = METHODS[method]
         train = replace(self.train, objective=objective, attention=attention, seed=seed)
@@ -86,7 +102,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Tasks:
+class FamilyStudy:
     """The study's config.
 
     Attributes:
@@ -109,104 +125,69 @@ class Tasks:
         names = [case.name for case in self.cases]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"the tasks are {names}: give one or more, each once")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds={self.seeds}: give seeds, each once")
-        if min(self.examples, self.batch, self.draws, self.workers) < 1:
-            raise ValueError("examples, batch, draws and workers must be 1 or more")
+        check_once(self, "seeds")
+        check_positive(self, "examples", "batch", "draws", "workers")
 
     def budget(self) -> str:
         """One line on what will be done."""
         runs = sum(len(case.methods) for case in self.cases) * len(self.seeds)
         return f"{runs} runs on {', '.join(case.name for case in self.cases)}; {len(self.seeds)} seed(s)"
 
-
-@dataclass(frozen=True)
-class Cell:
-    """One way on one task. values: `[seeds, examples]`: solved or not; for text, bits per byte of each window."""
-
-    values: Tensor
-    row: dict[str, Any]
-
-
-def run(config: Tasks, runs: Path) -> Iterator[Stage | Result]:
-    """Trains what `runs` does not hold yet, measures, and ends in a `Result`; yields `Stage`s."""
-    began = environment()
-    tests: dict[str, Examples] = {}
-    for done, case in enumerate(config.cases):
-        yield Stage(f"examples of {case.name}", done, len(config.cases))
-        task = case.train.task
-        tests[case.name] = task.sample("test", min(config.examples, task.size("test")))
-    jobs = [case.job(m, seed, runs) for case in config.cases for m in case.methods for seed in config.seeds]
-    for done in train_all(jobs, config.workers):
-        yield Stage("training", done, sum(train.steps for train, _ in jobs))
-    table: dict[Key, Cell] = {}
-    plan = [(case, method) for case in config.cases for method in case.methods]
-    for done, (case, method) in enumerate(plan):
-        yield Stage(f"measuring: {case.name}, {method}", done, len(plan))
-        models = [load(case.job(method, seed, runs)[1], "cpu") for seed in config.seeds]
-        measure = _bits if isinstance(case.train.task, Text) else _answers
-        for latents, cell in measure(config, case, method, models, tests[case.name]).items():
-            table[case.name, method, latents] = cell
-    values = {key: cell.values for key, cell in table.items()}
-    bits = frozenset(case.name for case in config.cases if isinstance(case.train.task, Text))
-    claims = verdicts(values, bits)
-    yield Result("tasks", config, [cell.row for cell in table.values()], claims, _notes(config), began)
+    def run(self, runs: Path) -> Iterator[Stage | Result]:
+        """Trains what `runs` does not hold yet, measures, and ends in a `Result`; yields `Stage`s."""
+        began = environment()
+        tests: dict[str, Examples] = {}
+        for done, case in enumerate(self.cases):
+            yield Stage(f"examples of {case.name}", done, len(self.cases))
+            task = case.train.task
+            tests[case.name] = task.sample("test", min(self.examples, task.size("test")))
+        plan = [(case, method) for case in self.cases for method in case.methods]
+        yield from trained([case.job(m, seed, runs) for case, m in plan for seed in self.seeds], self.workers)
+        rows: list[Row] = []
+        values: dict[Key, Tensor] = {}
+        for done, (case, method) in enumerate(plan):
+            yield Stage(f"measuring: {case.name}, {method}", done, len(plan))
+            models = loaded([case.job(method, seed, runs) for seed in self.seeds])
+            measure = _bits if isinstance(case.train.task, Text) else _answers
+            for latents, its, row in measure(self, case, method, models, tests[case.name]):
+                values[case.name, method, latents] = its
+                shown = "all" if latents is None else latents
+                rows.append(TABLE.row(task=case.name, method=method, latents=shown, seeds=list(self.seeds), **row))
+        bits = frozenset(case.name for case in self.cases if isinstance(case.train.task, Text))
+        yield Result(TABLE.study, self, rows, verdicts(values, bits), _notes(self), began)
 
 
-def _answers(config: Tasks, case: Case, method: str, models: list[Denoiser], test: Examples) -> dict[int | None, Cell]:
-    return {n: _answered(config, case, method, models, test, n, way) for n, way in case.ways(method)}
+# The number of latents; `[seeds, examples]`, solved or not, or of text bits per byte of each window; what a row holds.
+Cell = tuple[int | None, Tensor, Row]
 
 
-def _answered(
-    config: Tasks, case: Case, method: str, models: list[Denoiser], test: Examples, n: int | None, way: Decoder
-) -> Cell:
-    task = case.train.task
-    test = test.by_size()
-    its = [solved(model, task, test, way, config.batch) for model in models]
-    right = torch.stack([s.right for s in its]).double()
-    row = _head(config, case, method, n) | {
-        "accuracy": float(right.mean()),
-        "accuracy_interval": list(share_interval(right)),
-        "accuracy_by_seed": right.mean(1).tolist(),
-        **_costs(its),
-    }
-    if isinstance(task, SudokuGrids):
-        row["distinct"] = sum(diversity(s.tokens) for s in its) / len(its)
-    return Cell(right, row)
-
-
-def _costs(its: list[Solved]) -> dict[str, float]:
-    mean = {name: sum(getattr(s, name) for s in its) / len(its) for name in ("passes", "entries", "flops", "seconds")}
-    return {
-        "passes": mean["passes"],
-        "entries_per_pass": mean["entries"],
-        "flops_per_example": mean["flops"],
-        "seconds_per_example": mean["seconds"],
-    }
+def _answers(config: FamilyStudy, case: Case, method: str, models: list[Denoiser], test: Examples) -> Iterator[Cell]:
+    task, test = case.train.task, test.by_size()
+    for latents, way in case.ways(method):
+        its = [solved(model, task, test, way, config.batch) for model in models]
+        outcome = Outcome.of([its])
+        row = {"accuracy": outcome.right, **outcome.costs("example")}
+        if isinstance(task, SudokuGrids):
+            row["distinct"] = sum(diversity(s.tokens) for s in its) / len(its)
+        yield latents, outcome.right, row
 
 
 @torch.no_grad()
-def _bits(config: Tasks, case: Case, method: str, models: list[Denoiser], test: Examples) -> dict[int | None, Cell]:
+def _bits(config: FamilyStudy, case: Case, method: str, models: list[Denoiser], test: Examples) -> Iterator[Cell]:
     """Bits per byte of what is not given of every window, and a sample; of masked models over random orders."""
     task = case.train.task
     assert isinstance(task, Text)
     size = (task.bytes_in(test.x0) - task.bytes_in(test.prompt(task.mask_id))).double()
     ways = case.ways(method)
     nats = torch.stack([_nats(config, case, method, model, test, [n for n, _ in ways]) for model in models])
-    cells = {}
-    for (n, way), of_windows in zip(ways, nats.unbind(2), strict=True):
+    for (latents, way), of_windows in zip(ways, nats.unbind(2), strict=True):
         bits = of_windows / math.log(2) / size.mean()  # a window counts by its bytes
-        row = {
-            "bits_per_byte": float(bits.mean()),
-            "bits_interval": list(interval(bits)),
-            "bits_by_seed": bits.mean(1).tolist(),
-            "sample": _said(task, models[0], way),
-        }
-        cells[n] = Cell(bits, _head(config, case, method, n) | row)
-    return cells
+        yield latents, bits, {"bits_per_byte": bits, "sample": _said(task, models[0], way)}
 
 
-def _nats(config: Tasks, case: Case, method: str, model: Denoiser, test: Examples, counts: list[int | None]) -> Tensor:
+def _nats(
+    config: FamilyStudy, case: Case, method: str, model: Denoiser, test: Examples, counts: list[int | None]
+) -> Tensor:
     """`[windows, counts]` nats of each window's tokens that are not given."""
     length, parts = case.train.task.length, []
     for part in test.split(50):
@@ -226,12 +207,7 @@ def _said(task: Text, model: Denoiser, way: Decoder) -> str:
     return task.show(step.tokens[0])
 
 
-def _head(config: Tasks, case: Case, method: str, n: int | None) -> dict[str, Any]:
-    latents = "all" if n is None else n
-    return {"task": case.name, "method": method, "latents": latents, "seeds": list(config.seeds)}
-
-
-def _notes(config: Tasks) -> list[str]:
+def _notes(config: FamilyStudy) -> list[str]:
     budgets = "; ".join(
         f"{case.name}: {case.train.task.title}, {case.train.task.length} tokens, {case.train.steps} steps of "
         f"{case.train.batch}, {case.train.trunk.layers} x {case.train.trunk.width}"

@@ -51,12 +51,11 @@ def drawn(
     path: Path | None = None,
     *,
     seed: int,
-    random_order: bool = False,
 ) -> Tensor:
     """`[n, seq]`: one walk from each prompt, to its end."""
     z = prompt
     generator = seeded("walk", seed)
-    for move in denoise(model, process, prompt, steps=steps, path=path, random_order=random_order, generator=generator):
+    for move in denoise(model, process, prompt, steps=steps, path=path, generator=generator):
         z = move.z
     return z
 

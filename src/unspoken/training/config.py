@@ -9,7 +9,7 @@ from unspoken.layout.attention import SCDM, Attention
 from unspoken.model.ports import Port, Vectors
 from unspoken.noise import Absorbing, Gaussian, Process
 from unspoken.tasks import Tasks
-from unspoken.training.objective import Diffused, Masked, Objectives
+from unspoken.training.objective import Denoising, MaskedDiffusion, Objectives
 
 if TYPE_CHECKING:  # slow to import: loaded where a trunk is made
     from transformers import LlamaConfig
@@ -75,7 +75,7 @@ class Train:
         task: The data and their judge.
         attention: Who may look at whom.
         trunk: The transformer.
-        process: How tokens are noised; masks, unless the objective is `Diffused`.
+        process: How tokens are noised; masks, unless the objective is `Denoising`.
         objective: What a pass holds and is asked: masked diffusion, or one of the autoregressive family.
         port: Of a task whose tokens are values: how they are read and predicted.
         steps: Optimiser steps.
@@ -99,7 +99,7 @@ class Train:
     attention: Attention = SCDM
     trunk: Trunk = field(default_factory=Trunk)
     process: Process = field(default_factory=Absorbing)
-    objective: Objectives = field(default_factory=Masked)
+    objective: Objectives = field(default_factory=MaskedDiffusion)
     port: Port | None = None
     steps: int = 1000
     batch: int = 192
@@ -137,9 +137,9 @@ class Train:
                 "0, ema in [0, 1), warmup 0 or more"
             )
         self.objective.check(self.attention)
-        if not (self.process.absorbs or isinstance(self.objective, Diffused)):
+        if not (self.process.absorbs or isinstance(self.objective, Denoising)):
             raise ValueError(
-                f"process={self.process} with objective={self.objective}, which asks masks alone: take Diffused()"
+                f"process={self.process} with objective={self.objective}, which asks masks alone: take Denoising()"
             )
 
         self._check_values()
@@ -162,8 +162,8 @@ class Train:
             raise ValueError(
                 f"{type(self.port).__name__} under {self.process}: vectors take Gaussian(), codes take Absorbing()"
             )
-        if isinstance(self.process, Gaussian) and not isinstance(self.objective, Diffused):
-            raise ValueError(f"{self.process} is trained by Diffused(), not by {self.objective}")
+        if isinstance(self.process, Gaussian) and not isinstance(self.objective, Denoising):
+            raise ValueError(f"{self.process} is trained by Denoising(), not by {self.objective}")
 
     def rate(self, step: int) -> float:
         """The learning rate of step 0, 1, ..."""

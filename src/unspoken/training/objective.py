@@ -2,13 +2,13 @@
 
 | objective        | order                    | thresholds          | a block holds                         |
 | ---------------- | ------------------------ | ------------------- | ------------------------------------- |
-| `Masked`         | random                   | one, random         | all that is left: masked diffusion    |
+| `MaskedDiffusion`         | random                   | one, random         | all that is left: masked diffusion    |
 | `NextTokenPrediction` | left to right            | none                | (clean entries are asked)             |
-| `LatentBlocks`   | left to right, or random | all, or some        | the next token, then its latents      |
+| `MultiToken`   | left to right, or random | all, or some        | the next token, then its latents      |
 | `Teacherless`    | left to right            | the first           | the whole answer                      |
-| `Registers`      | left to right            | all                 | one token some way ahead (MuToR)      |
+| `MuToR`      | left to right            | all                 | one token some way ahead (MuToR)      |
 | `BlockDiffusion` | left to right            | every block's first | the block's tokens, partly masked     |
-| `Diffused`       | (none: all at once)      | (none)              | every free token, at its own time     |
+| `Denoising`       | (none: all at once)      | (none)              | every free token, at its own time     |
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Objective(ABC):
 
 
 @dataclass(frozen=True)
-class Masked(Objective):
+class MaskedDiffusion(Objective):
     """Masked diffusion: a random share of the tokens is masked, and every mask is asked for its token.
 
     Attributes:
@@ -145,7 +145,7 @@ class NextTokenPrediction(Objective):
         _need_causal(attention, self)
 
     def decoder(self, process: AnyProcess) -> dict[str, Any]:
-        """See `Masked.decoder`: at the last token said."""
+        """See `MaskedDiffusion.decoder`: at the last token said."""
         return {"type": "NextToken"}
 
     def _pack(self, batch: Batch) -> Packed:
@@ -155,7 +155,7 @@ class NextTokenPrediction(Objective):
 
 
 @dataclass(frozen=True)
-class LatentBlocks(Objective):
+class MultiToken(Objective):
     """Autoregression in mask slots, with latents: predict the next token beside masks that stand for later ones.
 
     He et al. 2026 (arXiv 2602.03769): AR + MTP. Weights 0 on the latents are pause tokens; window 1 is the mask-slot
@@ -199,7 +199,7 @@ class LatentBlocks(Objective):
             _need_causal(attention, self)
 
     def decoder(self, process: AnyProcess) -> dict[str, Any]:
-        """See `Masked.decoder`: slots in its order, beside as many of the next tokens as a block holds."""
+        """See `MaskedDiffusion.decoder`: slots in its order, beside as many of the next tokens as a block holds."""
         order = "left_to_right" if self.order == "left_to_right" else "uniform"
         latents = self.window - 1 if self.window else None
         return {"type": "Slots", "latents": latents, "order": order, "latent_policy": "next"}
@@ -231,7 +231,7 @@ class Teacherless(Objective):
             )
 
     def decoder(self, process: AnyProcess) -> dict[str, Any]:
-        """See `Masked.decoder`: all in one pass."""
+        """See `MaskedDiffusion.decoder`: all in one pass."""
         return {"type": "Slots", "commit": EVERY, "order": "left_to_right", "latent_policy": "next"}
 
     def _pack(self, batch: Batch) -> Packed:
@@ -242,7 +242,7 @@ class Teacherless(Objective):
 
 
 @dataclass(frozen=True)
-class Registers(Objective):
+class MuToR(Objective):
     """Next-token training with a register at every prefix that predicts a token further ahead; decoded without them.
 
     MuToR (arXiv 2505.10518, eq. 5): each row draws one distance from 1 (the next token) to `reach`.
@@ -264,7 +264,7 @@ class Registers(Objective):
         _need_causal(attention, self)
 
     def decoder(self, process: AnyProcess) -> dict[str, Any]:
-        """See `Masked.decoder`: at the last token said, without registers."""
+        """See `MaskedDiffusion.decoder`: at the last token said, without registers."""
         return {"type": "NextToken"}
 
     def _pack(self, batch: Batch) -> Packed:
@@ -299,7 +299,7 @@ class BlockDiffusion(Objective):
         _need_causal(attention, self)
 
     def decoder(self, process: AnyProcess) -> dict[str, Any]:
-        """See `Masked.decoder`: by blocks of this size."""
+        """See `MaskedDiffusion.decoder`: by blocks of this size."""
         return {"type": "Blocks", "size": self.size}
 
     def _pack(self, batch: Batch) -> Packed:
@@ -321,7 +321,7 @@ class BlockDiffusion(Objective):
 
 
 @dataclass(frozen=True)
-class Diffused(Objective):
+class Denoising(Objective):
     """Every token at a time of its own, under any process: GIDD, uniform noise, Diffusion Forcing.
 
     Each free token is asked for its clean one, and loses by the process's divergence (`Marginal.divergence`).
@@ -353,7 +353,7 @@ class Diffused(Objective):
             raise ValueError(f"{self} with attention {attention.name}: every token must see every other; take mdm")
 
     def decoder(self, process: AnyProcess) -> dict[str, Any]:
-        """See `Masked.decoder`: through the noise of its process."""
+        """See `MaskedDiffusion.decoder`: through the noise of its process."""
         return {"type": "Walk", "process": to_record(process)}
 
     def _pack(self, batch: Batch) -> Packed:
@@ -386,7 +386,7 @@ class Diffused(Objective):
         return Packed(layout, (replace(asked, target=entries_of(x0, asked.at), port="values", loss=loss),))
 
 
-Objectives = Masked | NextTokenPrediction | LatentBlocks | Teacherless | Registers | BlockDiffusion | Diffused
+Objectives = MaskedDiffusion | NextTokenPrediction | MultiToken | Teacherless | MuToR | BlockDiffusion | Denoising
 
 
 def _masks(process: AnyProcess, objective: object) -> Absorbing:

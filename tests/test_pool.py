@@ -15,11 +15,11 @@ import pytest
 import torch
 
 from unspoken.layout.attention import CACHED_ALONE
-from unspoken.study.pool import finished, train_all
 from unspoken.tasks import PathStar
 from unspoken.training.config import Train, Trunk
 from unspoken.training.loop import load, train, training
 from unspoken.training.objective import NextTokenPrediction
+from unspoken.training.pool import finished, train_all
 from unspoken.training.run import Run
 
 CONFIG = Train(
@@ -144,7 +144,7 @@ import sys
 from pathlib import Path
 from unspoken.training.config import Train
 from unspoken.training.run import Run
-from unspoken.study.pool import train_all
+from unspoken.training.pool import train_all
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])

@@ -1,0 +1,17 @@
+"""The tables of the studies, by name."""
+
+from __future__ import annotations
+
+from unspoken.study import ar_latents, decode, forcing, gidd, latents, steps, tasks
+from unspoken.study.table import Table
+
+TABLES: dict[str, Table] = {
+    module.TABLE.study: module.TABLE for module in (latents, decode, tasks, gidd, forcing, steps, ar_latents)
+}
+
+
+def table_of(study: str) -> Table:
+    """The table of a study. ValueError for one that this version does not know."""
+    if study not in TABLES:
+        raise ValueError(f"no study is called {study!r}; known are {', '.join(TABLES)}")
+    return TABLES[study]

@@ -1,0 +1,29 @@
+"""Studies of tiny runs, trained in this process: starting processes would take longer than the runs."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from unspoken.study import grid
+from unspoken.training.loop import train
+from unspoken.training.pool import Job
+from unspoken.training.run import Run
+
+
+def one_by_one(jobs: Sequence[Job], workers: int, may_diverge: bool = False) -> Iterator[int]:
+    """What `pool.train_all` does (tests/test_pool.py), in this process."""
+    done = sum(config.steps for config, folder in jobs if Run(folder).checkpoints())
+    for config, folder in jobs:
+        if not Run(folder).checkpoints():
+            train(config, folder)
+            done += config.steps
+            yield done
+
+
+@contextmanager
+def in_process() -> Iterator[None]:
+    """Studies train one run after the other, here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grid, "train_all", one_by_one)
+        yield
