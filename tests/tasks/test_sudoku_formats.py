@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unspoken.tasks.sudoku.puzzles import write
 
 from unspoken.tasks.sudoku import Puzzles, read_puzzles, write_puzzles
 from unspoken.tasks.sudoku.formats import parse_puzzle
 from unspoken.tasks.sudoku.generate import generate
-from unspoken.tasks.sudoku.puzzles import write
 from unspoken.tasks.sudoku.rules import solve
 
 Q = "62...5....3.......5.6.........1546.."

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from unspoken.tasks.sudoku.puzzles import write
+from unspoken.tasks.sudoku.store import SPLITS, Recipe, cache_file, tables
 
 from unspoken.tasks.base import Task
 from unspoken.tasks.sudoku import Sudoku, is_solution, solve
 from unspoken.tasks.sudoku.generate import generate
-from unspoken.tasks.sudoku.puzzles import write
-from unspoken.tasks.sudoku.store import SPLITS, Recipe, cache_file, tables
 from unspoken.tasks.sudoku.symmetry import canonical
 
 SIX = Sudoku(train=600, validation=60, test=50)

@@ -13,6 +13,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unspoken.tasks.text.corpus import EXCERPT_BYTES, Shelf, keep, normalise, shakespeare
+from unspoken.tasks.text.rdata import string_vectors
 
 from unspoken.record import from_record, to_record
 from unspoken.tasks.base import Task
@@ -20,8 +22,6 @@ from unspoken.tasks.splits import SPLITS
 from unspoken.tasks.store import cache_dir
 from unspoken.tasks.text import Text
 from unspoken.tasks.text.books import Book, book_file, clean, load, names, read_book, table
-from unspoken.tasks.text.corpus import EXCERPT_BYTES, Shelf, keep, normalise, shakespeare
-from unspoken.tasks.text.rdata import string_vectors
 from unspoken.tasks.text.source import collect, parts
 from unspoken.tasks.text.vocabulary import piece_vocabulary
 from unspoken.tasks.text.windows import cut, duplicates, hashes, part

@@ -61,7 +61,6 @@ class Countdown(Generated):
 
     @property
     def title(self) -> str:
-        """What it is, in a few words."""
         return f"Countdown, {self.numbers} numbers up to {self.largest}"
 
     @property
@@ -117,11 +116,7 @@ class Countdown(Generated):
             )
         )
 
-    def given(self, rows: Tensor) -> Tensor:
-        """`[n, length]` bool."""
-        return (torch.arange(self.length) < self.asked).expand(len(rows), -1).clone()
-
-    def difficulty(self, rows: Tensor) -> Tensor:
+    def hardness(self, rows: Tensor) -> Tensor:
         """`[n]`: steps of the stored answer that multiply or divide."""
         return ((rows == _NUMBER["*"]) | (rows == _NUMBER["/"])).sum(1)
 

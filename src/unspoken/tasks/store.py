@@ -1,6 +1,7 @@
-"""Generated examples on the disk: drawn in parts by several processes, gone on with after a stop, mapped when read.
+"""Examples on the disk: drawn in parts by several processes, gone on with after a stop, checked and mapped when read.
 
 Part i is a function of the recipe and i alone, so neither the number of processes nor a stop changes what is stored.
+The card holds a checksum of every file; what does not match it is built again.
 """
 
 from __future__ import annotations
@@ -28,20 +29,29 @@ from typing import IO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from unspoken.tasks.base import Split
+from unspoken.tasks.base import SPLITS, Split
 from unspoken.tasks.hashing import Hashes
 from unspoken.tasks.progress import progress_bar
-from unspoken.tasks.splits import SHARES, SPLITS, bins_of, check_patience, distribute
+from unspoken.tasks.splits import SHARES, Bin, bins_of, check_patience, distribute
 
-Rows = NDArray[np.int16]
-BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)  # a file that is not whole
+Rows = NDArray[np.integer]
+_BROKEN = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)  # a file is not whole
 
-_PATIENCE = 500_000  # examples drawn without one for a split that is not full, before it is out of reach
 _WORTH = 20.0  # seconds of work left, from which other processes are worth their start
 
 
 class Source(Protocol):
-    """What draws the examples: a frozen dataclass, hence the same in every process."""
+    """What there is to store: a frozen dataclass, hence the same in every process."""
+
+    @property
+    def name(self) -> str:
+        """What its folders begin with."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """All that the rows depend on."""
+        ...
 
     @property
     def part(self) -> int:
@@ -50,11 +60,25 @@ class Source(Protocol):
 
     @property
     def sizes(self) -> tuple[int, int, int]:
-        """Wanted of train, validation and test."""
+        """Wanted of train, validation and test; of a file their shares."""
         ...
 
-    def draw(self, n: int, rng: np.random.Generator) -> Rows:
-        """`[n, length]` clean sequences of any split."""
+    @property
+    def distinct(self) -> bool:
+        """Whether train, too, holds no example twice."""
+        ...
+
+    @property
+    def patience(self) -> tuple[int, str]:
+        """Examples drawn without one for a split that is not full, before it is out of reach; and what to write then."""
+        ...
+
+    def draw_part(self, index: int) -> Rows:
+        """`[part, width]` examples of any split."""
+        ...
+
+    def of_file(self) -> Rows | None:
+        """`[n, width]`: the examples of a file, where they are not drawn."""
         ...
 
     def canonical(self, rows: Rows) -> Hashes:
@@ -64,9 +88,9 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Stored:
-    """One split. rows: `[n, length]`, mapped from the disk. duplicates: up to symmetry, of those drawn or read.
+    """One split. rows: `[n, width]`, mapped from the disk. duplicates: up to symmetry, of those drawn or read.
 
-    They are left out, but for those of a generated train, which are counted only.
+    They are left out, but for those of a generated train that need not be distinct, which are counted only.
     """
 
     rows: Rows
@@ -106,15 +130,39 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
 
 
 @lru_cache(maxsize=16)
-def stored(source: Source, name: str, key: str) -> dict[Split, Stored]:
-    """The splits of a source, from the disk, else drawn and kept there. key: all that the rows depend on."""
-    folder = cache_dir() / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    if not (folder / "card.json").is_file():
+def stored(source: Source) -> dict[Split, Stored]:
+    """The splits of a source, from the disk, else drawn or read and kept there."""
+    folder = cache_dir() / f"{source.name}-{hashlib.sha256(source.key.encode()).hexdigest()[:16]}"
+    splits = _read(folder)
+    if splits is None:
         with _alone(folder):
-            if not (folder / "card.json").is_file():  # another process may have built it meanwhile
+            splits = _read(folder)  # another process may have built it meanwhile
+            if splits is None:
                 _build(source, folder)
-    card = json.loads((folder / "card.json").read_text())
-    return {s: Stored(np.load(folder / f"{s}.npy", mmap_mode="r", allow_pickle=False), card[s]) for s in SPLITS}
+                splits = _read(folder)
+    if splits is None:
+        raise ValueError(f"{folder}: what was written is not what is read; set UNSPOKEN_CACHE to a sound disk")
+    return splits
+
+
+def _read(folder: Path) -> dict[Split, Stored] | None:
+    """The splits; None where one is missing, not whole or not what its checksum says."""
+    try:
+        card = json.loads((folder / "card.json").read_text())
+        return {split: _checked(folder / f"{split}.npy", **card[split]) for split in SPLITS}
+    except _BROKEN:
+        return None
+
+
+def _checked(path: Path, sha256: str, duplicates: int) -> Stored:
+    if _checksum(path) != sha256:
+        raise ValueError(f"{path}: another checksum than {sha256}")
+    return Stored(np.load(path, mmap_mode="r", allow_pickle=False), duplicates)
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -128,25 +176,45 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _build(source: Source, folder: Path) -> None:
-    bins = bins_of(source.sizes)
+    rows = source.of_file()
+    bins = _drawn(source, folder / "parts") if rows is None else _shared_out(source, rows)
+    card = {}
+    for split, part in zip(SPLITS, bins, strict=True):
+        with whole(folder / f"{split}.npy") as file:
+            np.save(file, part.rows, allow_pickle=False)
+        card[split] = {"sha256": _checksum(folder / f"{split}.npy"), "duplicates": part.duplicates}
+    with whole(folder / "card.json") as file:  # the last: who sees it, sees the rest
+        file.write(json.dumps(card).encode())
+    shutil.rmtree(folder / "parts", ignore_errors=True)
+
+
+def _shared_out(source: Source, rows: Rows) -> list[Bin]:
+    """All rows of a file, in proportion to the sizes; a question and its disguises share a split."""
+    bins = bins_of([len(rows)] * len(SPLITS), distinct=True)
+    distribute(bins, rows, source.canonical(rows), source.sizes)
+    return bins
+
+
+def _drawn(source: Source, folder: Path) -> list[Bin]:
+    """Part after part until every split is full.
+
+    The ranges of the hash are fixed, not in proportion to the sizes, so that what is a test question for one recipe is
+    not a training question for another.
+    """
+    bins = bins_of(source.sizes, source.distinct)
     with progress_bar() as bar:
         job = bar.add_task("drawing examples", total=sum(source.sizes))
-        for rows, hashes in _parts(source, folder / "parts"):
+        for rows, hashes in _parts(source, folder):
             distribute(bins, rows, hashes)
             bar.update(job, completed=sum(part.have for part in bins))
             if all(part.have == part.wanted for part in bins):
                 break
             try:
-                check_patience(bins, _PATIENCE, "a larger task")
+                check_patience(bins, *source.patience)
             except ValueError:
-                shutil.rmtree(folder / "parts", ignore_errors=True)
+                shutil.rmtree(folder, ignore_errors=True)
                 raise
-    for split, part in zip(SPLITS, bins, strict=True):
-        with whole(folder / f"{split}.npy") as file:
-            np.save(file, part.rows, allow_pickle=False)
-    with whole(folder / "card.json") as file:  # the last: who sees it, sees the rest
-        file.write(json.dumps({split: part.duplicates for split, part in zip(SPLITS, bins, strict=True)}).encode())
-    shutil.rmtree(folder / "parts", ignore_errors=True)
+    return bins
 
 
 def _parts(source: Source, folder: Path) -> Iterator[tuple[Rows, Hashes]]:
@@ -203,8 +271,8 @@ def _part(source: Source, folder: Path, index: int) -> tuple[Rows, Hashes]:
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             return file["rows"], file["hashes"]
-    except BROKEN:
-        rows = source.draw(source.part, np.random.default_rng((getattr(source, "seed", 0), index)))
+    except _BROKEN:
+        rows = source.draw_part(index)
         hashes = source.canonical(rows)
         with whole(path) as file:
             np.savez(file, allow_pickle=False, rows=rows, hashes=hashes)

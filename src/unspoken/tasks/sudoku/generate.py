@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from unspoken.extras import need
 from unspoken.tasks.sudoku.rules import Board, Box, check_box, geometry
-from unspoken.tasks.sudoku.search import generate_batch, puzzle_seeds
-
-VERSION = 1  # part of every cache key: raise it when the same seed would give other puzzles
 
 _ATTEMPTS = 1000  # grids dug before `givens` is declared out of reach
 
@@ -25,6 +23,9 @@ def generate(box: Box, count: int, seed: int = 0, givens: int = 0, start: int = 
         raise ValueError(f"givens={givens} given, 0 (minimal) to {cells} expected for a board of {cells} cells")
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed={seed} given, 0 <= seed < 2**63 expected")
+    need("numba", "puzzles")
+    from unspoken.tasks.sudoku.search import generate_batch, puzzle_seeds
+
     seeds = np.zeros(count, np.uint64)
     puzzle_seeds(np.uint64(seed), np.uint64(start), seeds)
     puzzles, solutions = np.zeros((count, cells), np.uint8), np.zeros((count, cells), np.uint8)

@@ -22,10 +22,10 @@ from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
+from unspoken.tasks.text.rdata import string_vectors
 
 from unspoken.tasks.store import whole
 from unspoken.tasks.text.books import EXCERPT, EXCERPT_OF, HERE, Book, book_file, clean, table
-from unspoken.tasks.text.rdata import string_vectors
 
 Group = Literal["austen", "bible", "shakespeare"]
 
