@@ -2,8 +2,8 @@
 
     python tools/sudoku_npy.py theirs.npy puzzles.csv
 
-Then `Sudoku(3, 3, path="puzzles.csv")`, which checks every puzzle and its solution. A row of theirs is 325 integers: the
-number of givens, then row, column, value and strategy for each of 81 cells, givens first. The solver's order and
+Then `Sudoku(3, 3, path="puzzles.csv")`, which checks every puzzle and its solution. A row of theirs is 325 integers:
+the number of givens, then row, column, value and strategy for each of 81 cells, givens first. The solver's order and
 strategies are not kept.
 """
 

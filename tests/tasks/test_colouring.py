@@ -130,7 +130,7 @@ def test_hopeless_graphs_are_reported():
 
 def test_traps():
     x0 = drawn(TEN, 1)
-    prompt = TEN._examples(x0).prompt(TEN.mask_id)
+    prompt = TEN.examples(x0).prompt(TEN.mask_id)
     assert TEN.score(prompt, x0).all() and not TEN.score(prompt, prompt).any()
     blank, edge, given = x0.clone(), x0.clone(), x0.clone()
     blank[0, -1] = TEN.mask_id

@@ -132,7 +132,7 @@ def test_traps():
     for path in ("0,1,2,.", "0,1,3,4", "0,1,2,_", "0,2,4,_", "0,4,_,_", "0,_,2,4"):
         assert not task.score(prompt, task.encode(text + path)[None]).any(), path
     short = task.encode(f"{GRAPH}/1,4=1,2,4")
-    prompt = task._examples(short[None]).prompt(task.mask_id)
+    prompt = task.examples(short[None]).prompt(task.mask_id)
     assert short[-1] == task.nodes and task.score(prompt, short[None]).all()
     after, edge, given = short.clone(), short.clone(), short.clone()
     after[-1] = 4  # the goal once more

@@ -122,7 +122,7 @@ def test_hopeless_formulas_are_reported():
 
 def test_traps():
     x0 = drawn(FIVE, 1)
-    prompt = FIVE._examples(x0).prompt(FIVE.mask_id)
+    prompt = FIVE.examples(x0).prompt(FIVE.mask_id)
     assert FIVE.score(prompt, x0).all() and not FIVE.score(prompt, prompt).any()
     blank, swapped, given = x0.clone(), x0.clone(), x0.clone()
     blank[0, -1] = FIVE.mask_id

@@ -112,7 +112,7 @@ def test_a_build_that_was_killed_is_gone_on_with(cache: Path, monkeypatch: pytes
 
 def test_too_few_examples_are_said() -> None:
     with pytest.raises(
-        ValueError, match="train=300, validation=20, test=20 given, but only train=300.*or more of them"
+        ValueError, match=r"train=300, validation=20, test=20 given, but only train=300.*or more of them"
     ):
         stored(Numbers(below=4, patience=(640, "more of them")))
 

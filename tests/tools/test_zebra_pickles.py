@@ -81,7 +81,7 @@ def test_their_files_mix_sizes_and_repeat(tmp_path, capsys):
     distinct = len(set(THREE.canonical(rows.numpy()).tolist()))
     duplicates = sum(part["duplicates"] for part in task.describe()["splits"].values())
     assert duplicates == 80 - distinct and sum(sizes) == distinct
-    with pytest.raises(ValueError, match="0 puzzles .* 83 of another size left out; write --houses"):
+    with pytest.raises(ValueError, match=r"0 puzzles .* 83 of another size left out; write --houses"):
         read(MIXED, file)
 
 

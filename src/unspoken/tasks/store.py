@@ -70,7 +70,7 @@ class Source(Protocol):
 
     @property
     def patience(self) -> tuple[int, str]:
-        """Examples drawn without one for a split that is not full, from which it is out of reach; what to write then."""
+        """Examples drawn without one for a split that is not full, when it is out of reach; what to write then."""
         ...
 
     def draw_part(self, index: int) -> Rows:
