@@ -61,7 +61,7 @@ def measure(name: str, options: Options) -> dict[str, object]:
     return {
         "task": name,
         "title": task.title,
-        "base": getattr(task, "train", None),
+        "base": getattr(task, "train", 0) or None,
         "examples": options.examples,
         "drawn_seconds": built - began,
         "sampled_seconds": ended - built,

@@ -313,7 +313,7 @@ def test_read_gives_the_lines_in_order(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("graphs.csv", LINE, "graphs.csv: no such .txt or .jsonl file"),
+        ("graphs.csv", LINE, "graphs.csv: suffix '.csv' given, one of .txt, .jsonl expected"),
         ("graphs.txt", "\n \n", "graphs.txt: no example in it"),
         ("graphs.txt", f"{LINE}\n\n3,4|0,1|0,3/0,4=0,3,4", "graphs.txt, line 3: 3 edges given, 4 expected"),
         (
@@ -372,7 +372,7 @@ def test_describe_counts_and_the_record_comes_back():
         (lambda: TWO.sample("dev", 1), "split='dev' given, one of train, validation, test expected"),  # type: ignore
         (lambda: TWO.show(torch.zeros(2, 14).long()), "tokens of shape (2, 14) given, one sequence [14] of ids 0..156"),
         (lambda: TWO.show(torch.full((14,), 157)), "tokens of shape (14,) given, one sequence [14] of ids 0..156"),
-        (lambda: TWO.read("none.txt"), "none.txt: no such .txt or .jsonl file"),
+        (lambda: TWO.read("none.txt"), "none.txt: no such file"),
     ],
 )
 def test_errors_say_what_to_write(call, message):

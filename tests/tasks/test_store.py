@@ -171,7 +171,7 @@ def test_what_does_not_match_its_checksum_is_built_again(cache: Path, name: str)
     file = next(cache.iterdir()) / name
     whole = file.read_bytes()
     flipped = []
-    for at in np.linspace(0, len(whole) - 1, 20).astype(int):
+    for at in np.linspace(0, len(whole) - 1, 20 if name.endswith("npy") else len(whole)).astype(int):
         flipped.append(bytearray(whole))
         flipped[-1][at] ^= 4
     for hurt in (*flipped, whole[: len(whole) // 2], b"", b"{}", None):

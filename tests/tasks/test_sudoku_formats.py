@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unspoken.tasks.sudoku import Sudoku
-from unspoken.tasks.sudoku.generate import generate
-from unspoken.tasks.sudoku.rules import parse, solve, write
+from unspoken.tasks.sudoku.rules import generate, parse, solve, write
 
 Q = "62...5....3.......5.6.........1546.."
 A = write(solve(parse(Q, (2, 3))[None], (2, 3))[2][0])
@@ -106,7 +105,7 @@ BAD = [
     ("p.csv", f"{HEADER}x,{Q},{A[:2]}.{A[3:]},\n", "line 2: the answer breaks the rules: r1c3 is blank"),
     ("p.csv", f"{HEADER}x,{Q},{A[:2]}6{A[3:]},\n", "the answer breaks the rules: row 1 holds 6 at r1c1 and r1c3"),
     ("p.csv", f"{HEADER}x,{Q},5{A[1:]},\n", "does not extend the question: r1c1 is 6 there and 5 in the answer"),
-    ("p.json", "", "p.json: no such .txt or .csv or .jsonl file"),
+    ("p.json", "", r"suffix '.json' given, one of .txt, .csv, .jsonl expected"),
 ]
 
 

@@ -12,8 +12,7 @@ from symmetric import canonical
 from unspoken.tasks.base import SPLITS, Task
 from unspoken.tasks.store import cache_dir, stored
 from unspoken.tasks.sudoku import Sudoku, is_solution, solve
-from unspoken.tasks.sudoku.generate import generate
-from unspoken.tasks.sudoku.rules import write
+from unspoken.tasks.sudoku.rules import generate, write
 
 SIX = Sudoku(train=600, validation=60, test=50)
 FOUR = Sudoku(2, 2, givens=7, train=300, validation=25, test=20)
@@ -141,7 +140,7 @@ def test_describe_counts():
         (lambda: Sudoku(test=-1), "at least 1, 0 and 0 expected"),
         (lambda: Sudoku(seed=-1), "seed=-1 given"),
         (lambda: Sudoku(augment="some"), "augment='some' given, one of none, digits, all"),  # type: ignore
-        (lambda: Sudoku(path="none.csv").sample("test", 1), "none.csv: no such .txt or .csv or .jsonl file"),
+        (lambda: Sudoku(path="none.csv").sample("test", 1), "none.csv: no such file"),
         (lambda: Sudoku(2, 2, train=9).sample("test", 1), "only train=9, validation=2, test=2 were found"),
         (lambda: SIX.sample("test", 51), "51 examples of test asked for, which holds 50"),
         (lambda: SIX.sample("test", 51, torch.Generator()), "51 examples of test asked for, which holds 50"),

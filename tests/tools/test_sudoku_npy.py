@@ -7,7 +7,7 @@ import pytest
 from sudoku_npy import convert
 
 from unspoken.tasks import Sudoku
-from unspoken.tasks.sudoku.generate import generate
+from unspoken.tasks.sudoku.rules import generate
 
 NINE = Sudoku(3, 3)
 

@@ -95,11 +95,8 @@ class Chain(Generated):
     def canonical(self, rows: Rows) -> Hashes:
         return in_order(rows)
 
-    def judge(self, tokens: list[int]) -> bool:
-        """Whether every step is legal."""
-        return bool(self.judge_all(torch.tensor([tokens]))[0])
-
     def judge_all(self, tokens: Tensor) -> Tensor:
+        """`[n]` bool: whether every step is legal."""
         return ~self.illegal(tokens).any(1)
 
     def encode(self, text: str) -> Tensor:

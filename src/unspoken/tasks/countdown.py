@@ -51,7 +51,6 @@ class Countdown(Generated):
     difficulty_is: ClassVar[str] = "steps that multiply or divide"
 
     def __post_init__(self) -> None:
-        """ValueError for a field out of range."""
         super().__post_init__()
         if not 2 <= self.numbers <= 6 or not 10 <= self.largest <= self.most < 10_000:
             raise ValueError(

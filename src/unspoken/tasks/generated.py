@@ -19,8 +19,7 @@ from torch import Tensor
 
 from unspoken.tasks.base import SPLITS, Examples, Split, check_asked, check_split, check_tokens, kept_and_whole
 from unspoken.tasks.hashing import Hashes
-from unspoken.tasks.progress import progress_bar
-from unspoken.tasks.store import Rows, Stored, stored
+from unspoken.tasks.store import Rows, Stored, progress_bar, stored
 
 BLANK = "."  # how a person writes the mask
 PAD = "_"  # a word that fills up a question or an answer that is shorter than it might be
@@ -117,12 +116,15 @@ class Generated(ABC):
     def canonical(self, rows: Rows) -> Hashes:
         """`[n]`: equal where the questions are the same up to the task's symmetries. Ignores the answers."""
 
-    @abstractmethod
     def judge(self, tokens: list[int]) -> bool:
-        """Whether a whole sequence, question and answer and no mask in it, answers its question."""
+        """Whether a whole sequence, question and answer and no mask in it, answers its question.
+
+        A task says so here of one, or in `judge_all` of many at once.
+        """
+        return bool(self.judge_all(torch.tensor([tokens]))[0])
 
     def judge_all(self, tokens: Tensor) -> Tensor:
-        """`[n]` bool: `judge` of each of `tokens` `[n, length]`; a task may have a faster way."""
+        """`[n]` bool: `judge` of each of `tokens` `[n, length]`."""
         return torch.tensor([self.judge(row) for row in tokens.tolist()], dtype=torch.bool)
 
     @abstractmethod
@@ -248,9 +250,11 @@ class Generated(ABC):
         return torch.stack(rows)
 
     def _file(self, path: str | Path) -> Path:
-        path, kinds = Path(path), " or ".join(self.suffixes)
-        if path.suffix.lower() not in self.suffixes or not path.is_file():
-            raise ValueError(f"{path}: no such {kinds} file; a path to a file with one example a line expected")
+        path = Path(path)
+        if path.suffix.lower() not in self.suffixes:
+            raise ValueError(f"{path}: suffix {path.suffix!r} given, one of {', '.join(self.suffixes)} expected")
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file; a path to a file with one example a line expected")
         return path
 
     def _texts(self, path: Path) -> Iterator[tuple[str, Callable[[], str]]]:

@@ -135,11 +135,8 @@ class PathStar(Graphs):
         """`[n]` int64: which split each of `x0` `[n, length]` belongs to: 0 train, 1 validation, 2 test."""
         return torch.from_numpy(assign(self.canonical(x0.cpu().numpy()))).to(x0.device)
 
-    def judge(self, tokens: list[int]) -> bool:
-        """Whether the answer walks from start to goal along edges."""
-        return bool(self.judge_all(torch.tensor([tokens]))[0])
-
     def judge_all(self, tokens: Tensor) -> Tensor:
+        """`[n]` bool: whether the answer walks from start to goal along edges."""
         path = torch.cat([tokens[:, [self.edges]], tokens[:, self.edges + 2 :]], dim=1)
         steps = self.edge_tokens(path[:, :-1], path[:, 1:])
         along = (steps[:, :, None] == tokens[:, None, : self.edges]).any(2).all(1)

@@ -24,15 +24,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unspoken.tasks.base import SPLITS, Split
 from unspoken.tasks.hashing import Hashes
-from unspoken.tasks.progress import progress_bar
 from unspoken.tasks.splits import SHARES, Bin, bins_of, check_patience, distribute
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 Rows = NDArray[np.integer]
 _BROKEN = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)  # a file is not whole
@@ -103,6 +105,16 @@ def cache_dir() -> Path:
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unspoken"
 
 
+def progress_bar(show: bool = True) -> Progress:
+    """A bar with the count and the time remaining; to a terminal on stderr only, and gone when done."""
+    from rich.console import Console  # slow to import
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not (show and console.is_terminal))
+
+
 @contextmanager
 def _writable(folder: Path) -> Iterator[None]:
     """Around the opening of a file in a folder, which is made: ValueError where that cannot be."""
@@ -155,14 +167,17 @@ def _read(folder: Path) -> dict[Split, Stored] | None:
 
 
 def _checked(path: Path, sha256: str, duplicates: int) -> Stored:
-    if _checksum(path) != sha256:
+    if _checksum(path, duplicates) != sha256:
         raise ValueError(f"{path}: another checksum than {sha256}")
     return Stored(np.load(path, mmap_mode="r", allow_pickle=False), duplicates)
 
 
-def _checksum(path: Path) -> str:
+def _checksum(path: Path, duplicates: int) -> str:
+    """Of all that is kept of a split."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.file_digest(file, "sha256")
+    digest.update(str(duplicates).encode())
+    return digest.hexdigest()
 
 
 @contextmanager
@@ -182,7 +197,8 @@ def _build(source: Source, folder: Path) -> None:
     for split, part in zip(SPLITS, bins, strict=True):
         with whole(folder / f"{split}.npy") as file:
             np.save(file, part.rows, allow_pickle=False)
-        card[split] = {"sha256": _checksum(folder / f"{split}.npy"), "duplicates": part.duplicates}
+        checksum = _checksum(folder / f"{split}.npy", part.duplicates)
+        card[split] = {"sha256": checksum, "duplicates": part.duplicates}
     with whole(folder / "card.json") as file:  # the last: who sees it, sees the rest
         file.write(json.dumps(card).encode())
     shutil.rmtree(folder / "parts", ignore_errors=True)

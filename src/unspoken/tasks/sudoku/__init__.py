@@ -20,10 +20,9 @@ from torch import Tensor
 from unspoken.tasks.base import Examples, Split
 from unspoken.tasks.hashing import Hashes
 from unspoken.tasks.store import Rows
-from unspoken.tasks.sudoku.boards import Boards
 from unspoken.tasks.sudoku.formats import check_puzzle, csv_texts, solved_puzzle
-from unspoken.tasks.sudoku.generate import generate
-from unspoken.tasks.sudoku.rules import count_solutions, is_solution, parse, solve
+from unspoken.tasks.sudoku.grids import Boards
+from unspoken.tasks.sudoku.rules import count_solutions, generate, is_solution, parse, solve
 from unspoken.tasks.sudoku.symmetry import Augment, invariant, transform
 
 __all__ = ["Difficulty", "Sudoku", "count_solutions", "is_solution", "solve"]
@@ -68,7 +67,6 @@ class Sudoku(Boards):
     difficulty_is: ClassVar[str] = "guesses"
 
     def __post_init__(self) -> None:
-        """ValueError for a field out of range."""
         super().__post_init__()
         if not 0 <= self.givens <= self.length:
             raise ValueError(f"givens={self.givens} given, 0 (minimal) to {self.length} expected for its cells")

@@ -1,4 +1,4 @@
-"""Sudoku generation: whole valid grids, nothing given. Validity and diversity are what is measured."""
+"""Boards of digits; and Sudoku generation: whole valid grids, nothing given, of which validity and diversity count."""
 
 from __future__ import annotations
 
@@ -10,11 +10,66 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unspoken.tasks.generated import Generated
 from unspoken.tasks.hashing import Hashes, in_any_order, in_order
 from unspoken.tasks.store import Rows
-from unspoken.tasks.sudoku.boards import Boards
-from unspoken.tasks.sudoku.generate import generate
-from unspoken.tasks.sudoku.rules import Box
+from unspoken.tasks.sudoku.rules import DIGITS, Box, check_box, generate, is_solution, parse
+
+
+@dataclass(frozen=True)
+class Boards(Generated):
+    """Boards of boxes of `box_rows` x `box_cols` cells, row by row: n x n cells for n = box_rows * box_cols.
+
+    Digit d is token d - 1, the mask is token n.
+    """
+
+    box_rows: int = 2
+    box_cols: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_box(self.box)
+
+    @property
+    def box(self) -> Box:
+        """Rows and columns of a box."""
+        return self.box_rows, self.box_cols
+
+    @property
+    def side(self) -> int:
+        """Cells in a row, and digits."""
+        return self.box_rows * self.box_cols
+
+    @property
+    def length(self) -> int:
+        return self.side**2
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return tuple(DIGITS[: self.side])
+
+    def judge_all(self, tokens: Tensor) -> Tensor:
+        """`[n]` bool: whether each row, column and box holds each digit once."""
+        grids = tokens.numpy() + 1
+        return torch.from_numpy(is_solution(np.zeros_like(grids), grids, self.box))
+
+    def encode(self, text: str) -> Tensor:
+        """`[length]` of a board, `.` or `0` for what is not said; ValueError for a wrong length or character."""
+        digits = torch.from_numpy(parse(text, self.box).astype("int64"))
+        return torch.where(digits == 0, self.mask_id, digits - 1)
+
+    def show(self, tokens: Tensor) -> str:
+        """A board on one line."""
+        return "".join(self.check_tokens(tokens))
+
+    def gap(self, position: int) -> str:
+        """What a board has after a cell: a space, two between boxes, a new line, an empty one between bands."""
+        row, column = divmod(position + 1, self.side)
+        if position + 1 == self.length:
+            return ""
+        if column == 0:
+            return "\n\n" if row % self.box_rows == 0 else "\n"
+        return "  " if column % self.box_cols == 0 else " "
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The rules of Sudoku: a solver, a judge, a measure of difficulty and boards as text, for boxes of any shape.
+"""The rules of Sudoku: a solver, a judge, a measure of difficulty, new puzzles, and boards as text; for any box shape.
 
 A board of n = box_rows * box_cols digits is a row of n * n numbers, 0 for a blank cell.
 """
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unspoken.extras import need
+from unspoken.tasks.hashing import mix
 
 Box = tuple[int, int]
 Array = NDArray[np.integer]
@@ -20,6 +21,7 @@ Board = NDArray[np.uint8]
 DIGITS = "123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 _ILLEGAL = 255
+_ATTEMPTS = 1000  # grids dug before `givens` is declared out of reach
 _DETERMINISTIC = np.zeros(0, np.uint64)
 
 
@@ -72,6 +74,32 @@ def _check_digits(boards: Array, box: Box) -> None:
     low, high = np.min(boards, initial=0), np.max(boards, initial=0)
     if low < 0 or high > side:
         raise ValueError(f"digits {low} to {high} given, 0 (blank) to {side} expected")
+
+
+def generate(box: Box, count: int, seed: int = 0, givens: int = 0, start: int = 0) -> tuple[Board, Board]:
+    """Puzzles `start` to `start + count - 1` of the endless sequence of `seed`, each with its only solution.
+
+    Returns puzzles and solutions, `[count, cells]` each, 0 = blank. A puzzle has exactly `givens` givens, or,
+    for `givens=0`, is minimal: without any one of its givens it has several solutions. Puzzle i depends on
+    (box, seed, givens, i) alone, however the sequence is cut into calls. Proving uniqueness is exponential at
+    worst: minimal boards wider than 9 can take very long, so set `givens` (about half of the cells) there.
+    """
+    cells = check_box(box) ** 2
+    if not 0 <= givens <= cells:
+        raise ValueError(f"givens={givens} given, 0 (minimal) to {cells} expected for a board of {cells} cells")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed={seed} given, 0 <= seed < 2**63 expected")
+    need("numba", "puzzles")
+    from unspoken.tasks.sudoku.search import generate_batch
+
+    seeds = mix(mix(np.array([seed], np.uint64)) ^ np.arange(start, start + count, dtype=np.uint64))
+    puzzles, solutions = np.zeros((count, cells), np.uint8), np.zeros((count, cells), np.uint8)
+    if generate_batch(seeds, *geometry(box), givens, _ATTEMPTS, puzzles, solutions) >= 0:
+        raise ValueError(
+            f"givens={givens} given, but {_ATTEMPTS} grids in a row could not be dug that far with boxes of "
+            f"{box[0]} x {box[1]}; write a larger givens, or givens=0 for puzzles that are minimal"
+        )
+    return puzzles, solutions
 
 
 def count_solutions(board: Array, box: Box, limit: int = 2) -> int:

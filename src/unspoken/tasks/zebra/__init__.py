@@ -61,7 +61,6 @@ class Zebra(Generated):
     difficulty_is: ClassVar[str] = "cells that propagation leaves open"
 
     def __post_init__(self) -> None:
-        """ValueError for a field out of range."""
         super().__post_init__()
         if not all(3 <= side <= 6 for side in self.shape):
             raise ValueError(f"houses={self.houses}, attributes={self.attributes} given, 3 to 6 of each expected")
