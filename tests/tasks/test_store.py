@@ -1,17 +1,21 @@
 """Generated examples on the disk: the same however they were drawn, whole or not there, and split by the question."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from unspoken.tasks import store
+from unspoken.tasks.generated import Generated
 from unspoken.tasks.hashing import Hashes, in_any_order, in_order, mix, scatter
 from unspoken.tasks.splits import SPLITS, assign
 from unspoken.tasks.store import Rows, stored, whole
@@ -19,18 +23,26 @@ from unspoken.tasks.sudoku.search import mix64
 
 
 @dataclass(frozen=True)
-class Numbers:
+class Numbers(Generated):
     """Pairs of numbers, the same in either order."""
 
-    sizes: tuple[int, int, int] = (300, 20, 20)
+    train: int = field(default=300, kw_only=True)
+    validation: int = field(default=20, kw_only=True)
+    test: int = field(default=20, kw_only=True)
+    label: str = ""  # of the folder alone
     below: int = 1000
-    part: int = 64
-    name: str = "numbers"
-    key: str = "key"
-    distinct: bool = False
-    patience: tuple[int, str] = (500_000, "a larger task")
     slow: float = 0.0
     log: str = ""
+
+    name = "numbers"
+    part = 64
+    symmetries = "order"
+    title = "pairs of numbers"  # type: ignore[override]
+    length = 2  # type: ignore[override]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return tuple(map(str, range(self.below)))
 
     def draw_part(self, index: int) -> Rows:
         time.sleep(self.slow)
@@ -39,11 +51,14 @@ class Numbers:
                 file.write("drawn\n")
         return np.random.default_rng(index).integers(0, self.below, (self.part, 2)).astype(np.int16)
 
-    def of_file(self) -> Rows | None:
-        return None
-
     def canonical(self, rows: Rows) -> Hashes:
         return in_any_order(scatter(rows))
+
+    def encode(self, text: str) -> Tensor:
+        return torch.tensor([int(word) for word in text.split(",")])
+
+    def show(self, tokens: Tensor) -> str:
+        return ",".join(self.check_tokens(tokens))
 
 
 @pytest.fixture(autouse=True)
@@ -53,9 +68,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def rows_of(source: Numbers, key: str = "key") -> dict[str, list[list[int]]]:
+def rows_of(task: Numbers, label: str = "") -> dict[str, list[list[int]]]:
     stored.cache_clear()
-    return {split: its.rows.tolist() for split, its in stored(replace(source, key=key)).items()}
+    return {split: its.rows.tolist() for split, its in stored(replace(task, label=label)).items()}
 
 
 def test_splits_are_full_disjoint_and_mapped_from_the_disk(cache: Path) -> None:
@@ -71,7 +86,7 @@ def test_splits_are_full_disjoint_and_mapped_from_the_disk(cache: Path) -> None:
 
 
 def test_what_is_stored_depends_on_no_other_size() -> None:
-    few, many = rows_of(Numbers()), rows_of(Numbers(sizes=(900, 40, 20)), "many")
+    few, many = rows_of(Numbers()), rows_of(Numbers(train=900, validation=40), "many")
     assert many["train"][:300] == few["train"] and many["test"] == few["test"]
 
 
@@ -88,7 +103,7 @@ def test_a_build_that_was_killed_is_gone_on_with(cache: Path, monkeypatch: pytes
     """Killed in the middle, by -9: nothing half-done is taken, and what was drawn is not drawn again."""
     script = (
         "from test_store import Numbers\nfrom unspoken.tasks.store import stored\n"
-        "stored(Numbers(slow=.05, key='killed'))"
+        "stored(Numbers(slow=.05, label='killed'))"
     )
     where = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     child = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": where})
@@ -110,11 +125,12 @@ def test_a_build_that_was_killed_is_gone_on_with(cache: Path, monkeypatch: pytes
     assert len(drawn) - there == there + len(left) - 1
 
 
-def test_too_few_examples_are_said() -> None:
+def test_too_few_examples_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Numbers, "patience", (640, "more of them"))
     with pytest.raises(
         ValueError, match=r"train=300, validation=20, test=20 given, but only train=300.*or more of them"
     ):
-        stored(Numbers(below=4, patience=(640, "more of them")))
+        stored(Numbers(below=4))
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
@@ -150,17 +166,17 @@ def test_hashes_go_by_what_they_say() -> None:
 def test_two_processes_that_build_the_same_do_it_once(cache: Path, tmp_path_factory) -> None:
     """The second waits for the first, and finds what it made: no part is drawn twice."""
     logs = [tmp_path_factory.mktemp("logs") / name for name in ("both", "alone")]
-    recipe = {"slow": 0.05, "sizes": (900, 20, 20)}
+    recipe = {"slow": 0.05, "train": 900}
     script = (
         "from test_store import Numbers\nfrom unspoken.tasks.store import stored\n"
-        f"stored(Numbers(**{recipe}, key='both', log={str(logs[0])!r}))"
+        f"stored(Numbers(**{recipe}, label='both', log={str(logs[0])!r}))"
     )
     where = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     both = [subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": where}) for _ in range(2)]
     assert [child.wait(timeout=60) for child in both] == [0, 0]
     (folder,) = cache.iterdir()
     assert sorted(f.name for f in folder.iterdir()) == ["card.json", "lock", "test.npy", "train.npy", "validation.npy"]
-    stored(Numbers(**recipe, key="alone", log=str(logs[1])))
+    stored(Numbers(**recipe, label="alone", log=str(logs[1])))
     assert logs[0].read_text() == logs[1].read_text() != ""
 
 
@@ -171,7 +187,8 @@ def test_what_does_not_match_its_checksum_is_built_again(cache: Path, name: str)
     file = next(cache.iterdir()) / name
     whole = file.read_bytes()
     flipped = []
-    for at in np.linspace(0, len(whole) - 1, 20 if name.endswith("npy") else len(whole)).astype(int):
+    counts = [match.end() - 1 for match in re.finditer(rb'"duplicates": \d+', whole)]
+    for at in [*np.linspace(0, len(whole) - 1, 20).astype(int), *counts]:
         flipped.append(bytearray(whole))
         flipped[-1][at] ^= 4
     for hurt in (*flipped, whole[: len(whole) // 2], b"", b"{}", None):
@@ -184,9 +201,11 @@ def test_rows_of_a_file_are_shared_out_once(monkeypatch: pytest.MonkeyPatch) -> 
     rows = np.random.default_rng(0).integers(0, 20, (400, 2)).astype(np.int16)
     reads = []
     monkeypatch.setattr(Numbers, "of_file", lambda self: reads.append(1) or rows)
-    found = rows_of(Numbers(sizes=(2, 1, 1)))
+    found = rows_of(Numbers(train=2, validation=1, test=1))
     pairs = [{tuple(sorted(row)) for row in found[split]} for split in SPLITS]
     assert set.union(*pairs) == {tuple(sorted(row)) for row in rows.tolist()}
     assert [len(found[split]) for split in SPLITS] == [len(part) for part in pairs]  # none twice, train included
-    assert sum(its.duplicates for its in stored(Numbers(sizes=(2, 1, 1))).values()) == 400 - sum(map(len, pairs))
-    assert rows_of(Numbers(sizes=(2, 1, 1))) == found and reads == [1]
+    assert sum(its.duplicates for its in stored(Numbers(train=2, validation=1, test=1)).values()) == 400 - sum(
+        map(len, pairs)
+    )
+    assert rows_of(Numbers(train=2, validation=1, test=1)) == found and reads == [1]

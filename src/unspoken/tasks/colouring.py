@@ -127,7 +127,6 @@ class Colouring(Generated):
         return torch.tensor(edges + colours)
 
     def show(self, tokens: Tensor) -> str:
-        """A sequence `[length]` on one line, in the form that `encode` reads, `.` for the mask."""
         words = self.check_tokens(tokens)
         return " ".join(words[: self.edges]) + "=" + "".join(words[self.edges :])
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unspoken.tasks.generated import BLANK, Generated
+from unspoken.tasks.generated import Generated
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,6 @@ class Graphs(Generated):
 
     @property
     @abstractmethod
-    def count(self) -> int:
-        """Edges of a graph."""
-
-    @property
-    @abstractmethod
     def named(self) -> int:
         """Names that nodes can have: node a is token a."""
 
@@ -32,21 +27,16 @@ class Graphs(Generated):
     def edge_tokens(self, sources: Tensor, targets: Tensor) -> Tensor:
         """The tokens of edges from `sources` to `targets`."""
 
-    @property
-    def asked(self) -> int:
-        """The edges, the start and the goal."""
-        return self.count + 2
-
     def show(self, tokens: Tensor) -> str:
         """A sequence `[length]` on one line, in the form that `encode` reads, `.` for the mask."""
-        words = self.check_tokens(tokens)
-        graph = "|".join(word.replace(">", ",") for word in words[: self.count])
-        start, goal, *answer = words[self.count :]
+        words, edges = self.check_tokens(tokens), self.asked - 2
+        graph = "|".join(word.replace(">", ",") for word in words[:edges])
+        start, goal, *answer = words[edges:]
         return f"{graph}/{start},{goal}={','.join([start, *answer])}"
 
     def gap(self, position: int) -> str:
         """A line for the edges, one for start and goal, one for the answer."""
-        return "\n" if position + 1 in (self.count, self.asked) else super().gap(position)
+        return "\n" if position + 1 in (self.asked - 2, self.asked) else super().gap(position)
 
     def parse(self, text: str) -> tuple[list[tuple[int, int]], int, int, str]:
         """The edges, the start, the goal and what stands behind `=`; ValueError for another form."""
@@ -72,6 +62,3 @@ class Graphs(Generated):
     def node_or(self, special: dict[str, int], word: str) -> int:
         """The token of a word of the answer: a special one, or a node."""
         return special[word.strip()] if word.strip() in special else self.node(word)
-
-
-__all__ = ["BLANK", "Graphs"]

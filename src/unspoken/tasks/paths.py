@@ -60,8 +60,9 @@ class Paths(Graphs):
             raise ValueError(f"edges={self.edges} given, longest={self.longest} to {most} expected")
 
     @property
-    def count(self) -> int:
-        return self.edges
+    def asked(self) -> int:
+        """The edges, the start and the goal."""
+        return self.edges + 2
 
     @property
     def named(self) -> int:

@@ -95,8 +95,9 @@ class PathStar(Graphs):
         return f"path-star, degree {self.degree}, {self.nodes} nodes, {self.names} names"
 
     @property
-    def count(self) -> int:
-        return self.edges
+    def asked(self) -> int:
+        """The edges, the start and the goal."""
+        return self.edges + 2
 
     @property
     def named(self) -> int:

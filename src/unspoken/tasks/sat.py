@@ -129,7 +129,6 @@ class Sat(Generated):
         return torch.tensor([*literals, *map(self._value, range(1, self.variables + 1), values)])
 
     def show(self, tokens: Tensor) -> str:
-        """A sequence `[length]` on one line, in the form that `encode` reads, `.` for the mask."""
         words = self.check_tokens(tokens)
         clauses = [",".join(words[i : i + 3]) for i in range(0, self.asked, 3)]
         return "/".join(clauses) + "=" + ",".join(words[self.asked :])

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,56 +36,12 @@ from unspoken.tasks.splits import SHARES, Bin, bins_of, check_patience, distribu
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from unspoken.tasks.generated import Generated
+
 Rows = NDArray[np.integer]
 _BROKEN = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)  # a file is not whole
 
 _WORTH = 20.0  # seconds of work left, from which other processes are worth their start
-
-
-class Source(Protocol):
-    """What there is to store: a frozen dataclass, hence the same in every process."""
-
-    @property
-    def name(self) -> str:
-        """What its folders begin with."""
-        ...
-
-    @property
-    def key(self) -> str:
-        """All that the rows depend on."""
-        ...
-
-    @property
-    def part(self) -> int:
-        """Examples drawn at a time."""
-        ...
-
-    @property
-    def sizes(self) -> tuple[int, int, int]:
-        """Wanted of train, validation and test; of a file their shares."""
-        ...
-
-    @property
-    def distinct(self) -> bool:
-        """Whether train, too, holds no example twice."""
-        ...
-
-    @property
-    def patience(self) -> tuple[int, str]:
-        """Examples drawn without one for a split that is not full, when it is out of reach; what to write then."""
-        ...
-
-    def draw_part(self, index: int) -> Rows:
-        """`[part, width]` examples of any split."""
-        ...
-
-    def of_file(self) -> Rows | None:
-        """`[n, width]`: the examples of a file, where they are not drawn."""
-        ...
-
-    def canonical(self, rows: Rows) -> Hashes:
-        """`[n]`: equal where the questions are the same up to the task's symmetries."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -142,15 +98,15 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
 
 
 @lru_cache(maxsize=16)
-def stored(source: Source) -> dict[Split, Stored]:
-    """The splits of a source, from the disk, else drawn or read and kept there."""
-    folder = cache_dir() / f"{source.name}-{hashlib.sha256(source.key.encode()).hexdigest()[:16]}"
+def stored(task: Generated) -> dict[Split, Stored]:
+    """The splits of a task, from the disk, else drawn or read and kept there."""
+    folder = cache_dir() / f"{task.name}-{hashlib.sha256(task.key.encode()).hexdigest()[:16]}"
     splits = _read(folder)
     if splits is None:
         with _alone(folder):
             splits = _read(folder)  # another process may have built it meanwhile
             if splits is None:
-                _build(source, folder)
+                _build(task, folder)
                 splits = _read(folder)
     if splits is None:
         raise ValueError(f"{folder}: what was written is not what is read; set UNSPOKEN_CACHE to a sound disk")
@@ -190,9 +146,9 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _build(source: Source, folder: Path) -> None:
-    rows = source.of_file()
-    bins = _drawn(source, folder / "parts") if rows is None else _shared_out(source, rows)
+def _build(task: Generated, folder: Path) -> None:
+    rows = task.of_file()
+    bins = _drawn(task, folder / "parts") if rows is None else _shared_out(task, rows)
     card = {}
     for split, part in zip(SPLITS, bins, strict=True):
         with whole(folder / f"{split}.npy") as file:
@@ -204,92 +160,92 @@ def _build(source: Source, folder: Path) -> None:
     shutil.rmtree(folder / "parts", ignore_errors=True)
 
 
-def _shared_out(source: Source, rows: Rows) -> list[Bin]:
+def _shared_out(task: Generated, rows: Rows) -> list[Bin]:
     """All rows of a file, in proportion to the sizes; a question and its disguises share a split."""
     bins = bins_of([len(rows)] * len(SPLITS), distinct=True)
-    distribute(bins, rows, source.canonical(rows), source.sizes)
+    distribute(bins, rows, task.canonical(rows), task.sizes)
     return bins
 
 
-def _drawn(source: Source, folder: Path) -> list[Bin]:
+def _drawn(task: Generated, folder: Path) -> list[Bin]:
     """Part after part until every split is full.
 
     The ranges of the hash are fixed, not in proportion to the sizes, so that what is a test question for one recipe is
     not a training question for another.
     """
-    bins = bins_of(source.sizes, source.distinct)
+    bins = bins_of(task.sizes, task.distinct)
     with progress_bar() as bar:
-        job = bar.add_task("drawing examples", total=sum(source.sizes))
-        for rows, hashes in _parts(source, folder):
+        job = bar.add_task("drawing examples", total=sum(task.sizes))
+        for rows, hashes in _parts(task, folder):
             distribute(bins, rows, hashes)
             bar.update(job, completed=sum(part.have for part in bins))
             if all(part.have == part.wanted for part in bins):
                 break
             try:
-                check_patience(bins, *source.patience)
+                check_patience(bins, *task.patience)
             except ValueError:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
     return bins
 
 
-def _parts(source: Source, folder: Path) -> Iterator[tuple[Rows, Hashes]]:
+def _parts(task: Generated, folder: Path) -> Iterator[tuple[Rows, Hashes]]:
     """Part after part without end; in processes of their own where much is left to do."""
     began = time.perf_counter()
-    yield _part(source, folder, 0)
-    needed = max(size * sum(SHARES) / share for size, share in zip(source.sizes, SHARES, strict=True)) / source.part
+    yield _part(task, folder, 0)
+    needed = max(size * sum(SHARES) / share for size, share in zip(task.sizes, SHARES, strict=True)) / task.part
     expected = (time.perf_counter() - began) * needed
     # A class of the user's own script is known by no other process.
-    workers = 1 if type(source).__module__ == "__main__" else os.cpu_count() or 1
+    workers = 1 if type(task).__module__ == "__main__" else os.cpu_count() or 1
     if workers == 1 or (expected < _WORTH and not (folder / _file(1)).is_file()):
         for i in count(1):
-            yield _part(source, folder, i)
-    drawing = [_worker(source, folder, 1 + w, workers) for w in range(workers)]
+            yield _part(task, folder, i)
+    drawing = [_worker(task, folder, 1 + w, workers) for w in range(workers)]
     try:
         for i in count(1):
             while not (folder / _file(i)).is_file():
                 if drawing[(i - 1) % workers].poll() is not None:
-                    raise RuntimeError(f"the process that draws {source} ended before it was done; see above")
+                    raise RuntimeError(f"the process that draws {task} ended before it was done; see above")
                 time.sleep(0.02)
-            yield _part(source, folder, i)
+            yield _part(task, folder, i)
     finally:
         for process in drawing:
             process.kill()
             process.wait()
 
 
-def _worker(source: Source, folder: Path, first: int, stride: int) -> subprocess.Popen[bytes]:
+def _worker(task: Generated, folder: Path, first: int, stride: int) -> subprocess.Popen[bytes]:
     """Draws every `stride`-th part until it is killed. No `multiprocessing`: it would run a user's script again."""
     process = subprocess.Popen([sys.executable, "-c", f"from {__name__} import work; work()"], stdin=subprocess.PIPE)
     assert process.stdin is not None
     with process.stdin as pipe:
-        pipe.write(pickle.dumps((source, folder, first, stride, os.getpid())))
+        pipe.write(pickle.dumps((task, folder, first, stride, os.getpid())))
     return process
 
 
 def work() -> None:
     """What a worker does; it ends when its parent does."""
-    source, folder, first, stride, parent = pickle.loads(sys.stdin.buffer.read())  # what `_worker` wrote, no file
+    task, folder, first, stride, parent = pickle.loads(sys.stdin.buffer.read())  # what `_worker` wrote, no file
     for i in count(first, stride):
         if os.getppid() != parent:
             return
         if not (folder / _file(i)).is_file():
-            _part(source, folder, i)
+            _part(task, folder, i)
 
 
 def _file(index: int) -> str:
     return f"{index:06d}.npz"
 
 
-def _part(source: Source, folder: Path, index: int) -> tuple[Rows, Hashes]:
+def _part(task: Generated, folder: Path, index: int) -> tuple[Rows, Hashes]:
     """Part `index`, from the disk where it is there."""
     path = folder / _file(index)
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             return file["rows"], file["hashes"]
     except _BROKEN:
-        rows = source.draw_part(index)
-        hashes = source.canonical(rows)
+        rows = task.draw_part(index)
+        hashes = task.canonical(rows)
         with whole(path) as file:
             np.savez(file, allow_pickle=False, rows=rows, hashes=hashes)
         return rows, hashes

@@ -45,6 +45,10 @@ class Sudoku(Boards):
     Digit d is token d - 1, the mask is token n, and a sequence is the board row by row; some of its cells are given. A
     stored row is the puzzle, 0 for a blank, and then its solution.
 
+    Each puzzle of a file is checked to have one solution. .txt: one puzzle a line, side * side characters, `.` or `0`
+    for a blank, then digits 1-9 and A-Z; spaces and what follows a `#` are ignored; `=` and the solution may follow.
+    .csv: a header with at least question and answer; other columns are ignored.
+
     Attributes:
         box_rows: Rows of a box: 2, 2 is 4x4; 2, 3 is 6x6; 3, 3 is 9x9.
         box_cols: Columns of a box.
@@ -118,16 +122,6 @@ class Sudoku(Boards):
         """The puzzle and its solution, of the puzzle alone or with `=` and its solution behind it."""
         question, _, answer = text.partition("=")
         return torch.from_numpy(np.concatenate(solved_puzzle(question, answer, self.box)))
-
-    def read(self, path: str | Path) -> Examples:
-        """The puzzles of a file, each checked to have one solution, in the file's order.
-
-        .txt: one puzzle a line, side * side characters, `.` or `0` for a blank, then digits 1-9 and A-Z; spaces and
-        what follows a `#` are ignored. .csv: a header with at least question and answer; other columns are ignored.
-        .jsonl: {"input": puzzle, "output": solution}. ValueError, with file and line, for everything that is not as
-        said.
-        """
-        return super().read(path)
 
     def grid(self, tokens: Tensor) -> str:
         """A board `[length]` as lines, with gaps between boxes; `encode` reads it back."""

@@ -9,18 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unspoken.tasks.sudoku.rules import (
-    Array,
-    Board,
-    Box,
-    cell_name,
-    check_box,
-    geometry,
-    is_solution,
-    parse,
-    solve,
-    write,
-)
+from unspoken.tasks.sudoku.rules import Board, Box, cell_name, check_box, clash, is_solution, parse, solve, write
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -62,20 +51,6 @@ def _why_wrong(puzzle: Board, answer: Board, box: Box) -> str:
     for cell in np.flatnonzero(answer == 0)[:1]:
         return f"the answer breaks the rules: {cell_name(cell, side)} is blank, a full board is expected"
     return f"the answer breaks the rules: {clash(answer, box)}"
-
-
-def clash(board: Array, box: Box) -> str | None:
-    """What is wrong with the digits of a board `[cells]`: the unit and the cells that hold the same digit."""
-    side = check_box(box)
-    for unit, cells in enumerate(geometry(box)[0]):
-        digits = np.asarray(board)[cells]
-        for digit in range(1, side + 1):
-            twice = cells[digits == digit]
-            if len(twice) > 1:
-                name = f"{('row', 'column', 'box')[unit // side]} {unit % side + 1}"
-                cells_text = " and ".join(cell_name(cell, side) for cell in twice)
-                return f"{name} holds {write([digit])} at {cells_text}"
-    return None
 
 
 def csv_texts(path: Path) -> Iterator[tuple[str, Callable[[], str]]]:

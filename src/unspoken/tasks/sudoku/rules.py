@@ -167,3 +167,17 @@ def write(board: Sequence[int] | Array) -> str:
 def cell_name(cell: int, side: int) -> str:
     """`r1c1` is the cell at the top left."""
     return f"r{cell // side + 1}c{cell % side + 1}"
+
+
+def clash(board: Array, box: Box) -> str | None:
+    """What is wrong with the digits of a board `[cells]`: the unit and the cells that hold the same digit."""
+    side = check_box(box)
+    for unit, cells in enumerate(geometry(box)[0]):
+        digits = np.asarray(board)[cells]
+        for digit in range(1, side + 1):
+            twice = cells[digits == digit]
+            if len(twice) > 1:
+                name = f"{('row', 'column', 'box')[unit // side]} {unit % side + 1}"
+                cells_text = " and ".join(cell_name(cell, side) for cell in twice)
+                return f"{name} holds {write([digit])} at {cells_text}"
+    return None
