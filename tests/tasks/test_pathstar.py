@@ -379,3 +379,18 @@ def test_errors_say_what_to_write(call, message):
     with pytest.raises(ValueError) as error:
         call()
     assert message in str(error.value)
+
+
+def test_a_file_or_a_fixed_train_can_be_trained_on(tmp_path):
+    """No graph of one split of a file is in another; of a fixed train there are as many as are asked for."""
+    rows = torch.from_numpy(TWO.draw_part(0)[:300]).long()
+    path = tmp_path / "graphs.txt"
+    path.write_text("".join(TWO.show(row) + "\n" for row in rows))
+    mine = PathStar(train=8, validation=1, test=1, path=str(path))
+    parts = [mine.sample(split, mine.size(split)).x0.tolist() for split in SPLITS]
+    assert sorted(row for part in parts for row in part) == sorted(rows.tolist()) and all(parts)
+    fixed = replace(TWO, train=50)
+    drawn = fixed.sample("train", 2_000, seeded()).x0
+    assert {tuple(row) for row in drawn.tolist()} == {tuple(row) for row in TWO.sample("train", 50).x0.tolist()}
+    with pytest.raises(ValueError, match="at least 1, 0 and 0 expected"):
+        PathStar(train=0, path=str(path))

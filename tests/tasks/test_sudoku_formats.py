@@ -36,6 +36,7 @@ def test_files_are_read_as_written(tmp_path, box, givens, suffix):
     task = Sudoku(*box, path=str(tmp_path / f"p{suffix}"))
     examples = task.read(task.path)
     assert ((examples.x0.numpy() + 1) == solution).all() and (examples.given.numpy() == (puzzle > 0)).all()
+    assert examples.x0.dtype == torch.int64 and examples.given.dtype == torch.bool
     stored = task.sample("train", task.size("train")).x0
     assert {tuple(row) for row in stored.tolist()} <= {tuple(row) for row in examples.x0.tolist()}
 

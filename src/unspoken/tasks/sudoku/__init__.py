@@ -121,7 +121,7 @@ class Sudoku(Boards):
     def solved(self, text: str) -> Tensor:
         """The puzzle and its solution, of the puzzle alone or with `=` and its solution behind it."""
         question, _, answer = text.partition("=")
-        return torch.from_numpy(np.concatenate(solved_puzzle(question, answer, self.box)))
+        return torch.from_numpy(np.concatenate(solved_puzzle(question, answer, self.box)).astype(np.int64))
 
     def grid(self, tokens: Tensor) -> str:
         """A board `[length]` as lines, with gaps between boxes; `encode` reads it back."""
