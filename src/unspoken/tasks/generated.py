@@ -6,9 +6,8 @@ A task of this kind is a final dataclass that says how examples are drawn, writt
 from __future__ import annotations
 
 import hashlib
-import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,14 +17,13 @@ import torch
 from torch import Tensor
 
 from unspoken.tasks.base import SPLITS, Examples, Split, check_asked, check_split, check_tokens, kept_and_whole
+from unspoken.tasks.files import Text, checked, texts
 from unspoken.tasks.hashing import Hashes
-from unspoken.tasks.store import Rows, Stored, progress_bar, stored
+from unspoken.tasks.store import Rows, Stored, stored
 
 BLANK = "."  # how a person writes the mask
 PAD = "_"  # a word that fills up a question or an answer that is shorter than it might be
-_TOLD = 500  # characters of a mistake in a file
 _LABELLED = 10_000  # examples of a split whose difficulty the card counts
-_LONG = 10_000  # examples of a file whose reading shows a bar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,8 +205,7 @@ class Generated(ABC):
         What comes out depends on the generator's state alone. ValueError when validation, test or the stored order
         are asked for more examples than there are. The first n of a train without end are those of train=n.
         """
-        its = type(self).__name__
-        more = f"a larger {split}= in {its}(...)" + (" (shares of the file here)" if self.path else "")
+        more = f"a larger {split}= in {type(self).__name__}(...)" + (" (shares of the file here)" if self.path else "")
         check_asked(self, split, n, generator, more)
         fresh = self._is_fresh(split)
         if fresh and generator is not None:
@@ -237,17 +234,8 @@ class Generated(ABC):
         return self._rows(self.path).numpy().astype(kind) if self.path else None
 
     def _rows(self, path: str | Path) -> Tensor:
-        path, rows = self._file(path), []
-        texts = list(self._texts(path))
-        with progress_bar(len(texts) > _LONG) as bar:
-            for where, text in bar.track(texts, description="checking examples"):
-                try:
-                    rows.append(self.solved(text()))
-                except (ValueError, KeyError, TypeError, RecursionError) as error:
-                    raise ValueError(f"{path}, {where}: {str(error)[:_TOLD]}") from None
-        if not rows:
-            raise ValueError(f"{path}: no example in it; one a line expected")
-        return torch.stack(rows)
+        path = self._file(path)
+        return torch.stack(checked(path, self._texts(path), self.solved))
 
     def _file(self, path: str | Path) -> Path:
         path = Path(path)
@@ -257,13 +245,8 @@ class Generated(ABC):
             raise ValueError(f"{path}: no such file; a path to a file with one example a line expected")
         return path
 
-    def _texts(self, path: Path) -> Iterator[tuple[str, Callable[[], str]]]:
-        """Of each example of a file where it is, and what makes its text."""
-        jsonl = path.suffix.lower() == ".jsonl"
-        for number, line in enumerate(path.read_text("utf-8-sig", errors="replace").split("\n"), start=1):
-            said = line if jsonl else line.partition("#")[0]
-            if said.strip():
-                yield f"line {number}", (lambda s=said: self.line(json.loads(s))) if jsonl else (lambda s=said: s)
+    def _texts(self, path: Path) -> Iterator[Text]:
+        return texts(path, self.line)
 
     def score(self, prompt: Tensor, answer: Tensor) -> Tensor:
         """`[n]` bool: does `answer` `[n, length]` keep what `prompt` gives, and answer it? A mask left is wrong.

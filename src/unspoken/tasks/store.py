@@ -30,12 +30,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unspoken.tasks.base import SPLITS, Split
+from unspoken.tasks.files import progress_bar
 from unspoken.tasks.hashing import Hashes
 from unspoken.tasks.splits import SHARES, Bin, bins_of, check_patience, distribute
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from unspoken.tasks.generated import Generated
 
 Rows = NDArray[np.integer]
@@ -59,16 +58,6 @@ def cache_dir() -> Path:
     """`$UNSPOKEN_CACHE`, or `unspoken` in the XDG cache directory."""
     own = os.environ.get("UNSPOKEN_CACHE")
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unspoken"
-
-
-def progress_bar(show: bool = True) -> Progress:
-    """A bar with the count and the time remaining; to a terminal on stderr only, and gone when done."""
-    from rich.console import Console  # slow to import
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, transient=True, disable=not (show and console.is_terminal))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ batch = task.sample("train", 192, torch.Generator().manual_seed(0))
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, get_args
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from unspoken.tasks.base import Examples, Split
+from unspoken.tasks.files import Text
 from unspoken.tasks.hashing import Hashes
 from unspoken.tasks.store import Rows
 from unspoken.tasks.sudoku.formats import check_puzzle, csv_texts, solved_puzzle
@@ -136,7 +137,7 @@ class Sudoku(Boards):
         """`[n]`: guesses of the solver; 0 where naked and hidden singles solve the puzzle."""
         return torch.from_numpy(solve(rows.chunk(2, dim=1)[0].numpy(), self.box)[1])
 
-    def _texts(self, path: Path) -> Iterator[tuple[str, Callable[[], str]]]:
+    def _texts(self, path: Path) -> Iterator[Text]:
         return csv_texts(path) if path.suffix.lower() == ".csv" else super()._texts(path)
 
     def _describe(self, split: Split) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unspoken.tasks.files import Text
 from unspoken.tasks.sudoku.rules import Board, Box, cell_name, check_box, clash, is_solution, parse, solve, write
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def _why_wrong(puzzle: Board, answer: Board, box: Box) -> str:
     return f"the answer breaks the rules: {clash(answer, box)}"
 
 
-def csv_texts(path: Path) -> Iterator[tuple[str, Callable[[], str]]]:
+def csv_texts(path: Path) -> Iterator[Text]:
     """Of each puzzle of a file with columns question and answer where it is, and what makes `question=answer`."""
     # A byte that is not UTF-8 becomes a character that `parse` reports with file and line.
     reader = csv.reader(path.read_text("utf-8-sig", errors="replace").splitlines())
@@ -63,7 +64,7 @@ def csv_texts(path: Path) -> Iterator[tuple[str, Callable[[], str]]]:
         raise ValueError(f"{path}, line {reader.line_num}: {error}; is a quote left open?") from error
 
 
-def _csv_rows(path: Path, reader: Reader) -> Iterator[tuple[str, Callable[[], str]]]:
+def _csv_rows(path: Path, reader: Reader) -> Iterator[Text]:
     header = [name.strip().lower() for name in next(reader, [])]
     if not {"question", "answer"} <= set(header):
         raise ValueError(
