@@ -21,7 +21,7 @@ def drawn(task: Generated, n: int, seed: int = 0) -> Tensor:
 def check_judge(task: Generated, x0: Tensor, spoilt: Tensor, oracle: Callable[[Tensor], bool]) -> None:
     """The judge says what the oracle says of right answers and of spoilt ones, some of which are right all the same."""
     for rows in (x0, spoilt):
-        said = task.score(task._examples(x0).prompt(task.mask_id), rows).tolist()
+        said = task.score(task.examples(x0).prompt(task.mask_id), rows).tolist()
         assert said == [oracle(row) for row in rows]
         assert all(said) if rows is x0 else 0 < sum(said) < len(x0)
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -88,3 +89,9 @@ def test_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = json.loads((tmp_path / "tasks.json").read_text())["rows"]
     assert [(r["task"], r["base"]) for r in rows] == [("countdown-3", 2000), ("sudoku-4x4", 50), ("path-star", None)]
     assert all(r["examples_per_second"] > 0 for r in rows)
+
+
+def test_imports(capsys) -> None:
+    bench = load_script("imports")
+    bench.main(bench.Options(modules=("json",), processes=1))
+    assert re.fullmatch(r"json +\d\.\d\d s of CPU\n", capsys.readouterr().out)

@@ -189,7 +189,7 @@ def test_known_limits() -> None:
 
 
 def test_without_uniform_noise_the_loss_is_that_of_masked_diffusion() -> None:
-    """The same draws: `Denoising` of a hybrid of none = the bound of `MaskedDiffusion`; weight 0 where nothing changed."""
+    """The same draws: `Denoising` of a hybrid of none = `MaskedDiffusion`'s bound; weight 0 where nothing changed."""
     x0 = torch.randint(V, (8, 6), generator=seeded())
     given = torch.zeros_like(x0, dtype=torch.bool)
     given[:, 0] = True

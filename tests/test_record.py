@@ -315,7 +315,9 @@ DIFFERENT = [  # no two of them alike: a field that the record lost would come b
 ]
 
 
-@pytest.mark.parametrize("task", [TASK, PathStar(3, 4, 15, 300, 200, 7)], ids=lambda task: type(task).__name__)
+@pytest.mark.parametrize(
+    "task", [TASK, PathStar(3, 4, 15, validation=300, test=200, seed=7)], ids=lambda task: type(task).__name__
+)
 @pytest.mark.parametrize("objective", DIFFERENT, ids=str)
 def test_each_objective_and_task_reads_back_in_a_study(objective, task):
     train = replace(CONFIG, task=task, attention=CACHED_ALONE, objective=objective)

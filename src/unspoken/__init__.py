@@ -13,7 +13,7 @@ from unspoken.decoders.blocks import Blocks, block_by_block
 from unspoken.decoders.commit import Commit
 from unspoken.decoders.correct import correct
 from unspoken.decoders.decode import Decoder, decode
-from unspoken.decoders.denoise import Walk, denoise
+from unspoken.decoders.denoise import Walk, denoise, denoise_values
 from unspoken.decoders.policies import (
     CONFIDENCE,
     ENTROPY,
@@ -30,10 +30,12 @@ from unspoken.decoders.walk import DenoisingStep, walk
 from unspoken.layout.attention import ANY_ORDER, CACHED_ALONE, CACHED_JOINT, MDM, SCDM, SIDM, Attention
 from unspoken.layout.entries import Layout, one_block, random_order
 from unspoken.layout.packing import Packed
+from unspoken.layout.questions import CTC, CrossEntropy, Divergence, Question, SquaredError
 from unspoken.measure.bound import nelbo_along
 from unspoken.measure.likelihood import nelbo, nll_by_latents
 from unspoken.measure.profile import InformationProfile, parallel_nll, profile_losses
 from unspoken.model.denoiser import Denoiser, Model
+from unspoken.model.ports import Categorical, Codes, Vectors
 from unspoken.model.prediction import Prediction, guided, predictor
 from unspoken.noise import Absorbing, Gaussian, Hybrid, SNRMix, Uniform
 from unspoken.noise.schedule import Cosine, Linear, Polynomial
@@ -69,6 +71,7 @@ __all__ = [
     "CACHED_ALONE",
     "CACHED_JOINT",
     "CONFIDENCE",
+    "CTC",
     "ENTROPY",
     "LEFT_TO_RIGHT",
     "MARGIN",
@@ -84,24 +87,29 @@ __all__ = [
     "BlockDiffusion",
     "Blocks",
     "Blockwise",
+    "Categorical",
+    "Codes",
     "Commit",
     "Cosine",
+    "CrossEntropy",
     "Decoder",
     "Denoiser",
+    "Denoising",
     "DenoisingStep",
     "Diagonal",
-    "Diffused",
+    "Divergence",
     "Gaussian",
     "Hybrid",
     "Independent",
     "InformationProfile",
-    "LatentBlocks",
     "LatentPolicy",
     "Layout",
     "Linear",
-    "Masked",
+    "MaskedDiffusion",
     "Mixture",
     "Model",
+    "MuToR",
+    "MultiToken",
     "NextToken",
     "NextTokenPrediction",
     "Order",
@@ -110,24 +118,27 @@ __all__ = [
     "Prediction",
     "PrefixClean",
     "Pyramid",
-    "Registers",
+    "Question",
     "SNRMix",
     "Shared",
     "Sizes",
     "Slots",
     "Speculation",
+    "SquaredError",
     "Step",
     "Teacherless",
     "Train",
     "Trapezoid",
     "Trunk",
     "Uniform",
+    "Vectors",
     "Walk",
     "attended",
     "block_by_block",
     "correct",
     "decode",
     "denoise",
+    "denoise_values",
     "guided",
     "last",
     "load",

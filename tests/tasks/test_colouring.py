@@ -70,11 +70,11 @@ def test_it_is_a_task_whose_splits_are_disjoint_up_to_symmetry(task):
 @pytest.mark.parametrize("task", [TEN, FOUR, Colouring(nodes=6, colours=2, edges=6)])
 def test_a_disguise_has_the_same_hash_and_a_right_answer(task):
     x0 = drawn(task, 200)
-    other = task.augment(x0, torch.Generator().manual_seed(2))
+    other = task.disguise(x0, torch.Generator().manual_seed(2))
     hashes = task.canonical(x0.numpy().astype(np.int16))
     assert (task.canonical(other.numpy().astype(np.int16)) == hashes).all()
     assert all(solver_says(task, row) for row in other)
-    assert torch.equal(task.difficulty(other), task.difficulty(x0))
+    assert torch.equal(task.hardness(other), task.hardness(x0))
     assert ((other != x0).float().mean(0) > 0.3).all()
     assert task is not TEN or len(set(hashes.tolist())) > 195
 
@@ -87,7 +87,7 @@ def test_the_hash_tells_nearly_all_small_graphs_apart():
 def test_difficulty_is_the_number_of_colourings_by_enumeration():
     for task in (Colouring(nodes=6, edges=7), Colouring(nodes=5, colours=4, edges=6)):
         x0 = drawn(task, 40)
-        for row, log in zip(x0, task.difficulty(x0).tolist(), strict=True):
+        for row, log in zip(x0, task.hardness(x0).tolist(), strict=True):
             edges, _ = parsed(task, row)
             forms = set()
             for colours in product(range(task.colours), repeat=task.nodes):
@@ -120,7 +120,7 @@ def test_edges_are_in_random_order():
 
 @pytest.mark.parametrize("n", [0, 1, 3])
 def test_as_many_are_drawn_as_asked_for(n):
-    assert drawn(TEN, n).shape == (TEN.augment(drawn(TEN, n), torch.Generator())).shape == (n, TEN.length)
+    assert drawn(TEN, n).shape == (TEN.disguise(drawn(TEN, n), torch.Generator())).shape == (n, TEN.length)
 
 
 def test_hopeless_graphs_are_reported():
@@ -130,7 +130,7 @@ def test_hopeless_graphs_are_reported():
 
 def test_traps():
     x0 = drawn(TEN, 1)
-    prompt = TEN._examples(x0).prompt(TEN.mask_id)
+    prompt = TEN.examples(x0).prompt(TEN.mask_id)
     assert TEN.score(prompt, x0).all() and not TEN.score(prompt, prompt).any()
     blank, edge, given = x0.clone(), x0.clone(), x0.clone()
     blank[0, -1] = TEN.mask_id

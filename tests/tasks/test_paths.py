@@ -77,13 +77,13 @@ def test_the_judge_agrees_with_a_search_at_length(task):
 @pytest.mark.parametrize("task", [TWELVE, DENSE, Paths(nodes=10, edges=20, longest=5)])
 def test_the_shortest_path_is_the_only_one_and_all_lengths_are_as_frequent(task):
     x0 = drawn(task, 200)
-    for row, steps in zip(x0, task.difficulty(x0).tolist(), strict=True):
+    for row, steps in zip(x0, task.hardness(x0).tolist(), strict=True):
         edges, start, goal, words = parsed(task, row)
         assert len(edges) == task.edges and all(a != b for a, b in edges)
         assert distances(edges, start)[goal] == steps == task.longest - words.count("_")
         assert walks(edges, start, goal, steps) == 1
         assert torch.equal(task.encode(task.show(row)), row)
-    counts = task.difficulty(drawn(task, 3_000)).bincount()
+    counts = task.hardness(drawn(task, 3_000)).bincount()
     mean = 3_000 / (task.longest - 1)
     assert counts[:2].sum() == 0 and (counts[2:] - mean).abs().max() < 5 * mean**0.5
 
@@ -99,11 +99,11 @@ def test_it_is_a_task_whose_splits_are_disjoint_up_to_symmetry(task):
 @pytest.mark.parametrize("task", [TWELVE, DENSE])
 def test_a_disguise_has_the_same_hash_and_a_right_answer(task):
     x0 = drawn(task, 200)
-    other = task.augment(x0, torch.Generator().manual_seed(2))
+    other = task.disguise(x0, torch.Generator().manual_seed(2))
     hashes = task.canonical(x0.numpy().astype(np.int16))
     assert (task.canonical(other.numpy().astype(np.int16)) == hashes).all()
     assert all(search_says(task, row) for row in other)
-    assert torch.equal(task.difficulty(other), task.difficulty(x0))
+    assert torch.equal(task.hardness(other), task.hardness(x0))
     assert ((other != x0).float().mean(0)[: task.edges + 4] > 0.7).all()
     assert len(set(hashes.tolist())) > 195
 
@@ -116,7 +116,7 @@ def test_the_hash_hears_of_start_and_goal_and_directions():
 
 @pytest.mark.parametrize("n", [0, 1, 3])
 def test_as_many_are_drawn_as_asked_for(n):
-    assert drawn(TWELVE, n).shape == (TWELVE.augment(drawn(TWELVE, n), torch.Generator())).shape == (n, TWELVE.length)
+    assert drawn(TWELVE, n).shape == (TWELVE.disguise(drawn(TWELVE, n), torch.Generator())).shape == (n, TWELVE.length)
 
 
 def test_hopeless_graphs_are_reported():
@@ -132,7 +132,7 @@ def test_traps():
     for path in ("0,1,2,.", "0,1,3,4", "0,1,2,_", "0,2,4,_", "0,4,_,_", "0,_,2,4"):
         assert not task.score(prompt, task.encode(text + path)[None]).any(), path
     short = task.encode(f"{GRAPH}/1,4=1,2,4")
-    prompt = task._examples(short[None]).prompt(task.mask_id)
+    prompt = task.examples(short[None]).prompt(task.mask_id)
     assert short[-1] == task.nodes and task.score(prompt, short[None]).all()
     after, edge, given = short.clone(), short.clone(), short.clone()
     after[-1] = 4  # the goal once more

@@ -9,8 +9,8 @@ import torch
 from scipy.stats import chi2
 
 from unspoken.record import from_record, to_record
-from unspoken.tasks.base import Split, Task
-from unspoken.tasks.pathstar import SPLITS, PathStar
+from unspoken.tasks.base import SPLITS, Split, Task
+from unspoken.tasks.pathstar import PathStar
 
 TWO = PathStar()
 THREE = PathStar(degree=3, nodes=4, names=15, validation=300, test=200, seed=7)
@@ -277,9 +277,9 @@ def test_the_form_is_the_authors():
         ("3,4|0,1|0|1,2/0,4=", "a graph as a,b|c,d|.../start,goal= expected"),
         ("3,4|0,1|0,3|1,2/0=", "a graph as a,b|c,d|.../start,goal= expected"),
         ("3,4|0,1|0,3/0,4=", "3 edges given, 4 expected for path-star, degree 2, 3 nodes, 10 names"),
-        ("3,4|0,1|0,3|1,10/0,4=", "name '10' given, a whole number 0..9 expected"),
-        ("3,4|0,1|0,x|1,2/0,4=", "name 'x' given"),
-        ("3,4|0,1|0,3|1,-2/0,4=", "name '-2' given"),
+        ("3,4|0,1|0,3|1,10/0,4=", "node '10' given, a whole number 0..9 expected"),
+        ("3,4|0,1|0,x|1,2/0,4=", "node 'x' given"),
+        ("3,4|0,1|0,3|1,-2/0,4=", "node '-2' given"),
         ("3,4|0,1|0,3|1,2/1,4=", "arms [[2]] from start 1 given, 2 of 2 nodes each without a common node expected"),
         ("3,4|0,1|0,3|1,4/0,4=", "arms [[1, 4], [3, 4]] from start 0"),
         ("3,4|0,1|0,3|0,2/0,4=", "arms [[1], [3, 4], [2]] from start 0"),
@@ -292,8 +292,8 @@ def test_the_form_is_the_authors():
         ("3,4|0,1|0,3|1,2/0,7=", "goal 7 given"),
         ("3,4|0,1|0,3|1,2/0,4=0,3", "path '0,3' given, 3 nodes (. for a blank) from 0 on expected"),
         ("3,4|0,1|0,3|1,2/0,4=3,4,.", "path '3,4,.' given, 3 nodes (. for a blank) from 0 on expected"),
-        ("3,4|0,1|0,3|1,2/0,4=.,3,4", "name '.' given"),
-        ("3,4|0,1|0,3|1,2/0,4=0,3,44", "name '44' given"),
+        ("3,4|0,1|0,3|1,2/0,4=.,3,4", "node '.' given"),
+        ("3,4|0,1|0,3|1,2/0,4=0,3,44", "node '44' given"),
     ],
 )
 def test_encode_checks(text, message):
@@ -313,23 +313,23 @@ def test_read_gives_the_lines_in_order(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("graphs.csv", LINE, "graphs.csv: no such .txt file"),
-        ("graphs.txt", "\n \n", "graphs.txt: the file holds no graph"),
+        ("graphs.csv", LINE, "graphs.csv: suffix '.csv' given, one of .txt, .jsonl expected"),
+        ("graphs.txt", "\n \n", "graphs.txt: no example in it"),
         ("graphs.txt", f"{LINE}\n\n3,4|0,1|0,3/0,4=0,3,4", "graphs.txt, line 3: 3 edges given, 4 expected"),
         (
             "graphs.txt",
             f"{LINE}\n{LINE[:-5]}0,1,4",
-            "graphs.txt, line 2: path '0,1,4' given, one along edges from start",
+            "graphs.txt, line 2: a right answer expected, and this is none",
         ),
         (
             "graphs.txt",
             f"{LINE}\n{LINE[:-5]}0,.,4",
-            "graphs.txt, line 2: path '0,.,4' given, one along edges from start",
+            "graphs.txt, line 2: a right answer expected, and this is none",
         ),
         (
             "graphs.txt",
             f"{LINE[:-5]}",
-            "graphs.txt, line 1: path '' given, one along edges from start to goal expected",
+            "graphs.txt, line 1: a right answer expected, and this is none",
         ),
     ],
 )
@@ -343,8 +343,8 @@ def test_read_names_the_file_and_line(tmp_path, name, text, message):
 def test_describe_counts_and_the_record_comes_back():
     about = THREE.describe()
     assert about["length"] == 9 + 2 + 3 and about["vocab_size"] == 15 + 15**2 + 1 and about["chance"] == 1 / 3
-    assert about["splits"]["train"]["graphs"] == prod(range(6, 16)) // 2 * 14 // 16
-    assert about["splits"]["test"]["graphs"] == THREE.size("test") == 200
+    assert about["splits"]["train"]["examples"] == prod(range(6, 16)) // 2 * 14 // 16
+    assert about["splits"]["test"]["examples"] == THREE.size("test") == 200
     assert THREE.title == "path-star, degree 3, 4 nodes, 15 names"
     assert from_record(PathStar, to_record(THREE)) == THREE
 
@@ -360,8 +360,11 @@ def test_describe_counts_and_the_record_comes_back():
         (lambda: PathStar(seed=-1), "seed=-1 given, 0 <= seed < 2**63 expected"),
         (lambda: PathStar(seed=2**63), "seed=9223372036854775808 given"),
         # Of 120 graphs the hash sends 4 to test, and of 720 graphs 626 to train.
-        (lambda: PathStar(2, 3, 5, 6, 6).sample("test", 1), "6 graphs of test wanted, which has 4 of path-star"),
-        (lambda: PathStar(2, 3, 6, 0, 0).sample("train", 627), "627 graphs of train wanted, which has 626"),
+        (
+            lambda: PathStar(2, 3, 5, validation=6, test=6).sample("test", 1),
+            "but only train=0, validation=6, test=4 were",
+        ),
+        (lambda: PathStar(2, 3, 6, validation=0, test=0).sample("train", 627), "train=626, validation=0, test=0 were"),
         (lambda: TWO.sample("test", 1001), "1001 examples of test asked for, which holds 1000; write 0 <= n <= 1000"),
         (lambda: TWO.sample("test", 1001, seeded()), "1001 examples of test asked for, which holds 1000"),
         (lambda: PLAIN.sample("train", -1, seeded()), "-1 examples of train asked for"),
@@ -369,10 +372,25 @@ def test_describe_counts_and_the_record_comes_back():
         (lambda: TWO.sample("dev", 1), "split='dev' given, one of train, validation, test expected"),  # type: ignore
         (lambda: TWO.show(torch.zeros(2, 14).long()), "tokens of shape (2, 14) given, one sequence [14] of ids 0..156"),
         (lambda: TWO.show(torch.full((14,), 157)), "tokens of shape (14,) given, one sequence [14] of ids 0..156"),
-        (lambda: TWO.read("none.txt"), "none.txt: no such .txt file"),
+        (lambda: TWO.read("none.txt"), "none.txt: no such file"),
     ],
 )
 def test_errors_say_what_to_write(call, message):
     with pytest.raises(ValueError) as error:
         call()
     assert message in str(error.value)
+
+
+def test_a_file_or_a_fixed_train_can_be_trained_on(tmp_path):
+    """No graph of one split of a file is in another; of a fixed train there are as many as are asked for."""
+    rows = torch.from_numpy(TWO.draw_part(0)[:300]).long()
+    path = tmp_path / "graphs.txt"
+    path.write_text("".join(TWO.show(row) + "\n" for row in rows))
+    mine = PathStar(train=8, validation=1, test=1, path=str(path))
+    parts = [mine.sample(split, mine.size(split)).x0.tolist() for split in SPLITS]
+    assert sorted(row for part in parts for row in part) == sorted(rows.tolist()) and all(parts)
+    fixed = replace(TWO, train=50)
+    drawn = fixed.sample("train", 2_000, seeded()).x0
+    assert {tuple(row) for row in drawn.tolist()} == {tuple(row) for row in TWO.sample("train", 50).x0.tolist()}
+    with pytest.raises(ValueError, match="at least 1, 0 and 0 expected"):
+        PathStar(train=0, path=str(path))

@@ -64,11 +64,11 @@ def test_it_is_a_task_whose_splits_are_disjoint_up_to_symmetry(task):
 @pytest.mark.parametrize("task", [TINY, FIVE, NINE])
 def test_a_disguise_has_the_same_hash_and_a_right_answer(task):
     x0, generator = drawn(task, 200), torch.Generator().manual_seed(2)
-    other = task.augment(x0, generator)
+    other = task.disguise(x0, generator)
     hashes = task.canonical(x0.numpy().astype(np.int16))
     assert (task.canonical(other.numpy().astype(np.int16)) == hashes).all()
     assert all(solver_says(task, row) for row in other)
-    assert torch.equal(task.difficulty(other), task.difficulty(x0))
+    assert torch.equal(task.hardness(other), task.hardness(x0))
     changed = (other != x0).float().mean(0)
     assert (changed > 0.3).all()
     assert task is TINY or len(set(hashes.tolist())) == 200
@@ -91,7 +91,7 @@ def test_every_question_is_of_distinct_clauses_of_distinct_variables():
 
 def test_difficulty_is_the_number_of_answers_by_enumeration():
     x0 = drawn(FIVE, 40)
-    for row, log in zip(x0, FIVE.difficulty(x0).tolist(), strict=True):
+    for row, log in zip(x0, FIVE.hardness(x0).tolist(), strict=True):
         clauses, _ = parsed(FIVE, row)
         choices = product(*((x, -x) for x in range(1, 6)))
         count = sum(all(set(clause) & set(choice) for clause in clauses) for choice in choices)
@@ -111,7 +111,7 @@ def test_all_formulas_and_all_their_answers_are_equally_likely():
 
 @pytest.mark.parametrize("n", [0, 1, 3])
 def test_as_many_are_drawn_as_asked_for(n):
-    assert drawn(FIVE, n).shape == (FIVE.augment(drawn(FIVE, n), torch.Generator())).shape == (n, FIVE.length)
+    assert drawn(FIVE, n).shape == (FIVE.disguise(drawn(FIVE, n), torch.Generator())).shape == (n, FIVE.length)
 
 
 def test_hopeless_formulas_are_reported():
@@ -122,7 +122,7 @@ def test_hopeless_formulas_are_reported():
 
 def test_traps():
     x0 = drawn(FIVE, 1)
-    prompt = FIVE._examples(x0).prompt(FIVE.mask_id)
+    prompt = FIVE.examples(x0).prompt(FIVE.mask_id)
     assert FIVE.score(prompt, x0).all() and not FIVE.score(prompt, prompt).any()
     blank, swapped, given = x0.clone(), x0.clone(), x0.clone()
     blank[0, -1] = FIVE.mask_id

@@ -1,17 +1,21 @@
 """Generated examples on the disk: the same however they were drawn, whole or not there, and split by the question."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from unspoken.tasks import store
+from unspoken.tasks.generated import Generated
 from unspoken.tasks.hashing import Hashes, in_any_order, in_order, mix, scatter
 from unspoken.tasks.splits import SPLITS, assign
 from unspoken.tasks.store import Rows, stored, whole
@@ -19,25 +23,42 @@ from unspoken.tasks.sudoku.search import mix64
 
 
 @dataclass(frozen=True)
-class Numbers:
+class Numbers(Generated):
     """Pairs of numbers, the same in either order."""
 
-    sizes: tuple[int, int, int] = (300, 20, 20)
+    train: int = field(default=300, kw_only=True)
+    validation: int = field(default=20, kw_only=True)
+    test: int = field(default=20, kw_only=True)
+    label: str = ""  # of the folder alone
     below: int = 1000
-    part: int = 64
-    seed: int = 0
     slow: float = 0.0
     log: str = ""
 
-    def draw(self, n: int, rng: np.random.Generator) -> Rows:
+    name = "numbers"
+    part = 64
+    symmetries = "order"
+    title = "pairs of numbers"  # type: ignore[override]
+    length = 2  # type: ignore[override]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return tuple(map(str, range(self.below)))
+
+    def draw_part(self, index: int) -> Rows:
         time.sleep(self.slow)
         if self.log:
             with open(self.log, "a") as file:
                 file.write("drawn\n")
-        return rng.integers(0, self.below, (n, 2)).astype(np.int16)
+        return np.random.default_rng(index).integers(0, self.below, (self.part, 2)).astype(np.int16)
 
     def canonical(self, rows: Rows) -> Hashes:
         return in_any_order(scatter(rows))
+
+    def encode(self, text: str) -> Tensor:
+        return torch.tensor([int(word) for word in text.split(",")])
+
+    def show(self, tokens: Tensor) -> str:
+        return ",".join(self.check_tokens(tokens))
 
 
 @pytest.fixture(autouse=True)
@@ -47,13 +68,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def rows_of(source: Numbers, key: str = "key") -> dict[str, list[list[int]]]:
+def rows_of(task: Numbers, label: str = "") -> dict[str, list[list[int]]]:
     stored.cache_clear()
-    return {split: its.rows.tolist() for split, its in stored(source, "numbers", key).items()}
+    return {split: its.rows.tolist() for split, its in stored(replace(task, label=label)).items()}
 
 
 def test_splits_are_full_disjoint_and_mapped_from_the_disk(cache: Path) -> None:
-    splits = stored(Numbers(), "numbers", "key")
+    splits = stored(Numbers())
     assert [len(splits[s].rows) for s in SPLITS] == [300, 20, 20]
     pairs = [{tuple(sorted(row)) for row in splits[s].rows.tolist()} for s in SPLITS]
     assert not pairs[0] & pairs[1] and not pairs[0] & pairs[2] and not pairs[1] & pairs[2]
@@ -65,7 +86,7 @@ def test_splits_are_full_disjoint_and_mapped_from_the_disk(cache: Path) -> None:
 
 
 def test_what_is_stored_depends_on_no_other_size() -> None:
-    few, many = rows_of(Numbers()), rows_of(Numbers(sizes=(900, 40, 20)), "many")
+    few, many = rows_of(Numbers()), rows_of(Numbers(train=900, validation=40), "many")
     assert many["train"][:300] == few["train"] and many["test"] == few["test"]
 
 
@@ -82,7 +103,7 @@ def test_a_build_that_was_killed_is_gone_on_with(cache: Path, monkeypatch: pytes
     """Killed in the middle, by -9: nothing half-done is taken, and what was drawn is not drawn again."""
     script = (
         "from test_store import Numbers\nfrom unspoken.tasks.store import stored\n"
-        "stored(Numbers(slow=.05), 'numbers', 'killed')"
+        "stored(Numbers(slow=.05, label='killed'))"
     )
     where = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     child = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": where})
@@ -95,8 +116,8 @@ def test_a_build_that_was_killed_is_gone_on_with(cache: Path, monkeypatch: pytes
     assert not list(cache.rglob("card.json"))
     left[1].write_bytes(left[1].read_bytes()[:40])  # as a full disk might leave it
     drawn = []
-    draw = Numbers.draw
-    monkeypatch.setattr(Numbers, "draw", lambda self, n, rng: drawn.append(1) or draw(self, n, rng))
+    draw = Numbers.draw_part
+    monkeypatch.setattr(Numbers, "draw_part", lambda self, index: drawn.append(1) or draw(self, index))
     monkeypatch.setattr(store.os, "cpu_count", lambda: 1)
     again = rows_of(Numbers(slow=0.05), "killed")
     there = len(drawn)
@@ -105,9 +126,11 @@ def test_a_build_that_was_killed_is_gone_on_with(cache: Path, monkeypatch: pytes
 
 
 def test_too_few_examples_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_PATIENCE", 640)
-    with pytest.raises(ValueError, match="train=300, validation=20, test=20 given, but only train=300"):
-        stored(Numbers(below=4), "numbers", "few")
+    monkeypatch.setattr(Numbers, "patience", (640, "more of them"))
+    with pytest.raises(
+        ValueError, match=r"train=300, validation=20, test=20 given, but only train=300.*or more of them"
+    ):
+        stored(Numbers(below=4))
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
@@ -143,15 +166,46 @@ def test_hashes_go_by_what_they_say() -> None:
 def test_two_processes_that_build_the_same_do_it_once(cache: Path, tmp_path_factory) -> None:
     """The second waits for the first, and finds what it made: no part is drawn twice."""
     logs = [tmp_path_factory.mktemp("logs") / name for name in ("both", "alone")]
-    recipe = {"slow": 0.05, "sizes": (900, 20, 20)}
+    recipe = {"slow": 0.05, "train": 900}
     script = (
         "from test_store import Numbers\nfrom unspoken.tasks.store import stored\n"
-        f"stored(Numbers(**{recipe}, log={str(logs[0])!r}), 'numbers', 'both')"
+        f"stored(Numbers(**{recipe}, label='both', log={str(logs[0])!r}))"
     )
     where = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     both = [subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": where}) for _ in range(2)]
     assert [child.wait(timeout=60) for child in both] == [0, 0]
     (folder,) = cache.iterdir()
     assert sorted(f.name for f in folder.iterdir()) == ["card.json", "lock", "test.npy", "train.npy", "validation.npy"]
-    stored(Numbers(**recipe, log=str(logs[1])), "numbers", "alone")
+    stored(Numbers(**recipe, label="alone", log=str(logs[1])))
     assert logs[0].read_text() == logs[1].read_text() != ""
+
+
+@pytest.mark.parametrize("name", ["train.npy", "test.npy", "card.json"])
+def test_what_does_not_match_its_checksum_is_built_again(cache: Path, name: str) -> None:
+    """A flipped byte at any place, half a file, an empty one, none at all: what comes back is what was drawn."""
+    first = rows_of(Numbers())
+    file = next(cache.iterdir()) / name
+    whole = file.read_bytes()
+    flipped = []
+    counts = [match.end() - 1 for match in re.finditer(rb'"duplicates": \d+', whole)]
+    for at in [*np.linspace(0, len(whole) - 1, 20).astype(int), *counts]:
+        flipped.append(bytearray(whole))
+        flipped[-1][at] ^= 4
+    for hurt in (*flipped, whole[: len(whole) // 2], b"", b"{}", None):
+        file.unlink() if hurt is None else file.write_bytes(bytes(hurt))
+        assert rows_of(Numbers()) == first
+        assert file.read_bytes() == whole
+
+
+def test_rows_of_a_file_are_shared_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(0).integers(0, 20, (400, 2)).astype(np.int16)
+    reads = []
+    monkeypatch.setattr(Numbers, "of_file", lambda self: reads.append(1) or rows)
+    found = rows_of(Numbers(train=2, validation=1, test=1))
+    pairs = [{tuple(sorted(row)) for row in found[split]} for split in SPLITS]
+    assert set.union(*pairs) == {tuple(sorted(row)) for row in rows.tolist()}
+    assert [len(found[split]) for split in SPLITS] == [len(part) for part in pairs]  # none twice, train included
+    assert sum(its.duplicates for its in stored(Numbers(train=2, validation=1, test=1)).values()) == 400 - sum(
+        map(len, pairs)
+    )
+    assert rows_of(Numbers(train=2, validation=1, test=1)) == found and reads == [1]

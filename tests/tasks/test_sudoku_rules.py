@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from pysat.card import CardEnc
 from pysat.solvers import Cadical153
+from symmetric import canonical
 
-from unspoken.tasks.sudoku.generate import generate
-from unspoken.tasks.sudoku.rules import count_solutions, is_solution, solve
-from unspoken.tasks.sudoku.symmetry import canonical
+from unspoken.tasks.sudoku.rules import count_solutions, generate, is_solution, solve
 
 BOXES = [(2, 2), (2, 3), (3, 2), (2, 4), (3, 3)]
 

@@ -7,13 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from symmetric import canonical
 
-from unspoken.tasks.base import Task
+from unspoken.tasks.base import SPLITS, Task
+from unspoken.tasks.store import cache_dir, stored
 from unspoken.tasks.sudoku import Sudoku, is_solution, solve
-from unspoken.tasks.sudoku.generate import generate
-from unspoken.tasks.sudoku.puzzles import write
-from unspoken.tasks.sudoku.store import SPLITS, Recipe, cache_file, tables
-from unspoken.tasks.sudoku.symmetry import canonical
+from unspoken.tasks.sudoku.rules import generate, write
 
 SIX = Sudoku(train=600, validation=60, test=50)
 FOUR = Sudoku(2, 2, givens=7, train=300, validation=25, test=20)
@@ -113,7 +112,7 @@ def test_encode_checks():
     prompt = SIX.sample("test", 1).prompt(SIX.mask_id)[0]
     assert torch.equal(SIX.encode(SIX.show(prompt)), prompt)
     for text, message in [
-        ("123", "the puzzle: 3 characters given, 36 expected"),
+        ("123", "3 characters given, 36 expected"),
         ("x" + "." * 35, "illegal character 'x'"),
         ("." * 36, "several solutions"),
         ("11" + "." * 34, "row 1 holds 1 at r1c1 and r1c2"),
@@ -125,8 +124,11 @@ def test_encode_checks():
 def test_describe_counts():
     about = SIX.describe()
     assert about["length"] == 36 and about["vocab_size"] == 7 and "bands" in about["symmetries"]
-    assert about["splits"]["train"]["puzzles"] == 600
+    assert about["splits"]["train"]["examples"] == 600
     assert about["splits"]["test"]["givens_min"] <= about["splits"]["test"]["givens_mean"]
+    assert about["vocabulary"] == "1 2 3 4 5 6" and about["task"] == SIX.title
+    counts = about["splits"]["test"]["guesses (of the first 10,000)"]
+    assert sum(counts.values()) == 50 and counts[0] == int((SIX.difficulty("test").guesses == 0).sum())
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def test_describe_counts():
         (lambda: SIX.sample("test", 51, torch.Generator()), "51 examples of test asked for, which holds 50"),
         (lambda: SIX.sample("train", 601), "601 examples of train asked for"),
         (lambda: SIX.sample("dev", 1), "split='dev' given, one of train, validation, test"),  # type: ignore
-        (lambda: SIX.show(torch.zeros(2, 36)), r"tokens of shape \(2, 36\) given, one board \[36\]"),
+        (lambda: SIX.show(torch.zeros(2, 36)), r"tokens of shape \(2, 36\) given, one sequence \[36\]"),
     ],
 )
 def test_errors_say_what_to_write(call, message):
@@ -152,56 +154,57 @@ def test_errors_say_what_to_write(call, message):
         call()
 
 
-def recipe(task):
-    return Recipe(task.box, task.givens, task.sizes, task.seed, task.path)
-
-
 def forbid(*_):
     raise AssertionError("built again")
 
 
-def test_the_cache_is_read_and_a_broken_file_is_rebuilt(tmp_path, monkeypatch):
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache of its own, with nothing in it."""
     monkeypatch.setenv("UNSPOKEN_CACHE", str(tmp_path / "deep" / "er"))
-    tables.cache_clear()
+    stored.cache_clear()
+    yield tmp_path / "deep" / "er"
+    stored.cache_clear()
+
+
+def test_the_cache_is_read_and_a_broken_file_is_rebuilt(cache, monkeypatch):
     first = SIX.sample("train", 600)
-    file = cache_file(recipe(SIX))
-    assert [file] == list(file.parent.iterdir())  # no temporary file is left
-    whole = file.read_bytes()
+    (folder,) = cache.iterdir()
+    assert sorted(f.name for f in folder.iterdir()) == ["card.json", "lock", "test.npy", "train.npy", "validation.npy"]
     with monkeypatch.context() as patch:
-        patch.setattr("unspoken.tasks.sudoku.store.generate", forbid)
-        tables.cache_clear()
+        patch.setattr("unspoken.tasks.sudoku.generate", forbid)
+        stored.cache_clear()
         assert torch.equal(SIX.sample("train", 600).x0, first.x0)
-    damaged = bytearray(whole)
-    damaged[len(whole) // 3] ^= 255
-    for broken in (whole[:-100], whole[: len(whole) // 2], b"", b"nonsense", bytes(damaged)):
-        file.write_bytes(broken)
-        tables.cache_clear()
-        again = SIX.sample("train", 600)
-        assert torch.equal(again.x0, first.x0) and torch.equal(again.given, first.given)
-        assert file.read_bytes() == whole
+    for name in ("train.npy", "card.json"):
+        whole = (folder / name).read_bytes()
+        damaged = bytearray(whole)
+        damaged[len(whole) // 3] ^= 255
+        for broken in (whole[:-100], whole[: len(whole) // 2], b"", b"nonsense", bytes(damaged)):
+            (folder / name).write_bytes(broken)
+            stored.cache_clear()
+            again = SIX.sample("train", 600)
+            assert torch.equal(again.x0, first.x0) and torch.equal(again.given, first.given)
+            assert (folder / name).read_bytes() == whole
 
 
-def test_every_field_that_matters_has_its_own_file(monkeypatch):
-    recipes = [
-        recipe(SIX),
-        *(recipe(replace(SIX, **{k: 12})) for k in ("givens", "train", "validation", "test", "seed")),
-    ]
-    assert len({cache_file(r) for r in recipes}) == 6
-    assert recipe(replace(SIX, augment="none")) == recipe(SIX)
+def test_every_field_that_matters_has_its_own_folder(monkeypatch):
+    keys = [SIX.key, *(replace(SIX, **{k: 12}).key for k in ("givens", "train", "validation", "test", "seed"))]
+    assert len(set(keys)) == 6
+    assert replace(SIX, augment="none").key == SIX.key
     monkeypatch.delenv("UNSPOKEN_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert str(cache_file(recipe(SIX))).startswith("/somewhere/unspoken/sudoku-2x3-")
+    assert str(cache_dir()) == "/somewhere/unspoken" and SIX.name == "sudoku"
 
 
 def test_a_cache_that_cannot_be_written_says_so(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("UNSPOKEN_CACHE", str(tmp_path / "file" / "below"))
-    tables.cache_clear()
+    stored.cache_clear()
     with pytest.raises(ValueError, match="set UNSPOKEN_CACHE to a writable directory"):
         SIX.sample("test", 1)
 
 
-def test_a_users_file_is_split_in_proportion_by_the_puzzle(tmp_path, monkeypatch):
+def test_a_users_file_is_split_in_proportion_by_the_puzzle(tmp_path, cache, monkeypatch):
     path = tmp_path / "mine.txt"
     puzzles, _ = generate(SIX.box, 600)
     path.write_text("".join(write(p) + "\n" for p in puzzles))
@@ -212,18 +215,18 @@ def test_a_users_file_is_split_in_proportion_by_the_puzzle(tmp_path, monkeypatch
     assert abs(sizes[0] - 480) < 50 and abs(sizes[1] - 60) < 30
     forms = [{f.tobytes() for f in canonical(boards(task, s)[0], task.box)} for s in SPLITS]
     assert not forms[0] & forms[1] and not forms[0] & forms[2] and not forms[1] & forms[2]
-    tables.cache_clear()
-    monkeypatch.setattr("unspoken.tasks.sudoku.store.read_puzzles", forbid)
+    stored.cache_clear()
+    monkeypatch.setattr("unspoken.tasks.sudoku.solved_puzzle", forbid)
     assert len(task.difficulty("test").givens) == sizes[2]  # from the cache
     with pytest.raises(AssertionError, match="built again"):
         path.write_text(path.read_text() + write(puzzles[0]))
-        tables.cache_clear()
+        stored.cache_clear()
         task.sample("test", 1)
 
 
 def test_import_compiles_nothing_and_draws_nothing():
     code = (
-        "import unspoken.tasks.sudoku as s, unspoken.tasks.sudoku.search as k;"
-        "s.Sudoku(); assert not k.search.signatures and not k.mix64.signatures"
+        "import sys, unspoken.tasks.sudoku as s; s.Sudoku(); assert 'numba' not in sys.modules;"
+        "import unspoken.tasks.sudoku.search as k; assert not k.search.signatures and not k.mix64.signatures"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

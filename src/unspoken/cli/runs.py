@@ -30,10 +30,9 @@ class TrainRun:
     folder: Path
 
     def __call__(self, console: Console) -> None:
-        objective = (
-            "" if isinstance(self.config.objective, MaskedDiffusion) else f"-{type(self.config.objective).__name__}"
-        )
-        model = self.config.attention.name + objective.lower()
+        objective = self.config.objective
+        other = "" if isinstance(objective, MaskedDiffusion) else f"-{type(objective).__name__.lower()}"
+        model = self.config.attention.name + other
         named = str(self.folder).replace("{model}", model).replace("{attention}", self.config.attention.name)
         folder = Path(named.replace("{seed}", str(self.config.seed)))
         terminal.watch_training(console, self.config, training(self.config, folder))

@@ -19,7 +19,6 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from scipy.optimize import isotonic_regression
 from torch import Tensor
 
 from unspoken.layout.entries import draw_ranks, one_block, random_order
@@ -42,6 +41,8 @@ class InformationProfile:
     @classmethod
     def fitted(cls, losses: Tensor) -> InformationProfile:
         """From losses `[examples, L]` beside 0, 1, ... known tokens, noise and all: the nearest curve that falls."""
+        from scipy.optimize import isotonic_regression  # slow to import
+
         mean = losses.double().mean(0).cpu().numpy()
         return cls(tuple(isotonic_regression(mean, increasing=False).x.tolist()))
 

@@ -44,7 +44,7 @@ Predict = Callable[[Tensor, Tensor], Prediction]  # tokens and their times, `[ba
 def predictor(model: Model, given: Tensor, kind: Kind = "leave-one-out") -> Predict:
     """A model as a function of noisy tokens and their times; where `given` `[batch, seq]`, tokens are the prompt.
 
-    kind: what it was trained to predict; the NELBO (`objective.MaskedDiffusion`, `objective.Denoising`) trains "leave-one-out".
+    kind: what it was trained to predict; the NELBO (`MaskedDiffusion`, `Denoising`) trains "leave-one-out".
     Raises ValueError for a rule under which a token does not see all others.
     """
     rule = model.attention

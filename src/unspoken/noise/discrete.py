@@ -123,7 +123,7 @@ def _inverse(x: Tensor) -> Tensor:
 class Absorbing(Discrete):
     """Each token turns into the mask on its own, and stays there: q(xt = x0) = alpha(t), else the mask.
 
-    MaskedDiffusion diffusion (Sahoo et al. 2024, arXiv 2406.07524; Shi et al. 2024, arXiv 2406.04329).
+    Masked diffusion (Sahoo et al. 2024, arXiv 2406.07524; Shi et al. 2024, arXiv 2406.04329).
     """
 
     schedule: Schedule = field(default_factory=Linear)

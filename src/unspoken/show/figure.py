@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from unspoken.show import noise
 from unspoken.show.bars import error_bars
+from unspoken.show.canvas import canvas
 from unspoken.study.report import Result
 from unspoken.study.table import Row
 from unspoken.training.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLOURS = {"mdm": "#1b6ca8", "scdm": "#d1603d", "sidm": "#6b6b6b"}
 
@@ -32,7 +34,7 @@ def draw(result: Result, path: Path) -> Path:
 
 def trade_off(rows: list[Row], path: Path) -> Path:
     """Accuracy, NLL and cost against the number of latents: SCDM's dial between SIDM's level and MDM's."""
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    figure = canvas(11, 3.6)
     axes = figure.subplots(1, 3)
     for axis, key, label in (
         (axes[0], "accuracy", "puzzles solved"),
@@ -73,7 +75,7 @@ def _cost(axis: Axes, rows: list[Row]) -> None:
 
 def lookahead(rows: list[Row], path: Path) -> Path:
     """Every method's share solved on each task, and what is foreseen at the start of path-star as training goes."""
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    figure = canvas(13, 4.2)
     axes = figure.subplots(1, 3)
     main = [r for n, r in enumerate(rows) if n == 0 or _method(r) != _method(rows[n - 1])]
     for axis, task in zip(axes, ("path-star", "sudoku"), strict=False):
@@ -104,7 +106,7 @@ def _curriculum(axis: Axes, row: Row) -> None:
 
 def speed(rows: list[Row], path: Path) -> Path:
     """Accuracy against FLOPs of every way to decode, and what the policies' latents do for SCDM."""
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    figure = canvas(13, 4.2)
     ways, nll, solved = figure.subplots(1, 3)
     shown = [r for r in rows if r["part"] == "ways"]
     largest = max((r["batch"] for r in shown), default=0)
@@ -132,7 +134,7 @@ def family(rows: list[Row], path: Path) -> Path:
     """Every method's share solved on each task."""
     solved = [r for r in rows if "accuracy" in r]
     tasks = list(dict.fromkeys(r["task"] for r in solved))
-    figure = Figure(figsize=(2.2 * max(len(tasks), 2), 3.4), layout="constrained")
+    figure = canvas(2.2 * max(len(tasks), 2), 3.4)
     for axis, task in zip(figure.subplots(1, max(len(tasks), 1), sharex=True, squeeze=False)[0], tasks, strict=False):
         shown = [r for r in solved if r["task"] == task]
         names = [r["method"] + (f" ({r['latents']})" if r["method"] == "SCDM" else "") for r in shown]
@@ -163,7 +165,7 @@ def _solved(
 def losses(run: Run, path: Path) -> Path:
     """Training and validation loss against the step."""
     metrics = run.metrics()
-    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    figure = canvas(6, 3.6)
     axis = figure.subplots()
     axis.plot([m["step"] for m in metrics], [m["loss"] for m in metrics], color="#9a9a9a", lw=1, label="training")
     held = [m for m in metrics if "validation" in m]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from unspoken.show.canvas import canvas
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 from unspoken.show.bars import error_bars
 from unspoken.study.table import Row
@@ -17,7 +20,7 @@ Rows = list[Row]
 
 def mending(rows: Rows, path: Path) -> Path:
     """Before and after second thoughts, against the passes of the walk; and what it costs in diversity."""
-    figure = Figure(figsize=(12, 3.8), layout="constrained")
+    figure = canvas(12, 3.8)
     chain, board, entropy = figure.subplots(1, 3)
     for axis, part, label in ((chain, "chain", "illegal steps"), (board, "sudoku", "wrong cells")):
         for n, share in enumerate(_kinds(rows, "share")):
@@ -37,7 +40,7 @@ def mending(rows: Rows, path: Path) -> Path:
 
 def forcing(rows: Rows, path: Path) -> Path:
     """The bound along every path, and the illegal steps of what is drawn along it."""
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    figure = canvas(10, 3.8)
     bound, illegal = figure.subplots(1, 2)
     paths = _kinds(rows, "path")
     most = max((r["passes"] for r in rows), default=0)
@@ -55,7 +58,7 @@ def profiles(rows: Rows, path: Path) -> Path:
     """What a token costs beside k known ones; and what even and planned steps lose, foretold and measured."""
     measured = [r for r in rows if r["part"] == "schedule"]
     models = _kinds(measured, "model")
-    figure = Figure(figsize=(5 + 4 * max(len(models), 1), 3.8), layout="constrained")
+    figure = canvas(5 + 4 * max(len(models), 1), 3.8)
     curve, *lost = figure.subplots(1, 1 + max(len(models), 1))
     for row in (r for r in rows if r["part"] == "profile"):
         beside = "all" if row["latents"] is None else row["latents"]

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.stats import norm
 from torch import Tensor
 
 from unspoken.layout.attention import MDM
@@ -61,10 +60,12 @@ def prediction(found: Sequence[Scheduled]) -> Claim:
     The difference is within its interval of 0: two-sided, 95% for all schedules of a model together (Bonferroni), by
     rows alone, since both sides are of the same seeds.
     """
+    from scipy.special import ndtri  # slow to import
+
     checks = []
     for name in dict.fromkeys(m.model for m in found if m.model.startswith(MDM.name.upper())):
         its = [m for m in found if m.model == name]
-        z = float(norm.ppf(1 - 0.025 / len(its)))
+        z = float(ndtri(1 - 0.025 / len(its)))
         worst = max(its, key=lambda m: abs(_gap(m)[0]) / _gap(m)[1])
         gap, error = _gap(worst)
         text = (

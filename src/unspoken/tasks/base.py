@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from unspoken.noise.space import unknown
 
 Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @dataclass(frozen=True)
@@ -120,3 +121,33 @@ class Task(Protocol):
     def gap(self, position: int) -> str:
         """What a board puts after the token at `position`: nothing, spaces, new lines."""
         ...
+
+
+def check_split(split: str) -> None:
+    """ValueError for what is no split."""
+    if split not in SPLITS:
+        raise ValueError(f"split={split!r} given, one of {', '.join(SPLITS)} expected")
+
+
+def check_asked(task: Task, split: Split, n: int, generator: torch.Generator | None, more: str) -> None:
+    """ValueError where `sample` is asked for more than there is; train is endless with a generator.
+
+    more: what to write instead for more examples.
+    """
+    size = task.size(split)
+    if n < 0 or (n > size and (generator is None or split != "train" or size == 0)):
+        raise ValueError(f"{n} examples of {split} asked for, which holds {size}; write 0 <= n <= {size}, or {more}")
+
+
+def check_tokens(task: Task, tokens: Tensor) -> list[int]:
+    """The ids of one sequence; ValueError where it is none."""
+    if tokens.shape != (task.length,) or tokens.min() < 0 or tokens.max() > task.mask_id:
+        expected = f"one sequence [{task.length}] of ids 0..{task.mask_id}"
+        raise ValueError(f"tokens of shape {tuple(tokens.shape)} given, {expected} expected; write tokens[i]")
+    return tokens.tolist()
+
+
+def kept_and_whole(task: Task, prompt: Tensor, answer: Tensor) -> Tensor:
+    """`[n]` bool: does `answer` `[n, length]` keep what `prompt` `[n, length]` gives, and leave no mask?"""
+    kept = (prompt == task.mask_id) | (prompt == answer)
+    return (kept & (answer >= 0) & (answer < task.mask_id)).all(1)

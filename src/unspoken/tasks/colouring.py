@@ -72,13 +72,17 @@ class Colouring(Generated):
 
     @property
     def title(self) -> str:
-        """What it is, in a few words."""
         return f"graph colouring, {self.nodes} nodes, {self.edges} edges, {self.colours} colours"
 
     @property
     def length(self) -> int:
         """The edges, and a colour for each node."""
         return self.edges + self.nodes
+
+    @property
+    def asked(self) -> int:
+        """The edges."""
+        return self.edges
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -94,10 +98,6 @@ class Colouring(Generated):
         a, b = np.moveaxis(_pairs(self.nodes)[rows[:, : self.edges]], -1, 0)
         start = np.zeros((len(rows), self.nodes), np.uint64)
         return refine(start, np.concatenate([a, b], axis=1), np.concatenate([b, a], axis=1))
-
-    def given(self, rows: Tensor) -> Tensor:
-        """`[n, length]` bool: the edges."""
-        return (torch.arange(self.length) < self.edges).repeat(len(rows), 1)
 
     def judge(self, tokens: list[int]) -> bool:
         """Does each node have a colour, and no edge the same one at both ends?"""
@@ -127,7 +127,6 @@ class Colouring(Generated):
         return torch.tensor(edges + colours)
 
     def show(self, tokens: Tensor) -> str:
-        """A sequence `[length]` on one line, in the form that `encode` reads, `.` for the mask."""
         words = self.check_tokens(tokens)
         return " ".join(words[: self.edges]) + "=" + "".join(words[self.edges :])
 
@@ -135,18 +134,18 @@ class Colouring(Generated):
         """A line for the edges, and one for the colours."""
         return "\n" if position + 1 == self.edges else super().gap(position)
 
-    def difficulty(self, rows: Tensor) -> Tensor:
+    def hardness(self, rows: Tensor) -> Tensor:
         """`[n]` int64: log2 of the number of colourings up to the colours' names, rounded down: 0 for only one."""
         owner, _ = _colourings(self._neighbours(rows[:, : self.edges].numpy()), self.colours)
         return torch.from_numpy(np.log2(np.bincount(owner, minlength=len(rows))).astype(np.int64))
 
-    def augment(self, x0: Tensor, generator: torch.Generator) -> Tensor:
+    def disguise(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Nodes and colours renamed, edges reordered, at random in each row of `[n, length]`."""
-        n, pairs = len(x0), torch.from_numpy(_pairs(self.nodes))
+        n, pairs = len(rows), torch.from_numpy(_pairs(self.nodes))
         names, paint = permutations(n, self.nodes, generator), permutations(n, self.colours, generator)
-        ends = names.gather(1, pairs[x0[:, : self.edges]].flatten(1)).unflatten(1, (self.edges, 2))
+        ends = names.gather(1, pairs[rows[:, : self.edges]].flatten(1)).unflatten(1, (self.edges, 2))
         edges = self._tokens(ends.amin(2), ends.amax(2)).gather(1, permutations(n, self.edges, generator))
-        colours = len(pairs) + paint.gather(1, x0[:, self.edges :] - len(pairs))
+        colours = len(pairs) + paint.gather(1, rows[:, self.edges :] - len(pairs))
         return torch.cat([edges, colours.gather(1, names.argsort(1))], 1)
 
     def _attempt(self, size: int, rng: np.random.Generator) -> Rows:

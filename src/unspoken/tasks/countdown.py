@@ -51,7 +51,6 @@ class Countdown(Generated):
     difficulty_is: ClassVar[str] = "steps that multiply or divide"
 
     def __post_init__(self) -> None:
-        """ValueError for a field out of range."""
         super().__post_init__()
         if not 2 <= self.numbers <= 6 or not 10 <= self.largest <= self.most < 10_000:
             raise ValueError(
@@ -61,7 +60,6 @@ class Countdown(Generated):
 
     @property
     def title(self) -> str:
-        """What it is, in a few words."""
         return f"Countdown, {self.numbers} numbers up to {self.largest}"
 
     @property
@@ -117,11 +115,7 @@ class Countdown(Generated):
             )
         )
 
-    def given(self, rows: Tensor) -> Tensor:
-        """`[n, length]` bool."""
-        return (torch.arange(self.length) < self.asked).expand(len(rows), -1).clone()
-
-    def difficulty(self, rows: Tensor) -> Tensor:
+    def hardness(self, rows: Tensor) -> Tensor:
         """`[n]`: steps of the stored answer that multiply or divide."""
         return ((rows == _NUMBER["*"]) | (rows == _NUMBER["/"])).sum(1)
 

@@ -5,11 +5,10 @@ A task of this kind is a final dataclass that says how examples are drawn, writt
 
 from __future__ import annotations
 
-import json
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,18 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unspoken.tasks.base import Examples, Split
+from unspoken.tasks.base import SPLITS, Examples, Split, check_asked, check_split, check_tokens, kept_and_whole
+from unspoken.tasks.files import Text, checked, texts
 from unspoken.tasks.hashing import Hashes
-from unspoken.tasks.splits import SPLITS, bins_of, distribute
 from unspoken.tasks.store import Rows, Stored, stored
 
 BLANK = "."  # how a person writes the mask
 PAD = "_"  # a word that fills up a question or an answer that is shorter than it might be
-_TOLD = 500  # characters of a mistake in a file
 _LABELLED = 10_000  # examples of a split whose difficulty the card counts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Generated(ABC):
     """A question and its answer in a sequence of words; the mask is the last token.
 
@@ -37,8 +35,10 @@ class Generated(ABC):
     the seed and the sizes. Duplicates up to symmetry are left out of validation and test, and of all splits of a file;
     in a generated train they are only counted.
 
+    What is stored of an example is a row: its sequence, unless the task says otherwise (`examples`).
+
     Attributes:
-        train: Examples in the split.
+        train: Examples in the split. Tasks that are `endless` take 0: new ones for every batch, and none is kept.
         validation: Examples in the split.
         test: Examples in the split.
         seed: Of the generator.
@@ -56,16 +56,20 @@ class Generated(ABC):
     name: ClassVar[str]
     version: ClassVar[int] = 1  # of what `draw` makes: part of the cache's key
     part: ClassVar[int] = 4_096  # examples drawn at a time
+    patience: ClassVar[tuple[int, str]] = (500_000, "a larger task")
+    distinct: ClassVar[bool] = False  # whether a generated train, too, holds no example twice
+    unstored: ClassVar[tuple[str, ...]] = ()  # fields that the stored rows do not depend on
     suffixes: ClassVar[tuple[str, ...]] = (".txt", ".jsonl")  # of the files that `read` reads
     between: ClassVar[str] = "="  # the input and the output of a .jsonl record, to make a text for `encode`
     symmetries: ClassVar[str]
     licence: ClassVar[str] = "generated here: no rights reserved"
-    difficulty_is: ClassVar[str] = ""  # what `difficulty` counts, in a few words
+    difficulty_is: ClassVar[str] = ""  # what `hardness` counts, in a few words
 
     def __post_init__(self) -> None:
         """ValueError for a field out of range."""
-        if min(self.sizes) < 0 or self.train == 0:
-            raise ValueError(f"train, validation, test = {self.sizes} given, at least 1, 0 and 0 expected")
+        least = 0 if self.endless and not self.path else 1
+        if min(self.sizes) < 0 or self.train < least:
+            raise ValueError(f"train, validation, test = {self.sizes} given, at least {least}, 0 and 0 expected")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed={self.seed} given, 0 <= seed < 2**63 expected")
 
@@ -84,21 +88,42 @@ class Generated(ABC):
     def words(self) -> tuple[str, ...]:
         """What each token stands for; the mask is not among them."""
 
-    @abstractmethod
+    @property
+    def asked(self) -> int:
+        """Tokens of the question, which come first."""
+        return 0
+
+    @property
+    def endless(self) -> int:
+        """Of a task that can draw without end (`fresh`): the examples that train=0 counts as one epoch."""
+        return 0
+
     def draw(self, n: int, rng: np.random.Generator) -> Rows:
-        """`[n, length]` clean sequences of any split."""
+        """`[n, width]` rows of any split; a task that overrides `draw_part` needs none."""
+        raise NotImplementedError
+
+    def draw_part(self, index: int) -> Rows:
+        """`[part, width]`: part `index` of the endless sequence of rows that `seed` begins."""
+        return self.draw(self.part, np.random.default_rng((self.seed, index)))
+
+    def fresh(self, n: int, generator: torch.Generator) -> Tensor:
+        """`[n, width]` new rows of train, of a task that is `endless`."""
+        raise NotImplementedError
 
     @abstractmethod
     def canonical(self, rows: Rows) -> Hashes:
         """`[n]`: equal where the questions are the same up to the task's symmetries. Ignores the answers."""
 
-    @abstractmethod
-    def given(self, rows: Tensor) -> Tensor:
-        """`[n, length]` bool: which tokens are the question."""
-
-    @abstractmethod
     def judge(self, tokens: list[int]) -> bool:
-        """Whether a whole sequence, question and answer and no mask in it, answers its question."""
+        """Whether a whole sequence, question and answer and no mask in it, answers its question.
+
+        A task says so here of one, or in `judge_all` of many at once.
+        """
+        return bool(self.judge_all(torch.tensor([tokens]))[0])
+
+    def judge_all(self, tokens: Tensor) -> Tensor:
+        """`[n]` bool: `judge` of each of `tokens` `[n, length]`."""
+        return torch.tensor([self.judge(row) for row in tokens.tolist()], dtype=torch.bool)
 
     @abstractmethod
     def encode(self, text: str) -> Tensor:
@@ -108,13 +133,28 @@ class Generated(ABC):
     def show(self, tokens: Tensor) -> str:
         """One sequence `[length]` as a person writes it, on one line; `encode` reads it back."""
 
-    def difficulty(self, rows: Tensor) -> Tensor:
-        """`[n]` int64: how hard each example is, as `difficulty_is` says."""
+    def solved(self, text: str) -> Tensor:
+        """`[width]`: the row of an example with its answer; ValueError for an answer that is not right."""
+        tokens = self.encode(text)
+        if (tokens == self.mask_id).any() or not self.judge(tokens.tolist()):
+            raise ValueError("a right answer expected, and this is none")
+        return tokens
+
+    def given(self, x0: Tensor) -> Tensor:
+        """`[n, length]` bool: which tokens of `x0` `[n, length]` are the question."""
+        return (torch.arange(self.length) < self.asked).repeat(len(x0), 1)
+
+    def examples(self, rows: Tensor) -> Examples:
+        """What rows `[n, width]` say; by default a row is a sequence."""
+        return Examples(rows, self.given(rows))
+
+    def hardness(self, rows: Tensor) -> Tensor:
+        """`[n]` int64: how hard each row is, as `difficulty_is` says."""
         return torch.zeros(len(rows), dtype=torch.int64)
 
-    def augment(self, x0: Tensor, generator: torch.Generator) -> Tensor:
-        """A random disguise of each training example `[n, length]`; by default itself."""
-        return x0
+    def disguise(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Each row `[n, width]` under a random symmetry of its own, for training; by default itself."""
+        return rows
 
     def line(self, record: dict[str, Any]) -> str:
         """The text of one record of a .jsonl file, for `encode`."""
@@ -141,76 +181,81 @@ class Generated(ABC):
         """The token not said yet."""
         return len(self.words)
 
+    @property
+    def key(self) -> str:
+        """All that the stored rows depend on; a user's file counts by its content, not by its name."""
+        fields: dict[str, Any] = {name: value for name, value in asdict(self).items() if name not in self.unstored}
+        if self.path:
+            path = self._file(self.path)
+            fields["path"] = path.suffix.lower(), hashlib.sha256(path.read_bytes()).hexdigest()
+        return repr((self.version, sorted(fields.items())))
+
     def symbol(self, token: int) -> str:
         """A token as a person writes it."""
         return BLANK if token == self.mask_id else self.words[token]
 
     def size(self, split: Split) -> int:
         """Examples in a split."""
-        return len(self._stored(split).rows)
+        check_split(split)
+        return self.endless if self._is_fresh(split) else len(self._stored(split).rows)
 
     def sample(self, split: Split, n: int, generator: torch.Generator | None = None) -> Examples:
-        """With a generator: n random examples, of train with replacement and augmented. Without: the first n.
+        """With a generator: n random examples, of train with replacement and disguised. Without: the first n.
 
         What comes out depends on the generator's state alone. ValueError when validation, test or the stored order
-        are asked for more examples than there are.
+        are asked for more examples than there are. The first n of a train without end are those of train=n.
         """
-        rows = self._stored(split).rows
-        size = len(rows)
-        if n < 0 or (n > size and (generator is None or split != "train" or size == 0)):
-            raise ValueError(
-                f"{n} examples of {split} asked for, which holds {size}; write n <= {size}, or a larger {split}= in "
-                f"{type(self).__name__}(...)" + (" (shares of the file here)" if self.path else "")
-            )
+        more = f"a larger {split}= in {type(self).__name__}(...)" + (" (shares of the file here)" if self.path else "")
+        check_asked(self, split, n, generator, more)
+        fresh = self._is_fresh(split)
+        if fresh and generator is not None:
+            return self.examples(self.fresh(n, generator).cpu())
+        rows = (replace(self, train=max(n, 1)) if fresh else self)._stored(split).rows
         if generator is None:
-            return self._examples(torch.from_numpy(rows[:n].astype(np.int64)))
-        device = generator.device
+            return self.examples(_tensor(rows[:n]))
+        size, device = len(rows), generator.device
         if split != "train":
-            index = torch.randperm(size, generator=generator, device=device)[:n].cpu().numpy()
-            return self._examples(torch.from_numpy(rows[index].astype(np.int64)))
-        index = torch.randint(size, (n,), generator=generator, device=device).cpu().numpy()
-        return self._examples(self.augment(torch.from_numpy(rows[index].astype(np.int64)), generator))
+            index = torch.randperm(size, generator=generator, device=device)[:n].cpu()
+            return self.examples(_tensor(rows[index.numpy()]))
+        index = torch.randint(size, (n,), generator=generator, device=device).cpu()
+        return self.examples(self.disguise(_tensor(rows[index.numpy()]), generator))
 
     def read(self, path: str | Path) -> Examples:
         """The examples of a file, checked: .txt, a line each as `show` writes them; .jsonl of inputs and outputs.
 
-        ValueError names the file and the line of what is wrong, an answer that is not right included.
+        In a .txt file lines that are empty, and what follows a `#`, are left out. ValueError names the file and the
+        line of what is wrong, an answer that is not right included.
         """
-        path = Path(path)
-        if path.suffix.lower() not in self.suffixes or not path.is_file():
-            kinds = " or ".join(self.suffixes)
-            raise ValueError(f"{path}: no such {kinds} file; a path to a file with one example a line expected")
-        rows = []
-        for where, text in self._texts(path):
-            try:
-                tokens = self.encode(text())
-                if (tokens == self.mask_id).any() or not self.judge(tokens.tolist()):
-                    raise ValueError("a right answer expected, and this is none")
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                raise ValueError(f"{path}, {where}: {str(error)[:_TOLD]}") from None
-            rows.append(tokens)
-        if not rows:
-            raise ValueError(f"{path}: no example in it; one a line expected")
-        return self._examples(torch.stack(rows))
+        return self.examples(self._rows(path))
 
-    def _texts(self, path: Path) -> Iterator[tuple[str, Any]]:
-        """Of each example of a file where it is, and what makes its text."""
-        for number, line in enumerate(path.read_text("utf-8-sig", errors="replace").split("\n"), start=1):
-            if line.strip():
-                text = (
-                    (lambda s=line: self.line(json.loads(s))) if path.suffix.lower() == ".jsonl" else (lambda s=line: s)
-                )
-                yield f"line {number}", text
+    def of_file(self) -> Rows | None:
+        """`[n, width]`: the rows of the task's file, where it has one."""
+        kind = np.int16 if self.mask_id < 2**15 else np.int32
+        return self._rows(self.path).numpy().astype(kind) if self.path else None
+
+    def _rows(self, path: str | Path) -> Tensor:
+        path = self._file(path)
+        return torch.stack(checked(path, self._texts(path), self.solved))
+
+    def _file(self, path: str | Path) -> Path:
+        path = Path(path)
+        if path.suffix.lower() not in self.suffixes:
+            raise ValueError(f"{path}: suffix {path.suffix!r} given, one of {', '.join(self.suffixes)} expected")
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file; a path to a file with one example a line expected")
+        return path
+
+    def _texts(self, path: Path) -> Iterator[Text]:
+        return texts(path, self.line)
 
     def score(self, prompt: Tensor, answer: Tensor) -> Tensor:
         """`[n]` bool: does `answer` `[n, length]` keep what `prompt` gives, and answer it? A mask left is wrong.
 
         Tokens on any device; any right answer counts, not the stored one alone.
         """
-        kept = ((prompt == self.mask_id) | (prompt == answer)).all(1)
-        whole = ((answer >= 0) & (answer < self.mask_id)).all(1)
-        right = [ok and self.judge(tokens) for ok, tokens in zip((kept & whole).tolist(), answer.tolist(), strict=True)]
-        return torch.tensor(right, dtype=torch.bool, device=answer.device)
+        right = kept_and_whole(self, prompt, answer)
+        right[right.clone()] = self.judge_all(answer[right].cpu()).to(right.device)
+        return right
 
     def describe(self) -> dict[str, Any]:
         """The card: what the data are, sizes, duplicates and difficulty by split, symmetries and licence."""
@@ -226,10 +271,12 @@ class Generated(ABC):
         }
 
     def _describe(self, split: Split) -> dict[str, Any]:
+        if self._is_fresh(split):
+            return {"examples": self.endless, "duplicates": 0}
         its = self._stored(split)
         row: dict[str, Any] = {"examples": len(its.rows), "duplicates": its.duplicates}
         if self.difficulty_is and len(its.rows):
-            hard = self.difficulty(torch.from_numpy(its.rows[:_LABELLED].astype(np.int64)))
+            hard = self.hardness(_tensor(its.rows[:_LABELLED]))
             row[f"{self.difficulty_is} (of the first {_LABELLED:,})"] = {
                 int(k): int((hard == k).sum()) for k in hard.unique()
             }
@@ -237,26 +284,16 @@ class Generated(ABC):
 
     def check_tokens(self, tokens: Tensor) -> list[str]:
         """The words of one sequence; ValueError where it is none."""
-        if tokens.shape != (self.length,) or tokens.min() < 0 or tokens.max() > self.mask_id:
-            expected = f"one sequence [{self.length}] of ids 0..{self.mask_id}"
-            raise ValueError(f"tokens of shape {tuple(tokens.shape)} given, {expected} expected; write tokens[i]")
-        return [self.symbol(token) for token in tokens.tolist()]
+        return [self.symbol(token) for token in check_tokens(self, tokens)]
 
-    def _examples(self, x0: Tensor) -> Examples:
-        return Examples(x0, self.given(x0))
+    def _is_fresh(self, split: Split) -> bool:
+        return split == "train" and self.train == 0
 
     def _stored(self, split: Split) -> Stored:
-        if split not in SPLITS:
-            raise ValueError(f"split={split!r} given, one of {', '.join(SPLITS)} expected")
-        if self.path:
-            return _of_file(self)[split]
-        return stored(self, self.name, repr((self.version, sorted(asdict(self).items()))))[split]
+        check_split(split)
+        return stored(self)[split]
 
 
-@lru_cache(maxsize=8)
-def _of_file(task: Generated) -> dict[Split, Stored]:
-    """The examples of the task's file, split in proportion to the sizes; a question and its disguises share a split."""
-    rows = task.read(task.path).x0.numpy().astype(np.int16)
-    bins = bins_of([len(rows)] * len(SPLITS), published=True)
-    distribute(bins, rows, task.canonical(rows), task.sizes)
-    return {s: Stored(b.rows, b.duplicates) for s, b in zip(SPLITS, bins, strict=True)}
+def _tensor(rows: Rows) -> Tensor:
+    """A copy of stored rows, as int64."""
+    return torch.from_numpy(rows.astype(np.int64))

@@ -19,14 +19,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unspoken.tasks.generated import BLANK, PAD, Generated
+from unspoken.tasks.generated import BLANK, PAD
+from unspoken.tasks.graphs import Graphs
 from unspoken.tasks.hashing import Hashes, scatter
 from unspoken.tasks.refine import permutations, refine, rejection, subsets
 from unspoken.tasks.store import Rows
 
 
 @dataclass(frozen=True)
-class Paths(Generated):
+class Paths(Graphs):
     """Directed graphs of so many nodes and edges, a start, a goal, and the one shortest path between them.
 
     Node a is token a, then comes the pad, then the edges, one token each: all pairs a != b in order. A sequence is the
@@ -59,8 +60,16 @@ class Paths(Generated):
             raise ValueError(f"edges={self.edges} given, longest={self.longest} to {most} expected")
 
     @property
+    def asked(self) -> int:
+        """The edges, the start and the goal."""
+        return self.edges + 2
+
+    @property
+    def named(self) -> int:
+        return self.nodes
+
+    @property
     def title(self) -> str:
-        """What it is, in a few words."""
         return f"shortest paths, {self.nodes} nodes, {self.edges} edges, 2 to {self.longest} steps"
 
     @property
@@ -90,10 +99,6 @@ class Paths(Generated):
         colours = scatter((np.arange(self.nodes) == ends[:, :1]) + 2 * (np.arange(self.nodes) == ends[:, 1:]))
         return refine(colours, sources, targets)
 
-    def given(self, rows: Tensor) -> Tensor:
-        """`[n, length]` bool: the edges, the start and the goal."""
-        return (torch.arange(self.length) < self.edges + 2).repeat(len(rows), 1)
-
     def judge(self, tokens: list[int]) -> bool:
         """Do the answer's nodes walk along edges from start to goal, in as few steps as can be, with pads after it?"""
         graph, (start, goal) = tokens[: self.edges], tokens[self.edges : self.edges + 2]
@@ -112,46 +117,27 @@ class Paths(Generated):
         leaves all of the path blank. ValueError for another form or number of edges, a name out of range, a loop, an
         edge that comes twice, a goal that is not 1 to `longest` steps from the start, or a path from elsewhere.
         """
-        graph, slash, rest = text.strip().partition("/")
-        question, _, path = rest.partition("=")
-        pairs = [pair.split(",") for pair in [question, *graph.split("|")]]
-        if not slash or any(len(pair) != 2 for pair in pairs):
-            raise ValueError(f"{text!r} given, a graph as a,b|c,d|.../start,goal= expected")
-        (start, goal), *edges = [(self._name(a), self._name(b)) for a, b in pairs]
+        edges, start, goal, path = self.parse(text)
         self._check(edges, start, goal)
-        words = [word.strip() for word in path.split(",")] if path.strip() else [str(start), *BLANK * self.longest]
-        if not 2 <= len(words) <= self.longest + 1 or self._name(words[0]) != start:
+        words = path.split(",") if path else [str(start), *BLANK * self.longest]
+        if not 2 <= len(words) <= self.longest + 1 or self.node(words[0]) != start:
             expected = f"2 to {self.longest + 1} nodes from {start} on, {BLANK} for a blank, expected"
             raise ValueError(f"path {path!r} given, {expected}")
-        special = {BLANK: self.mask_id, PAD: self.nodes}
-        answer = [special[word] if word in special else self._name(word) for word in words[1:]]
-        answer += [self.nodes] * (self.longest - len(answer))
-        sources, targets = torch.tensor(edges).T
-        return torch.cat([self._tokens(sources, targets), torch.tensor([start, goal, *answer])])
+        answer = [self.node_or({BLANK: self.mask_id, PAD: self.nodes}, word) for word in words[1:]]
+        return self.sequence(edges, start, goal, answer + [self.nodes] * (self.longest - len(answer)))
 
-    def show(self, tokens: Tensor) -> str:
-        """A sequence `[length]` on one line, in the form that `encode` reads, `.` for the mask, `_` for a pad."""
-        words = self.check_tokens(tokens)
-        graph = "|".join(word.replace(">", ",") for word in words[: self.edges])
-        start, goal, *answer = words[self.edges :]
-        return f"{graph}/{start},{goal}={','.join([start, *answer])}"
-
-    def gap(self, position: int) -> str:
-        """A line for the edges, one for start and goal, one for the answer."""
-        return "\n" if position + 1 in (self.edges, self.edges + 2) else super().gap(position)
-
-    def difficulty(self, rows: Tensor) -> Tensor:
+    def hardness(self, rows: Tensor) -> Tensor:
         """`[n]` int64: steps of the path."""
         return (rows[:, self.edges + 2 :] != self.nodes).sum(1)
 
-    def augment(self, x0: Tensor, generator: torch.Generator) -> Tensor:
+    def disguise(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Nodes renamed, edges reordered, at random in each row of `[n, length]`."""
-        n, pairs = len(x0), torch.from_numpy(_pairs(self.nodes))
+        n, pairs = len(rows), torch.from_numpy(_pairs(self.nodes))
         names = permutations(n, self.nodes, generator)
-        ends = names.gather(1, pairs[x0[:, : self.edges] - self.nodes - 1].flatten(1)).unflatten(1, (self.edges, 2))
-        edges = self._tokens(ends[..., 0], ends[..., 1]).gather(1, permutations(n, self.edges, generator))
+        ends = names.gather(1, pairs[rows[:, : self.edges] - self.nodes - 1].flatten(1)).unflatten(1, (self.edges, 2))
+        edges = self.edge_tokens(ends[..., 0], ends[..., 1]).gather(1, permutations(n, self.edges, generator))
         kept = torch.cat([names, torch.full((n, 1), self.nodes)], 1)  # a pad stays a pad
-        return torch.cat([edges, kept.gather(1, x0[:, self.edges :])], 1)
+        return torch.cat([edges, kept.gather(1, rows[:, self.edges :])], 1)
 
     def _attempt(self, size: int, steps: int, rng: np.random.Generator) -> Rows:
         """Among so many random graphs those with a pair of nodes so many steps apart, a random one, and its path.
@@ -176,14 +162,9 @@ class Paths(Generated):
         pads = np.full((len(found), self.longest - steps), n)
         return np.column_stack([1 + n + edges[found], start, goal, *path[1:], pads]).astype(np.int16)
 
-    def _tokens(self, a: Tensor, b: Tensor) -> Tensor:
-        """Tokens of the edges from a to b, in the order of `_pairs`."""
-        return self.nodes + 1 + a * (self.nodes - 1) + b - (b > a).long()
-
-    def _name(self, word: str) -> int:
-        if not word.strip().isdecimal() or int(word) >= self.nodes:
-            raise ValueError(f"node {word.strip()!r} given, a whole number 0..{self.nodes - 1} expected")
-        return int(word)
+    def edge_tokens(self, sources: Tensor, targets: Tensor) -> Tensor:
+        """Tokens of edges, in the order of `_pairs`."""
+        return self.nodes + 1 + sources * (self.nodes - 1) + targets - (targets > sources).long()
 
     def _check(self, edges: list[tuple[int, int]], start: int, goal: int) -> None:
         if len(edges) != self.edges:

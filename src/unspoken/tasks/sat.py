@@ -69,13 +69,17 @@ class Sat(Generated):
 
     @property
     def title(self) -> str:
-        """What it is, in a few words."""
         return f"3-SAT, {self.variables} variables, {self.count} clauses"
 
     @property
     def length(self) -> int:
         """Three literals a clause, and a value for each variable."""
         return 3 * self.count + self.variables
+
+    @property
+    def asked(self) -> int:
+        """The clauses."""
+        return 3 * self.count
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -88,7 +92,7 @@ class Sat(Generated):
 
     def canonical(self, rows: Rows) -> Hashes:
         """`[n]`: colours of literals, each refined by its negation's and by the clauses that it is in."""
-        literals, size = rows[:, : 3 * self.count].astype(np.int64), 2 * self.variables
+        literals, size = rows[:, : self.asked].astype(np.int64), 2 * self.variables
         colours = np.zeros((len(rows), size), np.uint64)
         for _ in range(_ROUNDS):
             members = np.take_along_axis(colours, literals, 1).reshape(-1, self.count, 3)
@@ -97,13 +101,9 @@ class Sat(Generated):
             colours = in_order(np.stack([colours, negated, said], axis=-1))
         return in_any_order(colours)
 
-    def given(self, rows: Tensor) -> Tensor:
-        """`[n, length]` bool: the clauses."""
-        return (torch.arange(self.length) < 3 * self.count).repeat(len(rows), 1)
-
     def judge(self, tokens: list[int]) -> bool:
         """Does each variable have a value, and does every clause hold a literal that is true?"""
-        clauses, values = tokens[: 3 * self.count], tokens[3 * self.count :]
+        clauses, values = tokens[: self.asked], tokens[self.asked :]
         if any(token % self.variables != x for x, token in enumerate(values)):
             return False
         return all(not set(values).isdisjoint(clauses[i : i + 3]) for i in range(0, len(clauses), 3))
@@ -129,29 +129,28 @@ class Sat(Generated):
         return torch.tensor([*literals, *map(self._value, range(1, self.variables + 1), values)])
 
     def show(self, tokens: Tensor) -> str:
-        """A sequence `[length]` on one line, in the form that `encode` reads, `.` for the mask."""
         words = self.check_tokens(tokens)
-        clauses = [",".join(words[i : i + 3]) for i in range(0, 3 * self.count, 3)]
-        return "/".join(clauses) + "=" + ",".join(words[3 * self.count :])
+        clauses = [",".join(words[i : i + 3]) for i in range(0, self.asked, 3)]
+        return "/".join(clauses) + "=" + ",".join(words[self.asked :])
 
     def gap(self, position: int) -> str:
         """Two spaces after a clause, and a line for the answer."""
-        if position + 1 == 3 * self.count:
+        if position + 1 == self.asked:
             return "\n"
-        return "  " if position < 3 * self.count and position % 3 == 2 else super().gap(position)
+        return "  " if position < self.asked and position % 3 == 2 else super().gap(position)
 
-    def difficulty(self, rows: Tensor) -> Tensor:
+    def hardness(self, rows: Tensor) -> Tensor:
         """`[n]` int64: log2 of the number of answers, rounded down: 0 where there is only one."""
-        clauses = rows[:, : 3 * self.count].numpy().reshape(-1, self.count, 3)
+        clauses = rows[:, : self.asked].numpy().reshape(-1, self.count, 3)
         return torch.from_numpy(np.log2(_models(clauses, self.variables).sum(1)).astype(np.int64))
 
-    def augment(self, x0: Tensor, generator: torch.Generator) -> Tensor:
+    def disguise(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Variables renamed and negated, clauses and literals reordered, at random in each row of `[n, length]`."""
-        n, v = len(x0), self.variables
+        n, v = len(rows), self.variables
         flips = torch.randint(2, (n, v), generator=generator, device=generator.device).cpu()
         names = permutations(n, v, generator)
-        x0 = torch.cat([names + v * flips, names + v * (1 - flips)], 1).gather(1, x0)
-        clauses, values = x0[:, : 3 * self.count].unflatten(1, (self.count, 3)), x0[:, 3 * self.count :]
+        x0 = torch.cat([names + v * flips, names + v * (1 - flips)], 1).gather(1, rows)
+        clauses, values = x0[:, : self.asked].unflatten(1, (self.count, 3)), x0[:, self.asked :]
         clauses = clauses.gather(1, permutations(n, self.count, generator)[..., None].expand(-1, -1, 3))
         clauses = clauses.gather(2, permutations(n * self.count, 3, generator).view(n, self.count, 3))
         return torch.cat([clauses.flatten(1), values.gather(1, (values % v).argsort(1))], 1)
@@ -165,7 +164,7 @@ class Sat(Generated):
         chosen = ((1 - rng.random(models.shape)) * models).argmax(1)
         x = np.arange(self.variables)
         values = x + self.variables * (1 - (chosen[:, None] >> x & 1))
-        literals = rng.permuted(clauses, axis=2).reshape(len(clauses), 3 * self.count)
+        literals = rng.permuted(clauses, axis=2).reshape(len(clauses), self.asked)
         return np.concatenate([literals, values], axis=1).astype(np.int16)
 
     def _clause(self, text: str) -> list[int]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unspoken.tasks.base import Split
+from unspoken.tasks.base import SPLITS
 from unspoken.tasks.hashing import Hashes
 
-SPLITS: tuple[Split, ...] = get_args(Split)
 SHARES = (14, 1, 1)  # of all there is; fixed, so that no recipe trains on what another tests on
 
 
@@ -59,9 +57,9 @@ class Bin:
         return np.concatenate(self.parts)
 
 
-def bins_of(sizes: Sequence[int], published: bool = False) -> list[Bin]:
-    """Empty ones for train, validation and test. The last two hold no example twice; of a published set none does."""
-    return [Bin(size, published or split != "train") for split, size in zip(SPLITS, sizes, strict=True)]
+def bins_of(sizes: Sequence[int], distinct: bool) -> list[Bin]:
+    """Empty ones for train, validation and test. The last two hold no example twice; where `distinct`, none does."""
+    return [Bin(size, distinct or split != "train") for split, size in zip(SPLITS, sizes, strict=True)]
 
 
 def distribute(bins: list[Bin], rows: NDArray, hashes: Hashes, shares: tuple[int, int, int] = SHARES) -> None:

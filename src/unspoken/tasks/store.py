@@ -1,6 +1,7 @@
-"""Generated examples on the disk: drawn in parts by several processes, gone on with after a stop, mapped when read.
+"""Examples on the disk: drawn in parts by several processes, gone on with after a stop, checked and mapped when read.
 
 Part i is a function of the recipe and i alone, so neither the number of processes nor a stop changes what is stored.
+The card holds a checksum of every file; what does not match it is built again.
 """
 
 from __future__ import annotations
@@ -23,50 +24,30 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unspoken.tasks.base import Split
+from unspoken.tasks.base import SPLITS, Split
+from unspoken.tasks.files import progress_bar
 from unspoken.tasks.hashing import Hashes
-from unspoken.tasks.progress import progress_bar
-from unspoken.tasks.splits import SHARES, SPLITS, bins_of, check_patience, distribute
+from unspoken.tasks.splits import SHARES, Bin, bins_of, check_patience, distribute
 
-Rows = NDArray[np.int16]
-BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)  # a file that is not whole
+if TYPE_CHECKING:
+    from unspoken.tasks.generated import Generated
 
-_PATIENCE = 500_000  # examples drawn without one for a split that is not full, before it is out of reach
+Rows = NDArray[np.integer]
+_BROKEN = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)  # a file is not whole
+
 _WORTH = 20.0  # seconds of work left, from which other processes are worth their start
-
-
-class Source(Protocol):
-    """What draws the examples: a frozen dataclass, hence the same in every process."""
-
-    @property
-    def part(self) -> int:
-        """Examples drawn at a time."""
-        ...
-
-    @property
-    def sizes(self) -> tuple[int, int, int]:
-        """Wanted of train, validation and test."""
-        ...
-
-    def draw(self, n: int, rng: np.random.Generator) -> Rows:
-        """`[n, length]` clean sequences of any split."""
-        ...
-
-    def canonical(self, rows: Rows) -> Hashes:
-        """`[n]`: equal where the questions are the same up to the task's symmetries."""
-        ...
 
 
 @dataclass(frozen=True)
 class Stored:
-    """One split. rows: `[n, length]`, mapped from the disk. duplicates: up to symmetry, of those drawn or read.
+    """One split. rows: `[n, width]`, mapped from the disk. duplicates: up to symmetry, of those drawn or read.
 
-    They are left out, but for those of a generated train, which are counted only.
+    They are left out, but for those of a generated train that need not be distinct, which are counted only.
     """
 
     rows: Rows
@@ -106,15 +87,42 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
 
 
 @lru_cache(maxsize=16)
-def stored(source: Source, name: str, key: str) -> dict[Split, Stored]:
-    """The splits of a source, from the disk, else drawn and kept there. key: all that the rows depend on."""
-    folder = cache_dir() / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    if not (folder / "card.json").is_file():
+def stored(task: Generated) -> dict[Split, Stored]:
+    """The splits of a task, from the disk, else drawn or read and kept there."""
+    folder = cache_dir() / f"{task.name}-{hashlib.sha256(task.key.encode()).hexdigest()[:16]}"
+    splits = _read(folder)
+    if splits is None:
         with _alone(folder):
-            if not (folder / "card.json").is_file():  # another process may have built it meanwhile
-                _build(source, folder)
-    card = json.loads((folder / "card.json").read_text())
-    return {s: Stored(np.load(folder / f"{s}.npy", mmap_mode="r", allow_pickle=False), card[s]) for s in SPLITS}
+            splits = _read(folder)  # another process may have built it meanwhile
+            if splits is None:
+                _build(task, folder)
+                splits = _read(folder)
+    if splits is None:
+        raise ValueError(f"{folder}: what was written is not what is read; set UNSPOKEN_CACHE to a sound disk")
+    return splits
+
+
+def _read(folder: Path) -> dict[Split, Stored] | None:
+    """The splits; None where one is missing, not whole or not what its checksum says."""
+    try:
+        card = json.loads((folder / "card.json").read_text())
+        return {split: _checked(folder / f"{split}.npy", **card[split]) for split in SPLITS}
+    except _BROKEN:
+        return None
+
+
+def _checked(path: Path, sha256: str, duplicates: int) -> Stored:
+    if _checksum(path, duplicates) != sha256:
+        raise ValueError(f"{path}: another checksum than {sha256}")
+    return Stored(np.load(path, mmap_mode="r", allow_pickle=False), duplicates)
+
+
+def _checksum(path: Path, duplicates: int) -> str:
+    """Of all that is kept of a split."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    digest.update(str(duplicates).encode())
+    return digest.hexdigest()
 
 
 @contextmanager
@@ -127,85 +135,106 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _build(source: Source, folder: Path) -> None:
-    bins = bins_of(source.sizes)
+def _build(task: Generated, folder: Path) -> None:
+    rows = task.of_file()
+    bins = _drawn(task, folder / "parts") if rows is None else _shared_out(task, rows)
+    card = {}
+    for split, part in zip(SPLITS, bins, strict=True):
+        with whole(folder / f"{split}.npy") as file:
+            np.save(file, part.rows, allow_pickle=False)
+        checksum = _checksum(folder / f"{split}.npy", part.duplicates)
+        card[split] = {"sha256": checksum, "duplicates": part.duplicates}
+    with whole(folder / "card.json") as file:  # the last: who sees it, sees the rest
+        file.write(json.dumps(card).encode())
+    shutil.rmtree(folder / "parts", ignore_errors=True)
+
+
+def _shared_out(task: Generated, rows: Rows) -> list[Bin]:
+    """All rows of a file, in proportion to the sizes; a question and its disguises share a split."""
+    bins = bins_of([len(rows)] * len(SPLITS), distinct=True)
+    distribute(bins, rows, task.canonical(rows), task.sizes)
+    return bins
+
+
+def _drawn(task: Generated, folder: Path) -> list[Bin]:
+    """Part after part until every split is full.
+
+    The ranges of the hash are fixed, not in proportion to the sizes, so that what is a test question for one recipe is
+    not a training question for another.
+    """
+    bins = bins_of(task.sizes, task.distinct)
     with progress_bar() as bar:
-        job = bar.add_task("drawing examples", total=sum(source.sizes))
-        for rows, hashes in _parts(source, folder / "parts"):
+        job = bar.add_task("drawing examples", total=sum(task.sizes))
+        for rows, hashes in _parts(task, folder):
             distribute(bins, rows, hashes)
             bar.update(job, completed=sum(part.have for part in bins))
             if all(part.have == part.wanted for part in bins):
                 break
             try:
-                check_patience(bins, _PATIENCE, "a larger task")
+                check_patience(bins, *task.patience)
             except ValueError:
-                shutil.rmtree(folder / "parts", ignore_errors=True)
+                shutil.rmtree(folder, ignore_errors=True)
                 raise
-    for split, part in zip(SPLITS, bins, strict=True):
-        with whole(folder / f"{split}.npy") as file:
-            np.save(file, part.rows, allow_pickle=False)
-    with whole(folder / "card.json") as file:  # the last: who sees it, sees the rest
-        file.write(json.dumps({split: part.duplicates for split, part in zip(SPLITS, bins, strict=True)}).encode())
-    shutil.rmtree(folder / "parts", ignore_errors=True)
+    return bins
 
 
-def _parts(source: Source, folder: Path) -> Iterator[tuple[Rows, Hashes]]:
+def _parts(task: Generated, folder: Path) -> Iterator[tuple[Rows, Hashes]]:
     """Part after part without end; in processes of their own where much is left to do."""
     began = time.perf_counter()
-    yield _part(source, folder, 0)
-    needed = max(size * sum(SHARES) / share for size, share in zip(source.sizes, SHARES, strict=True)) / source.part
+    yield _part(task, folder, 0)
+    needed = max(size * sum(SHARES) / share for size, share in zip(task.sizes, SHARES, strict=True)) / task.part
     expected = (time.perf_counter() - began) * needed
     # A class of the user's own script is known by no other process.
-    workers = 1 if type(source).__module__ == "__main__" else os.cpu_count() or 1
+    workers = 1 if type(task).__module__ == "__main__" else os.cpu_count() or 1
     if workers == 1 or (expected < _WORTH and not (folder / _file(1)).is_file()):
         for i in count(1):
-            yield _part(source, folder, i)
-    drawing = [_worker(source, folder, 1 + w, workers) for w in range(workers)]
+            yield _part(task, folder, i)
+    drawing = [_worker(task, folder, 1 + w, workers) for w in range(workers)]
     try:
         for i in count(1):
             while not (folder / _file(i)).is_file():
                 if drawing[(i - 1) % workers].poll() is not None:
-                    raise RuntimeError(f"the process that draws {source} ended before it was done; see above")
+                    raise RuntimeError(f"the process that draws {task} ended before it was done; see above")
                 time.sleep(0.02)
-            yield _part(source, folder, i)
+            yield _part(task, folder, i)
     finally:
         for process in drawing:
             process.kill()
             process.wait()
 
 
-def _worker(source: Source, folder: Path, first: int, stride: int) -> subprocess.Popen[bytes]:
+def _worker(task: Generated, folder: Path, first: int, stride: int) -> subprocess.Popen[bytes]:
     """Draws every `stride`-th part until it is killed. No `multiprocessing`: it would run a user's script again."""
     process = subprocess.Popen([sys.executable, "-c", f"from {__name__} import work; work()"], stdin=subprocess.PIPE)
     assert process.stdin is not None
     with process.stdin as pipe:
-        pipe.write(pickle.dumps((source, folder, first, stride, os.getpid())))
+        pipe.write(pickle.dumps((task, folder, first, stride, os.getpid())))
     return process
 
 
 def work() -> None:
     """What a worker does; it ends when its parent does."""
-    source, folder, first, stride, parent = pickle.loads(sys.stdin.buffer.read())  # what `_worker` wrote, no file
+    task, folder, first, stride, parent = pickle.loads(sys.stdin.buffer.read())  # what `_worker` wrote, no file
     for i in count(first, stride):
         if os.getppid() != parent:
             return
         if not (folder / _file(i)).is_file():
-            _part(source, folder, i)
+            _part(task, folder, i)
 
 
 def _file(index: int) -> str:
     return f"{index:06d}.npz"
 
 
-def _part(source: Source, folder: Path, index: int) -> tuple[Rows, Hashes]:
+def _part(task: Generated, folder: Path, index: int) -> tuple[Rows, Hashes]:
     """Part `index`, from the disk where it is there."""
     path = folder / _file(index)
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             return file["rows"], file["hashes"]
-    except BROKEN:
-        rows = source.draw(source.part, np.random.default_rng((getattr(source, "seed", 0), index)))
-        hashes = source.canonical(rows)
+    except _BROKEN:
+        rows = task.draw_part(index)
+        hashes = task.canonical(rows)
         with whole(path) as file:
             np.savez(file, allow_pickle=False, rows=rows, hashes=hashes)
         return rows, hashes

@@ -1,4 +1,4 @@
-"""Sudoku generation: whole valid grids, nothing given. Validity and diversity are what is measured."""
+"""Boards of digits; and Sudoku generation: whole valid grids, nothing given, of which validity and diversity count."""
 
 from __future__ import annotations
 
@@ -13,33 +13,20 @@ from torch import Tensor
 from unspoken.tasks.generated import Generated
 from unspoken.tasks.hashing import Hashes, in_any_order, in_order
 from unspoken.tasks.store import Rows
-from unspoken.tasks.sudoku.formats import parse_puzzle
-from unspoken.tasks.sudoku.generate import generate
-from unspoken.tasks.sudoku.puzzles import DIGITS, gap
-from unspoken.tasks.sudoku.rules import Box, check_box, is_solution
+from unspoken.tasks.sudoku.rules import DIGITS, Box, check_box, generate, is_solution, parse
 
 
 @dataclass(frozen=True)
-class SudokuGrids(Generated):
-    """Full grids of boxes of `box_rows` x `box_cols` cells, each filled by random backtracking, none of them given.
+class Boards(Generated):
+    """Boards of boxes of `box_rows` x `box_cols` cells, row by row: n x n cells for n = box_rows * box_cols.
 
-    Grids made by permuting one of them would share a structure with the test split: these are drawn one by one.
-    No split holds a grid of another under renamed digits; on boards of 9x9 and beyond, under any symmetry (a 6x6
-    board has 49 grids up to all its symmetries: too few to keep apart).
-
-    Attributes:
-        box_rows: Rows of a box.
-        box_cols: Columns of a box.
+    Digit d is token d - 1, the mask is token n.
     """
 
     box_rows: int = 2
     box_cols: int = 3
 
-    name: ClassVar[str] = "sudoku-grids"
-    between: ClassVar[str] = ""
-
     def __post_init__(self) -> None:
-        """ValueError for a field out of range."""
         super().__post_init__()
         check_box(self.box)
 
@@ -54,19 +41,56 @@ class SudokuGrids(Generated):
         return self.box_rows * self.box_cols
 
     @property
-    def title(self) -> str:
-        """What it is, in a few words."""
-        return f"{self.side}x{self.side} Sudoku grids, nothing given"
-
-    @property
     def length(self) -> int:
-        """Cells of the board."""
         return self.side**2
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The digits."""
         return tuple(DIGITS[: self.side])
+
+    def judge_all(self, tokens: Tensor) -> Tensor:
+        """`[n]` bool: whether each row, column and box holds each digit once."""
+        grids = tokens.numpy() + 1
+        return torch.from_numpy(is_solution(np.zeros_like(grids), grids, self.box))
+
+    def encode(self, text: str) -> Tensor:
+        """`[length]` of a board, `.` or `0` for what is not said; ValueError for a wrong length or character."""
+        digits = torch.from_numpy(parse(text, self.box).astype("int64"))
+        return torch.where(digits == 0, self.mask_id, digits - 1)
+
+    def show(self, tokens: Tensor) -> str:
+        """A board on one line."""
+        return "".join(self.check_tokens(tokens))
+
+    def gap(self, position: int) -> str:
+        """What a board has after a cell: a space, two between boxes, a new line, an empty one between bands."""
+        row, column = divmod(position + 1, self.side)
+        if position + 1 == self.length:
+            return ""
+        if column == 0:
+            return "\n\n" if row % self.box_rows == 0 else "\n"
+        return "  " if column % self.box_cols == 0 else " "
+
+
+@dataclass(frozen=True)
+class SudokuGrids(Boards):
+    """Full grids of boxes of `box_rows` x `box_cols` cells, each filled by random backtracking, none of them given.
+
+    Grids made by permuting one of them would share a structure with the test split: these are drawn one by one.
+    No split holds a grid of another under renamed digits; on boards of 9x9 and beyond, under any symmetry (a 6x6
+    board has 49 grids up to all its symmetries: too few to keep apart).
+
+    Attributes:
+        box_rows: Rows of a box.
+        box_cols: Columns of a box.
+    """
+
+    name: ClassVar[str] = "sudoku-grids"
+    between: ClassVar[str] = ""
+
+    @property
+    def title(self) -> str:
+        return f"{self.side}x{self.side} Sudoku grids, nothing given"
 
     @property
     def symmetries(self) -> str:  # type: ignore[override]
@@ -83,28 +107,6 @@ class SudokuGrids(Generated):
         if self.side >= 9:
             return _up_to_symmetry(rows.astype(np.int64).reshape(-1, self.side, self.side), self.box)
         return in_order(np.take_along_axis(rows[:, : self.side].argsort(1), rows.astype(np.int64), 1))
-
-    def given(self, rows: Tensor) -> Tensor:
-        """`[n, length]` bool: nothing."""
-        return torch.zeros(len(rows), self.length, dtype=torch.bool)
-
-    def judge(self, tokens: list[int]) -> bool:
-        """Whether each row, column and box holds each digit once."""
-        grid = np.array([tokens], np.int64) + 1
-        return bool(is_solution(np.zeros_like(grid), grid, self.box)[0])
-
-    def encode(self, text: str) -> Tensor:
-        """`[length]` of a board, `.` or `0` for what is not said; ValueError for a wrong length or character."""
-        digits = torch.from_numpy(parse_puzzle(text, self.box).astype("int64"))
-        return torch.where(digits == 0, self.mask_id, digits - 1)
-
-    def show(self, tokens: Tensor) -> str:
-        """A board on one line."""
-        return "".join(self.check_tokens(tokens))
-
-    def gap(self, position: int) -> str:
-        """A space, two between boxes; a new line, an empty one between bands."""
-        return gap(position, self.box)
 
 
 def _up_to_symmetry(grids: NDArray[np.int64], box: Box) -> Hashes:

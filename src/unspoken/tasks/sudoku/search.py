@@ -282,10 +282,3 @@ def generate_batch(seeds, units, unit_of, givens, attempts, puzzles, solutions):
             if attempt == attempts - 1:
                 return i
     return -1
-
-
-@jit
-def puzzle_seeds(seed, start, out):
-    """The generator state of puzzle `start` and those that follow."""
-    for i in range(out.shape[0]):
-        out[i] = mix64(mix64(seed) ^ (start + np.uint64(i)))

@@ -6,22 +6,19 @@ Transposition is a symmetry only of boards whose boxes are square.
 
 from __future__ import annotations
 
-import itertools
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from unspoken.tasks.sudoku.rules import Array, Board, Box, check_box, geometry
-from unspoken.tasks.sudoku.search import jit, mix64
+from unspoken.tasks.hashing import Hashes, mix
+from unspoken.tasks.refine import collected
+from unspoken.tasks.sudoku.rules import Array, Box, check_box, geometry
 
 Augment = Literal["none", "digits", "all"]
 
 _ROUNDS = 8  # of colour refinement; boards up to 9x9 stop gaining after about four
-_LARGEST_CANONICAL = 100_000  # cell permutations that brute force is asked to walk through
 
 
 def _shuffles(n: int, k: int, generator: torch.Generator) -> Tensor:
@@ -65,117 +62,7 @@ def transform(
     return _shuffles(len(tokens), side, generator).to(device).gather(1, tokens), given
 
 
-@lru_cache(maxsize=8)
-def _all_cells(box: Box) -> NDArray[np.int64]:
-    """`[symmetries, cells]`: every symmetry of the board as in `random_cells`, digits aside."""
-    side = check_box(box)
-
-    def lines(groups: int, size: int) -> list[list[int]]:
-        inner = list(itertools.permutations(range(size)))
-        return [
-            [group * size + line for group, order in zip(outer, orders, strict=True) for line in order]
-            for outer in itertools.permutations(range(groups))
-            for orders in itertools.product(inner, repeat=groups)
-        ]
-
-    rows, cols = np.array(lines(box[1], box[0])), np.array(lines(box[0], box[1]))
-    cells = rows[:, None, :, None] * side + cols[None, :, None, :]
-    if box[0] == box[1]:
-        cells = np.concatenate([cells, cells.swapaxes(2, 3)])
-    return np.ascontiguousarray(cells.reshape(-1, side * side), np.int64)
-
-
-@jit
-def _canonical(puzzles, moves, side, best):
-    label = np.zeros(side + 1, np.int64)
-    for i in range(puzzles.shape[0]):
-        best[i] = 255
-        for move in range(moves.shape[0]):
-            label[:] = 0
-            used, smaller = 0, False
-            for cell in range(puzzles.shape[1]):
-                digit = puzzles[i, moves[move, cell]]
-                if digit and label[digit] == 0:
-                    used += 1
-                    label[digit] = used
-                value = label[digit]
-                if not smaller and value > best[i, cell]:
-                    break
-                smaller |= value < best[i, cell]
-                best[i, cell] = value
-
-
-def canonical(puzzles: Array, box: Box) -> Board:
-    """`[n, cells]`: each puzzle's smallest image under all symmetries, digits named by first appearance.
-
-    Two puzzles are equal up to symmetry if and only if their canonical forms are equal. By brute force, so
-    only for
-    boards of few symmetries: 128 moves of cells for 4x4, 3,456 for 6x6. ValueError for larger boards.
-    """
-    rows, cols = box
-    moves = _count_lines(cols, rows) * _count_lines(rows, cols) * (2 if rows == cols else 1)
-    if moves > _LARGEST_CANONICAL:
-        raise ValueError(
-            f"boxes of {rows} x {cols} cells have {moves:,} symmetries, too many to try each; at most "
-            f"{_LARGEST_CANONICAL:,} expected (4x4 and 6x6 boards); compare invariant(...) instead"
-        )
-    best = np.empty(np.shape(puzzles), np.uint8)
-    _canonical(np.ascontiguousarray(puzzles, np.uint8), _all_cells(box), check_box(box), best)
-    return best
-
-
-def _count_lines(groups: int, size: int) -> int:
-    def factorial(k: int) -> int:
-        return k * factorial(k - 1) if k else 1
-
-    return factorial(groups) * factorial(size) ** groups
-
-
-@jit
-def _add_up(colour, member, salt, out):
-    """Add to `out[member[i]]` a hash of `colour[i]`: a sum, so the order of the members does not matter."""
-    for i in range(member.shape[0]):
-        out[member[i]] += mix64(colour[i] ^ salt)
-
-
-@jit
-def _refine(cell, unit, digit_of, unit_of, band_of, salts):
-    """One round on the colours of one board: cells to units and digits, units to bands, and back."""
-    side = band_of.shape[0] // 2
-    digit, next_unit = np.zeros(side, np.uint64), np.zeros_like(unit)
-    _add_up(cell, digit_of, salts[0], digit)
-    for k in range(3):
-        _add_up(cell, unit_of[:, k], salts[1], next_unit)
-    for i in range(unit.shape[0]):
-        unit[i] = mix64(mix64(unit[i]) + next_unit[i])
-    group = np.zeros(2 * side, np.uint64)  # bands, then stacks
-    _add_up(unit, band_of, salts[2], group)
-    for i in range(band_of.shape[0]):
-        unit[i] = mix64(unit[i] + mix64(group[band_of[i]]))
-    for i in range(cell.shape[0]):
-        around = mix64(digit[digit_of[i]] ^ salts[3])
-        for k in range(3):
-            around += mix64(unit[unit_of[i, k]])
-        cell[i] = mix64(mix64(cell[i]) + around)
-
-
-@jit
-def _invariant(puzzles, solutions, unit_of, band_of, start, salts, rounds, out):
-    digit_of = np.zeros(puzzles.shape[1], np.int64)
-    cell, unit = np.zeros(puzzles.shape[1], np.uint64), np.zeros(start.shape[0], np.uint64)
-    for i in range(puzzles.shape[0]):
-        unit[:] = start
-        for c in range(cell.shape[0]):
-            digit_of[c] = np.int64(solutions[i, c]) - 1
-            cell[c] = salts[4] if puzzles[i, c] else salts[5]
-        for _ in range(rounds):
-            _refine(cell, unit, digit_of, unit_of, band_of, salts)
-        total = np.zeros(1, np.uint64)
-        _add_up(cell, np.zeros_like(digit_of), salts[0], total)
-        out[i] = total[0]
-
-
-def invariant(puzzles: Array, solutions: Array, box: Box) -> NDArray[np.uint64]:
+def invariant(puzzles: Array, solutions: Array, box: Box) -> Hashes:
     """`[n]`: a 64-bit hash of each puzzle that no symmetry of the board changes.
 
     puzzles: `[n, cells]`, 0 = blank. solutions: `[n, cells]`, their only solutions, every digit in 1..side.
@@ -191,13 +78,20 @@ def invariant(puzzles: Array, solutions: Array, box: Box) -> NDArray[np.uint64]:
     leak. The split is by puzzle and not by solution, because there are too few grids to split: 6x6 has 49 up
     to symmetry, 4x4 has 2.
     """
-    side, (_, unit_of) = check_box(box), geometry(box)
-    line = np.arange(side)
-    band_of = np.concatenate([line // box[0], side + line // box[1]])
+    side, (units, unit_of) = check_box(box), geometry(box)
     turned = 1 if box[0] == box[1] else 2  # columns are of the rows' type on boards that may be transposed
-    start = np.repeat(np.array([1, turned, 3], np.uint64), side)
     salts = np.random.Generator(np.random.PCG64(20240607)).integers(1, 2**63, 6).astype(np.uint64)
-    out = np.zeros(len(puzzles), np.uint64)
-    boards = np.ascontiguousarray(puzzles, np.uint8), np.ascontiguousarray(solutions, np.uint8)
-    _invariant(*boards, unit_of, band_of, start, salts, _ROUNDS, out)
-    return out
+    digit_of = np.asarray(solutions, np.int64) - 1
+    cell = np.where(np.asarray(puzzles) > 0, salts[4], salts[5])
+    unit = np.tile(np.repeat(np.array([1, turned, 3], np.uint64), side), (len(cell), 1))
+    for _ in range(_ROUNDS):
+        digit = collected(mix(cell ^ salts[0]), digit_of, side)
+        unit = mix(mix(unit) + mix(cell ^ salts[1])[:, units].sum(2, dtype=np.uint64))
+        told = mix(unit ^ salts[2])
+        bands = mix(told[:, :side].reshape(-1, box[1], box[0]).sum(2, dtype=np.uint64))
+        stacks = mix(told[:, side : 2 * side].reshape(-1, box[0], box[1]).sum(2, dtype=np.uint64))
+        groups = np.concatenate([bands.repeat(box[0], axis=1), stacks.repeat(box[1], axis=1)], axis=1)
+        unit[:, : 2 * side] = mix(unit[:, : 2 * side] + groups)
+        around = np.take_along_axis(mix(digit ^ salts[3]), digit_of, 1)
+        cell = mix(mix(cell) + around + mix(unit)[:, unit_of].sum(2, dtype=np.uint64))
+    return mix(cell ^ salts[0]).sum(1, dtype=np.uint64)

@@ -1,7 +1,7 @@
 """The text task: real books in bytes or pieces, all of a window to be said, what follows it, or the gap inside it.
 
 task = Text()  # a few chapters of Austen that come with the package
-task = Text(books="austen", held_out="austen-persuasion")  # after `python -m unspoken.tasks.text.corpus austen`
+task = Text(books="austen", held_out="austen-persuasion")  # after `python tools/books.py austen`
 batch = task.sample("train", 128, torch.Generator().manual_seed(0))
 """
 
@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unspoken.tasks.base import Examples, Split
+from unspoken.tasks.base import SPLITS, Examples, Split, check_asked, check_split, check_tokens, kept_and_whole
 from unspoken.tasks.hashing import scatter
-from unspoken.tasks.splits import SPLITS
 from unspoken.tasks.text.books import LICENCE, SOURCES, read_book
 from unspoken.tasks.text.source import Source, Unit, collect, parts
 from unspoken.tasks.text.spelling import BLANK, spell, unspell
@@ -46,7 +45,7 @@ class Text:
         unit: What a token is.
         pieces: Tokens of the BPE vocabulary, more than 256; it has no effect on bytes.
         books: Names and groups of books with commas between them: "excerpt", which is always there, "austen",
-            "bible", "shakespeare", or one book as "shakespeare-hamlet" (`corpus` builds them).
+            "bible", "shakespeare", or one book as "shakespeare-hamlet" (`python tools/books.py` builds them).
         held_out: Books, named as in `books` and taken out of them, that are the test; validation is then the last 5%
             of each other book. Empty: the last 5% of each book are the test, and the 5% before them validation.
         path: A text file of the user's to use instead of `books`.
@@ -93,7 +92,6 @@ class Text:
 
     @property
     def title(self) -> str:
-        """What it is, in a few words."""
         source = Path(self.path).name if self.path else self.books
         return f"text, {source}, {self.length} {'bytes' if self.unit == 'byte' else 'pieces'}, {self.mode}"
 
@@ -107,10 +105,8 @@ class Text:
         What comes out depends on the generator's state alone. ValueError when validation, test or the stored order
         are asked for more windows than there are.
         """
+        check_asked(self, split, n, generator, "more books or a smaller length")
         its, size = self._part(split), self.size(split)
-        if n < 0 or (n > size and (generator is None or split != "train")):
-            more = "more books or a smaller length"
-            raise ValueError(f"{n} windows of {split} asked for, which holds {size}; write n <= {size}, {more}")
         if generator is None:
             return self._stored(its, np.arange(n))
         device = generator.device
@@ -135,8 +131,7 @@ class Text:
         No text is the only right one, so this says that an answer is whole, not that it is good: the measure of a
         model of text is its bits per byte.
         """
-        kept = ((prompt == self.mask_id) | (prompt == answer)).all(1)
-        return kept & ((answer >= 0) & (answer < self.mask_id)).all(1)
+        return kept_and_whole(self, prompt, answer)
 
     def bytes_in(self, tokens: Tensor) -> Tensor:
         r"""`[n]` int64: how many bytes of text each row of `tokens` `[n, length]` stands for; a mask is none."""
@@ -158,11 +153,8 @@ class Text:
 
     def show(self, tokens: Tensor) -> str:
         """A sequence `[length]` on one line, in the form that `encode` reads."""
-        if tokens.shape != (self.length,) or tokens.min() < 0 or tokens.max() > self.mask_id:
-            expected = f"one sequence [{self.length}] of ids 0..{self.mask_id}"
-            raise ValueError(f"tokens of shape {tuple(tokens.shape)} given, {expected} expected; write tokens[i]")
         pieces = self._vocabulary.pieces
-        return spell(None if token == self.mask_id else pieces[token] for token in tokens.tolist())
+        return spell(None if token == self.mask_id else pieces[token] for token in check_tokens(self, tokens))
 
     def symbol(self, token: int) -> str:
         """A byte or piece as `show` writes it, but an arrow for a new line."""
@@ -217,8 +209,7 @@ class Text:
         return self.mode == "unconditional"
 
     def _part(self, split: Split) -> Part:
-        if split not in SPLITS:
-            raise ValueError(f"split={split!r} given, one of {', '.join(SPLITS)} expected")
+        check_split(split)
         return self._parts[split]
 
     @property

@@ -1,6 +1,6 @@
 """The books: their names and checksums, and a text from the disk, checked.
 
-`books.json` holds the size and the sha256 of every book that `unspoken.tasks.text.corpus` builds, and of the excerpt
+`books.json` holds the size and the sha256 of every book that `tools/books.py` builds, and of the excerpt
 that comes with the package. A group of books is the beginning of their names: "austen" is every "austen-...".
 """
 
@@ -64,7 +64,7 @@ def book_file(name: str) -> Path:
 def load(name: str) -> Book:
     """A known book, checked against its checksum; ValueError with the command that builds it."""
     path, group = book_file(name), name.partition("-")[0]
-    command = f"run `python -m unspoken.tasks.text.corpus {group}`, which fetches and builds it"
+    command = f"run `python tools/books.py {group}` in unspoken's repository, which fetches and builds it"
     if not path.is_file():
         raise ValueError(f"{path}: the book {name} is not there; {command}")
     book = Book(name, path.read_bytes())

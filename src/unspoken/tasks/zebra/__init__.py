@@ -6,11 +6,9 @@ batch = task.sample("train", 128, torch.Generator().manual_seed(0))
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -21,7 +19,6 @@ from unspoken.tasks.hashing import Hashes
 from unspoken.tasks.store import Rows
 from unspoken.tasks.zebra.clues import DIGITS, ID, WORDS, Clue, Size, parse_clues, places
 from unspoken.tasks.zebra.generate import draw_puzzle
-from unspoken.tasks.zebra.pickles import read_records, size_of, words_of
 from unspoken.tasks.zebra.propagate import open_cells
 from unspoken.tasks.zebra.symmetry import canonical, disguise, pack, unpack
 
@@ -41,8 +38,7 @@ class Zebra(Generated):
 
     Drawn puzzles have one solution and lose that with any clue. Any answer that every clue holds in is right.
 
-    A .pkl file of Shah et al. is read without running anything in it. It mixes sizes: puzzles of another size are
-    left out, with a warning that says how many. Records are `[words, solution box, order]`.
+    The .pkl files of Shah et al. become .jsonl files by `python tools/zebra_pickles.py`.
 
     Attributes:
         houses: And values of each attribute, 3 to 6.
@@ -51,7 +47,7 @@ class Zebra(Generated):
             there are. Those that take more are not drawn.
     """
 
-    train: int = 10_000
+    train: int = field(default=10_000, kw_only=True)
     houses: int = 4
     attributes: int = 4
     clues: int = 0
@@ -59,14 +55,12 @@ class Zebra(Generated):
     name: ClassVar[str] = "zebra"
     between: ClassVar[str] = " "
     part: ClassVar[int] = 128
-    suffixes: ClassVar[tuple[str, ...]] = (".txt", ".jsonl", ".pkl")
     symmetries: ClassVar[str] = (
         "names of attributes and values, order of clues, of the two things in =, != and nbr, left and right"
     )
     difficulty_is: ClassVar[str] = "cells that propagation leaves open"
 
     def __post_init__(self) -> None:
-        """ValueError for a field out of range."""
         super().__post_init__()
         if not all(3 <= side <= 6 for side in self.shape):
             raise ValueError(f"houses={self.houses}, attributes={self.attributes} given, 3 to 6 of each expected")
@@ -80,7 +74,6 @@ class Zebra(Generated):
 
     @property
     def title(self) -> str:
-        """What it is, in a few words."""
         return f"Zebra puzzle, {self.houses} houses, {self.attributes} attributes"
 
     @property
@@ -94,9 +87,13 @@ class Zebra(Generated):
         return 10 * (self.clues or self.houses * (4 * self.attributes + 3) // 6)
 
     @property
+    def asked(self) -> int:
+        """All but the grid: the room for clues, and ANSWER."""
+        return self.room + 1
+
+    @property
     def length(self) -> int:
-        """The room for clues, ANSWER and the grid."""
-        return self.room + 1 + self.shape.cells
+        return self.asked + self.shape.cells
 
     def draw(self, n: int, rng: np.random.Generator) -> Rows:
         """`[n, length]`: minimal puzzles with one solution that there is room for."""
@@ -120,23 +117,19 @@ class Zebra(Generated):
         kind, things = self._unpack(torch.from_numpy(np.asarray(rows, np.int64)))
         return canonical(kind.numpy(), things.numpy(), self.shape)
 
-    def augment(self, x0: Tensor, generator: torch.Generator) -> Tensor:
+    def disguise(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Each puzzle under a random symmetry."""
-        kind, things, grid = disguise(*self._unpack(x0), x0[:, self.room + 1 :], self.shape, generator)
-        answer = torch.full((len(x0), 1), ID["ANSWER"], device=x0.device)
+        kind, things, grid = disguise(*self._unpack(rows), rows[:, self.asked :], self.shape, generator)
+        answer = torch.full((len(rows), 1), ID["ANSWER"], device=rows.device)
         return torch.cat([pack(kind, things, self.shape, self.room), answer, grid], dim=1)
 
-    def given(self, rows: Tensor) -> Tensor:
-        """`[n, length]`: all but the grid."""
-        return (torch.arange(self.length, device=rows.device) <= self.room).expand(len(rows), -1).clone()
-
-    def difficulty(self, rows: Tensor) -> Tensor:
+    def hardness(self, rows: Tensor) -> Tensor:
         """`[n]`: 0 where no step takes two clues at once; of 4x4 puzzles three in four are such."""
         return open_cells(*self._unpack(rows), self.shape)
 
     def judge(self, tokens: list[int]) -> bool:
         """Each attribute's values are in the grid once, and every clue holds."""
-        question, grid = tokens[: self.room], tokens[self.room + 1 :]
+        question, grid = tokens[: self.room], tokens[self.asked :]
         place = places(grid, self.shape)
         try:
             clues = parse_clues((WORDS[token] for token in question if token != ID["EXTRA"]), self.shape)
@@ -177,19 +170,11 @@ class Zebra(Generated):
         cell = position - self.room
         return "\n" if cell == -1 or (cell % self.houses == 0 <= cell < self.shape.cells) else super().gap(position)
 
-    def _texts(self, path: Path) -> Iterator[tuple[str, Any]]:
-        if path.suffix.lower() != ".pkl":
-            yield from super()._texts(path)
-            return
-        others = 0
-        for number, record in enumerate(read_records(path)):
-            if size_of(record) in (None, self.shape):
-                yield f"puzzle {number}", lambda its=record: " ".join(words_of(its))
-            else:
-                others += 1
-        if others:
-            size = f"{self.houses} houses and {self.attributes} attributes"
-            warnings.warn(f"{path}: {others} puzzles of another size than {size} left out", stacklevel=3)
+    def _file(self, path: str | Path) -> Path:
+        if Path(path).suffix.lower() == ".pkl":
+            size = f"--houses {self.houses} --attributes {self.attributes}"
+            raise ValueError(f"{path}: write it as text, `python tools/zebra_pickles.py {path} PUZZLES.jsonl {size}`")
+        return super()._file(path)
 
     def _unpack(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         return unpack(rows[:, : self.room], self.shape)

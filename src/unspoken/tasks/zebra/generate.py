@@ -12,8 +12,8 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from pysat.solvers import Minisat22
 
+from unspoken.extras import need
 from unspoken.tasks.zebra.clues import ARITY, RELATIONS, SYMMETRIC, Clue, Size
 
 
@@ -65,6 +65,9 @@ def _informative(size: Size) -> list[NDArray[np.bool_]]:
 
 def _minimal(clues: list[Clue], place: NDArray[np.int64], size: Size, rng: np.random.Generator) -> list[Clue]:
     """Of the clues as many as leave no grid but `place`, and would with none less; none where all are too few."""
+    need("pysat", "puzzles")
+    from pysat.solvers import Minisat22
+
     first = size.cells * size.houses + 1  # the switch of the first clue
     with Minisat22(bootstrap_with=_permutations(size)) as solver:
         solver.add_clause([-(t * size.houses + p + 1) for t, p in enumerate(place.tolist())])

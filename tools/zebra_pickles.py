@@ -1,4 +1,8 @@
-"""The .pkl files of Shah et al. 2024, read without running anything that is in them.
+"""The .pkl files of Shah et al. 2024 as text for the Zebra task, read without running anything that is in them.
+
+    python tools/zebra_pickles.py theirs.pkl puzzles.jsonl --houses 4 --attributes 4
+
+Then `Zebra(houses=4, attributes=4, path="puzzles.jsonl")`. A file mixes sizes: one call takes the puzzles of one.
 
 A pickle names functions and calls them. Here a name gives one of the stand-ins below or is refused, so that lists,
 strings and numbers come out, those of numpy included, and nothing of numpy runs.
@@ -6,6 +10,7 @@ strings and numbers come out, those of numpy included, and nothing of numpy runs
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 from collections.abc import Callable
@@ -13,8 +18,37 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tyro
 
+from unspoken.record import write_text
 from unspoken.tasks.zebra.clues import DIGITS, Size
+
+
+def convert(source: Path, target: Path, houses: int = 4, attributes: int = 4) -> None:
+    """Writes the puzzles of one size as .jsonl, and prints how many there are of it and of others.
+
+    Args:
+        source: Their file.
+        target: The file to write.
+        houses: Of the puzzles to take.
+        attributes: Of the puzzles to take.
+    """
+    lines, others = [], 0
+    for number, record in enumerate(read_records(source)):
+        if size_of(record) not in (None, Size(houses, attributes)):
+            others += 1
+            continue
+        try:
+            words = words_of(record)
+        except ValueError as error:
+            raise ValueError(f"{source}, puzzle {number}: {error}") from None
+        at = words.index("ANSWER") + 1
+        lines.append(json.dumps({"input": " ".join(words[:at]), "output": " ".join(words[at:])}) + "\n")
+    said = f"{len(lines)} puzzles of {houses} houses and {attributes} attributes, {others} of another size left out"
+    if not lines:
+        raise ValueError(f"{source}: {said}; write --houses and --attributes of those that are in it")
+    write_text(target, "".join(lines))
+    print(f"{target}: {said}")
 
 
 def read_records(path: Path) -> list[Any]:
@@ -175,3 +209,7 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) not in _STAND_INS:
             raise ValueError(f"{module}.{name} refused")
         return _Maker(_STAND_INS[module, name])
+
+
+if __name__ == "__main__":
+    tyro.cli(convert)

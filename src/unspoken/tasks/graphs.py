@@ -1,0 +1,64 @@
+"""Tasks that ask for a path from a start to a goal in a directed graph: how such a question is written and read."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unspoken.tasks.generated import Generated
+
+
+@dataclass(frozen=True)
+class Graphs(Generated):
+    """A sequence is the edges, one token each, the start, the goal, and the answer: the nodes after the start.
+
+    As text, in the form of Bachmann & Nagarajan's files: `a,b|c,d|.../start,goal=start,...,goal`.
+    """
+
+    @property
+    @abstractmethod
+    def named(self) -> int:
+        """Names that nodes can have: node a is token a."""
+
+    @abstractmethod
+    def edge_tokens(self, sources: Tensor, targets: Tensor) -> Tensor:
+        """The tokens of edges from `sources` to `targets`."""
+
+    def show(self, tokens: Tensor) -> str:
+        """A sequence `[length]` on one line, in the form that `encode` reads, `.` for the mask."""
+        words, edges = self.check_tokens(tokens), self.asked - 2
+        graph = "|".join(word.replace(">", ",") for word in words[:edges])
+        start, goal, *answer = words[edges:]
+        return f"{graph}/{start},{goal}={','.join([start, *answer])}"
+
+    def gap(self, position: int) -> str:
+        """A line for the edges, one for start and goal, one for the answer."""
+        return "\n" if position + 1 in (self.asked - 2, self.asked) else super().gap(position)
+
+    def parse(self, text: str) -> tuple[list[tuple[int, int]], int, int, str]:
+        """The edges, the start, the goal and what stands behind `=`; ValueError for another form."""
+        graph, slash, rest = text.strip().partition("/")
+        question, _, path = rest.partition("=")
+        pairs = [pair.split(",") for pair in [question, *graph.split("|")]]
+        if not slash or any(len(pair) != 2 for pair in pairs):
+            raise ValueError(f"{text!r} given, a graph as a,b|c,d|.../start,goal= expected")
+        (start, goal), *edges = [(self.node(a), self.node(b)) for a, b in pairs]
+        return edges, start, goal, path.strip()
+
+    def sequence(self, edges: list[tuple[int, int]], start: int, goal: int, answer: list[int]) -> Tensor:
+        """`[length]` token ids."""
+        sources, targets = torch.tensor(edges).T
+        return torch.cat([self.edge_tokens(sources, targets), torch.tensor([start, goal, *answer])])
+
+    def node(self, word: str) -> int:
+        """The node of a name; ValueError where it is none."""
+        if not word.strip().isdecimal() or int(word) >= self.named:
+            raise ValueError(f"node {word.strip()!r} given, a whole number 0..{self.named - 1} expected")
+        return int(word)
+
+    def node_or(self, special: dict[str, int], word: str) -> int:
+        """The token of a word of the answer: a special one, or a node."""
+        return special[word.strip()] if word.strip() in special else self.node(word)
