@@ -142,6 +142,8 @@ class Train:
                 f"process={self.process} with objective={self.objective}, which asks masks alone: take Denoising()"
             )
 
+        if isinstance(self.objective, Denoising):
+            self.objective.check_process(self.process)
         self._check_values()
 
     def _check_values(self) -> None:
