@@ -163,7 +163,7 @@ def test_a_decoder_is_a_class() -> None:
 class Late(us.Discrete):
     """Masks that come late: a token stays with probability 1 - t^3."""
 
-    schedule: us.Linear = field(default_factory=us.Linear)
+    schedule: Any = field(default_factory=us.Linear)
     absorbs = True
 
     def _alpha(self, tau: Tensor, rest: Tensor) -> Tensor:
@@ -191,7 +191,8 @@ def test_a_noise_process_is_a_class(tmp_path: Path) -> None:
     trained = [us.train(config, tmp_path / "run") for _ in range(2)]  # the second time it is there already
     prompt = board.task.sample("test", 1).prompt(board.task.mask_id)
     for own in trained:
-        *_, last = us.decode(own, prompt, decoder=us.Walk(Late(), passes=3))
+        late: Any = Late()
+        *_, last = us.decode(own, prompt, decoder=us.Walk(late, passes=3))
         assert (last.tokens != board.task.mask_id).all()
         with pytest.raises(ValueError, match=r"'Late'.*decoder="):
             us.decode(own, prompt)

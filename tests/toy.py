@@ -101,7 +101,7 @@ class Pass(NamedTuple):
     """What a network was shown, where it was asked, and what it thought."""
 
     layout: Layout
-    at: Tensor | None
+    at: Tensor
     logits: Tensor
 
 
@@ -114,20 +114,26 @@ class Spy:
 
     def __init__(self, inner: Model, says: Callable[[Layout, Tensor, int], Tensor] | None = None) -> None:
         self.inner, self.says, self.passes = inner, says, list[Pass]()
-        self.cache: Cache | None = None
+        self.used: Cache | None = None
         self.attention, self.mask_id, self.vocab_size = inner.attention, inner.mask_id, inner.vocab_size
 
     def __call__(self, layout: Layout, at: Tensor | None = None, cache: Cache | None = None) -> Tensor:
-        logits, self.cache = self.inner(layout, at, cache), cache
+        assert at is not None
+        logits, self.used = self.inner(layout, at, cache), cache
         self.passes.append(Pass(layout, at, logits))
         if self.says is None:
             return logits
-        assert at is not None
         said = self.says(layout, at, len(self.passes) - 1)
         return torch.nn.functional.one_hot(said, self.vocab_size).double()
 
     def new_cache(self) -> Cache | None:
         return self.inner.new_cache()
+
+    @property
+    def cache(self) -> Cache:
+        """The one of the last pass."""
+        assert self.used is not None
+        return self.used
 
 
 TRUNK = Trunk(layers=1, width=16, heads=2)  # of runs whose losses do not matter
