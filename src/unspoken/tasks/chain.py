@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from unspoken.tasks.base import SPLITS, Split, check_split
+from unspoken.tasks.base import SPLITS, Split, check_range
 from unspoken.tasks.generated import Generated
 from unspoken.tasks.hashing import Hashes, in_order
+from unspoken.tasks.sampled import Form
 from unspoken.tasks.store import Rows, Stored
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -46,23 +47,17 @@ class Chain(Generated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 2 <= self.states <= len(LETTERS) or not 1 <= len(self.shares) <= self.states:
-            raise ValueError(
-                f"states={self.states}, {len(self.shares)} shares: give 2 to {len(LETTERS)} states, and from 1 share "
-                "to as many as there are states"
-            )
+        check_range(self, "states", 2, len(LETTERS))
+        if not 1 <= len(self.shares) <= self.states:
+            raise ValueError(f"{len(self.shares)} shares given, 1 to states={self.states} expected")
         if not abs(sum(self.shares) - 1) <= 1e-9 or not min(self.shares) > 0:
             raise ValueError(f"shares={self.shares}: give probabilities above 0 that sum to 1")
         if self.length < 2:
             raise ValueError(f"length={self.length}: give two tokens or more")
 
-    @property
-    def words(self) -> tuple[str, ...]:
-        return tuple(LETTERS[: self.states])
-
-    @property
-    def title(self) -> str:
-        return f"chain of {self.states} states"
+    @cached_property
+    def form(self) -> Form:
+        return Form(f"chain of {self.states} states", tuple(LETTERS[: self.states]), asked=0, said=self.length)
 
     @property
     def endless(self) -> int:
@@ -137,7 +132,6 @@ class Chain(Generated):
 @lru_cache(maxsize=8)
 def _sequences(task: Chain, split: Split) -> Stored:
     """A split, drawn from a stream of its own; sequences may come twice, for short chains repeat."""
-    check_split(split)
     index = SPLITS.index(split)
     x0 = task._draw(task.sizes[index], torch.Generator().manual_seed(1_000_003 * task.seed + 1 + index))
     return Stored(x0.numpy().astype(np.int16), len(x0) - len(torch.unique(x0, dim=0)))

@@ -10,7 +10,7 @@ batch = task.sample("train", 128, torch.Generator().manual_seed(0))
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import ClassVar
 
@@ -19,10 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unspoken.tasks.generated import BLANK, PAD
+from unspoken.tasks.base import check_range
 from unspoken.tasks.graphs import Graphs
 from unspoken.tasks.hashing import Hashes, scatter
 from unspoken.tasks.refine import permutations, refine, rejection, subsets
+from unspoken.tasks.sampled import BLANK, PAD, Form
 from unspoken.tasks.store import Rows
 
 
@@ -51,36 +52,20 @@ class Paths(Graphs):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 3 <= self.nodes <= 64:
-            raise ValueError(f"nodes={self.nodes} given, 3 to 64 expected")
-        if not 2 <= self.longest < self.nodes:
-            raise ValueError(f"longest={self.longest} given, 2 to {self.nodes - 1} steps expected, for it is a path")
-        if not self.longest <= self.edges <= self.nodes * (self.nodes - 1):
-            most = self.nodes * (self.nodes - 1)
-            raise ValueError(f"edges={self.edges} given, longest={self.longest} to {most} expected")
+        check_range(self, "nodes", 3, 64)
+        check_range(self, "longest", 2, self.nodes - 1, " steps, for it is a path")
+        check_range(self, "edges", self.longest, self.nodes * (self.nodes - 1))
 
-    @property
-    def asked(self) -> int:
-        """The edges, the start and the goal."""
-        return self.edges + 2
+    @cached_property
+    def form(self) -> Form:
+        """The edges, the start and the goal, and the nodes after the start."""
+        title = f"shortest paths, {self.nodes} nodes, {self.edges} edges, 2 to {self.longest} steps"
+        names = (*map(str, range(self.nodes)), PAD, *(f"{a}>{b}" for a, b in _pairs(self.nodes).tolist()))
+        return Form(title, names, asked=self.edges + 2, said=self.longest)
 
     @property
     def named(self) -> int:
         return self.nodes
-
-    @property
-    def title(self) -> str:
-        return f"shortest paths, {self.nodes} nodes, {self.edges} edges, 2 to {self.longest} steps"
-
-    @property
-    def length(self) -> int:
-        """The edges, start and goal, and the nodes after the start."""
-        return self.edges + 2 + self.longest
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The nodes, the pad, then the edges `a>b`."""
-        return _words(self.nodes)
 
     def draw(self, n: int, rng: np.random.Generator) -> Rows:
         """`[n, length]`: random graphs, each with a random pair of nodes that are as far apart as was drawn for it."""
@@ -182,11 +167,6 @@ class Paths(Graphs):
 def _pairs(nodes: int) -> NDArray[np.int64]:
     """`[pairs, 2]`: the source and target of each edge there may be, in the order of their tokens."""
     return np.array([(a, b) for a in range(nodes) for b in range(nodes) if a != b])
-
-
-@lru_cache
-def _words(nodes: int) -> tuple[str, ...]:
-    return (*map(str, range(nodes)), PAD, *(f"{a}>{b}" for a, b in _pairs(nodes).tolist()))
 
 
 def _steps(edges: set[tuple[int, int]], start: int, goal: int) -> int:

@@ -10,7 +10,7 @@ batch = task.sample("train", 128, torch.Generator().manual_seed(0))
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property
 from math import factorial, perm
 from typing import Any, ClassVar
 
@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unspoken.tasks.generated import BLANK
 from unspoken.tasks.graphs import Graphs
 from unspoken.tasks.hashing import Hashes, scatter
 from unspoken.tasks.refine import permutations
+from unspoken.tasks.sampled import BLANK, Form
 from unspoken.tasks.splits import SHARES, assign
 from unspoken.tasks.store import Rows
 
@@ -80,24 +80,12 @@ class PathStar(Graphs):
         """Distinct graphs with a goal: names for all nodes, in any order of the arms that the goal is not in."""
         return perm(self.names, 1 + self.edges) // factorial(self.degree - 1)
 
-    @property
-    def length(self) -> int:
-        """The edges, start and goal, and the nodes after the start."""
-        return self.edges + 2 + self.nodes - 1
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The nodes, then the edges `a>b`."""
-        return _words(self.names)
-
-    @property
-    def title(self) -> str:
-        return f"path-star, degree {self.degree}, {self.nodes} nodes, {self.names} names"
-
-    @property
-    def asked(self) -> int:
-        """The edges, the start and the goal."""
-        return self.edges + 2
+    @cached_property
+    def form(self) -> Form:
+        """The edges, the start and the goal, and the nodes after the start."""
+        title, names = f"path-star, degree {self.degree}, {self.nodes} nodes, {self.names} names", range(self.names)
+        words = (*map(str, names), *(f"{a}>{b}" for a in names for b in names))
+        return Form(title, words, asked=self.edges + 2, said=self.nodes - 1)
 
     @property
     def named(self) -> int:
@@ -156,10 +144,14 @@ class PathStar(Graphs):
             raise ValueError(f"path {path!r} given, {self.nodes} nodes (. for a blank) from {start} on expected")
         return self.sequence(edges, start, goal, [self.node_or({BLANK: self.mask_id}, word) for word in words[1:]])
 
+    @property
+    def vocabulary(self) -> str:
+        """The nodes and edges."""
+        return f"nodes 0..{self.names - 1}, edges a>b"
+
     def describe(self) -> dict[str, Any]:
         """The card, and the share right of who guesses the arm."""
-        about = super().describe()
-        return about | {"vocabulary": f"nodes 0..{self.names - 1}, edges a>b", "chance": 1 / self.degree}
+        return super().describe() | {"chance": 1 / self.degree}
 
     def edge_tokens(self, sources: Tensor, targets: Tensor) -> Tensor:
         return self.names + sources * self.names + targets
@@ -186,8 +178,3 @@ class PathStar(Graphs):
             raise ValueError(f"arms {arms} from start {start} given, {expected} expected")
         if goal not in (ends := [arm[-1] for arm in arms]):
             raise ValueError(f"goal {goal} given, the end of an arm expected, one of {ends}")
-
-
-@lru_cache
-def _words(names: int) -> tuple[str, ...]:
-    return (*map(str, range(names)), *(f"{a}>{b}" for a in range(names) for b in range(names)))

@@ -102,11 +102,6 @@ def generate(box: Box, count: int, seed: int = 0, givens: int = 0, start: int = 
     return puzzles, solutions
 
 
-def count_solutions(board: Array, box: Box, limit: int = 2) -> int:
-    """The number of solutions of one board `[cells]`, counted up to `limit`."""
-    return int(solve(np.asarray(board)[None], box, limit)[0][0])
-
-
 def is_solution(prompt: Array, answer: Array, box: Box) -> NDArray[np.bool_]:
     """`[n]`: does `answer` `[n, cells]` obey the rules and keep the givens of `prompt` `[n, cells]`?
 
