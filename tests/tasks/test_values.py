@@ -1,5 +1,6 @@
 """Laws of the tasks whose tokens are values: bouncing particles (vectors) and digits (codes)."""
 
+import io
 import json
 import sys
 from dataclasses import replace
@@ -7,8 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from sklearn.datasets import load_digits
 
+from unspoken.cli.tasks import ShowTask
 from unspoken.tasks import Bouncing, Digits
 from unspoken.tasks.base import SPLITS, Task
 from unspoken.tasks.digits import LEVELS, _splits
@@ -158,10 +161,10 @@ def test_the_truth_is_a_walk_in_small_steps():
 
 
 def test_every_image_is_used_once_and_put_back_together():
-    images = load_digits().images.astype(int)
+    images = load_digits(return_X_y=True)[0].astype(int)
     ours = torch.cat([Digits().image(Digits().sample(s, Digits().size(s)).answer) for s in SPLITS])
     assert len(ours) == len(images) == 1_797
-    assert sorted(ours.flatten(1).tolist()) == sorted(images.reshape(-1, 64).tolist())
+    assert sorted(ours.flatten(1).tolist()) == sorted(images.tolist())
     prompt = INK.sample("test", 5).prompt(INK.mask_id)
     board = INK.image(prompt)
     assert (board[:, :4, :4] == INK.sample("test", 5).answer[:, 0].view(-1, 4, 4)).all()
@@ -256,3 +259,14 @@ def test_every_level_is_written():
     codes = torch.from_numpy(np.arange(64).reshape(4, 16) % 17)
     assert set("".join(Digits().show(codes).split())) == set(LEVELS)
     assert torch.equal(Digits().encode(Digits().show(codes)), codes)
+
+
+@pytest.mark.parametrize("task", [BALL, INK], ids=str)
+def test_the_command_line_shows_examples(task):
+    console = Console(file=io.StringIO(), width=500)
+    ShowTask(task, examples=2)(console)
+    assert isinstance(console.file, io.StringIO)
+    written = console.file.getvalue()
+    its = task.sample("test", 2)
+    for prompt, answer in zip(its.prompt(task.mask_id), its.answer, strict=True):
+        assert f"asked     {task.show(prompt)}\n" in written and f"answered  {task.show(answer)}\n" in written

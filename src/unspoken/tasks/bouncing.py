@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -36,6 +37,8 @@ class Bouncing(Valued):
     test: int = 1_000
     seed: int = 0
 
+    values: ClassVar[Values] = Values("Vectors", (2,))
+
     def __post_init__(self) -> None:
         """ValueError for a field out of range."""
         if self.positions < 3 or not 0 < self.speed < 1 or not self.tolerance > 0:
@@ -50,11 +53,6 @@ class Bouncing(Valued):
     def form(self) -> Form:
         """The first two positions, and the rest."""
         return Form(f"bouncing particle, {self.positions} positions", WORDS, asked=2, said=self.positions - 2)
-
-    @property
-    def values(self) -> Values:
-        """Two coordinates."""
-        return Values("Vectors", (2,))
 
     def holds(self, split: Split) -> int:
         """Trajectories in a split; of train there is no end, and this is what counts as one epoch."""

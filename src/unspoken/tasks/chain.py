@@ -49,7 +49,7 @@ class Chain(Generated):
         super().__post_init__()
         check_range(self, "states", 2, len(LETTERS))
         if not 1 <= len(self.shares) <= self.states:
-            raise ValueError(f"{len(self.shares)} shares given, 1 to states={self.states} expected")
+            raise ValueError(f"{len(self.shares)} shares given, 1 to as many as states={self.states} expected")
         if not abs(sum(self.shares) - 1) <= 1e-9 or not min(self.shares) > 0:
             raise ValueError(f"shares={self.shares}: give probabilities above 0 that sum to 1")
         if self.length < 2:
@@ -85,7 +85,14 @@ class Chain(Generated):
         return self.transition.to(x0.device)[x0[:, :-1], x0[:, 1:]] == 0
 
     def fresh(self, n: int, generator: torch.Generator) -> Tensor:
-        return self._draw(n, generator)
+        """`[n, length]` by inverse distribution functions: one uniform number a token."""
+        table, start = _chain(self)
+        u = torch.rand(n, self.length, generator=generator, dtype=torch.float64)
+        tokens = [(u[:, :1] > start.cumsum(0)).sum(1).clamp_max(self.states - 1)]
+        steps = table.cumsum(1)
+        for i in range(1, self.length):
+            tokens.append((u[:, i, None] > steps[tokens[-1]]).sum(1).clamp_max(self.states - 1))
+        return torch.stack(tokens, 1)
 
     def canonical(self, rows: Rows) -> Hashes:
         return in_order(rows)
@@ -118,22 +125,12 @@ class Chain(Generated):
     def _stored(self, split: Split) -> Stored:
         return super()._stored(split) if self.path else _sequences(self, split)
 
-    def _draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """`[n, length]` by inverse distribution functions: one uniform number a token."""
-        table, start = _chain(self)
-        u = torch.rand(n, self.length, generator=generator, dtype=torch.float64)
-        tokens = [(u[:, :1] > start.cumsum(0)).sum(1).clamp_max(self.states - 1)]
-        steps = table.cumsum(1)
-        for i in range(1, self.length):
-            tokens.append((u[:, i, None] > steps[tokens[-1]]).sum(1).clamp_max(self.states - 1))
-        return torch.stack(tokens, 1)
-
 
 @lru_cache(maxsize=8)
 def _sequences(task: Chain, split: Split) -> Stored:
     """A split, drawn from a stream of its own; sequences may come twice, for short chains repeat."""
     index = SPLITS.index(split)
-    x0 = task._draw(task.sizes[index], torch.Generator().manual_seed(1_000_003 * task.seed + 1 + index))
+    x0 = task.fresh(task.sizes[index], torch.Generator().manual_seed(1_000_003 * task.seed + 1 + index))
     return Stored(x0.numpy().astype(np.int16), len(x0) - len(torch.unique(x0, dim=0)))
 
 

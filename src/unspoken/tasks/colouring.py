@@ -100,11 +100,7 @@ class Colouring(Generated):
         """
         question, _, answer = text.partition("=")
         edges = [self._edge(word) for word in re.split(r"[,\s]+", question.strip())]
-        if len(edges) != self.edges:
-            expected = f"{self.edges} expected, as 0-1 2-5 ...; write edges={len(edges)} in Colouring(...)"
-            raise ValueError(f"{len(edges)} edges given, {expected}")
-        if len(set(edges)) < len(edges):
-            raise ValueError(f"{question.strip()!r} given, {self.edges} distinct edges expected, and one comes twice")
+        self.check_count("edges", edges, self.edges)
         letters, choice = re.sub(r"[,\s]+", "", answer) or BLANK * self.nodes, _LETTERS[: self.colours]
         if len(letters) != self.nodes or not set(letters) <= {*choice, BLANK}:
             expected = f"{self.nodes} letters of {choice}, or {BLANK} for a blank, expected"

@@ -32,6 +32,7 @@ class Digits(Valued):
 
     known: int = 0
 
+    values: ClassVar[Values] = Values("Codes", (16, len(LEVELS)))
     origin: ClassVar[tuple[str, str]] = (
         "scikit-learn's load_digits (UCI, Optical Recognition of Handwritten Digits)",
         "CC BY 4.0",
@@ -45,11 +46,6 @@ class Digits(Valued):
     def form(self) -> Form:
         """The patches that are known, and the others."""
         return Form("8x8 digits in four patches", WORDS, asked=self.known, said=PATCHES - self.known)
-
-    @property
-    def values(self) -> Values:
-        """Sixteen dims of seventeen levels."""
-        return Values("Codes", (16, len(LEVELS)))
 
     def holds(self, split: Split) -> int:
         """Images in a split."""

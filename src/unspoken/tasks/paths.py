@@ -23,7 +23,7 @@ from unspoken.tasks.base import check_range
 from unspoken.tasks.graphs import Graphs
 from unspoken.tasks.hashing import Hashes, scatter
 from unspoken.tasks.refine import permutations, refine, rejection, subsets
-from unspoken.tasks.sampled import BLANK, PAD, Form
+from unspoken.tasks.sampled import PAD, Form
 from unspoken.tasks.store import Rows
 
 
@@ -95,22 +95,6 @@ class Paths(Graphs):
         edges = {tuple(_pairs(self.nodes)[token - self.nodes - 1].tolist()) for token in graph}
         return set(pairwise(path)) <= edges and len(path) - 1 == _steps(edges, start, goal)
 
-    def encode(self, text: str) -> Tensor:
-        """`[length]` token ids of `a,b|c,d|.../start,goal=start,...,goal`, edges from a to b and from c to d.
-
-        After the goal `_` for each pad may follow or be left out; `.` is a blank, and nothing after `=`, or no `=`,
-        leaves all of the path blank. ValueError for another form or number of edges, a name out of range, a loop, an
-        edge that comes twice, a goal that is not 1 to `longest` steps from the start, or a path from elsewhere.
-        """
-        edges, start, goal, path = self.parse(text)
-        self._check(edges, start, goal)
-        words = path.split(",") if path else [str(start), *BLANK * self.longest]
-        if not 2 <= len(words) <= self.longest + 1 or self.node(words[0]) != start:
-            expected = f"2 to {self.longest + 1} nodes from {start} on, {BLANK} for a blank, expected"
-            raise ValueError(f"path {path!r} given, {expected}")
-        answer = [self.node_or({BLANK: self.mask_id, PAD: self.nodes}, word) for word in words[1:]]
-        return self.sequence(edges, start, goal, answer + [self.nodes] * (self.longest - len(answer)))
-
     def hardness(self, rows: Tensor) -> Tensor:
         """`[n]` int64: steps of the path."""
         return (rows[:, self.edges + 2 :] != self.nodes).sum(1)
@@ -151,13 +135,11 @@ class Paths(Graphs):
         """Tokens of edges, in the order of `_pairs`."""
         return self.nodes + 1 + sources * (self.nodes - 1) + targets - (targets > sources).long()
 
-    def _check(self, edges: list[tuple[int, int]], start: int, goal: int) -> None:
-        if len(edges) != self.edges:
-            expected = f"{self.edges} expected; write edges={len(edges)} in Paths(...)"
-            raise ValueError(f"{len(edges)} edges given, {expected}")
+    def check_graph(self, edges: list[tuple[int, int]], start: int, goal: int) -> None:
         for i, (a, b) in enumerate(edges):
             if a == b or (a, b) in edges[:i]:
                 raise ValueError(f"edge {a},{b} given, edges between distinct nodes, each once, expected")
+        self.check_count("edges", edges, self.edges)
         if not 1 <= (steps := _steps(set(edges), start, goal)) <= self.longest:
             away = "out of reach" if steps < 0 else f"{steps} steps away"
             raise ValueError(f"goal {goal} given, {away} from {start}; 1 to {self.longest} steps expected")

@@ -21,7 +21,7 @@ from torch import Tensor
 from unspoken.tasks.graphs import Graphs
 from unspoken.tasks.hashing import Hashes, scatter
 from unspoken.tasks.refine import permutations
-from unspoken.tasks.sampled import BLANK, Form
+from unspoken.tasks.sampled import Form
 from unspoken.tasks.splits import SHARES, assign
 from unspoken.tasks.store import Rows
 
@@ -131,19 +131,6 @@ class PathStar(Graphs):
         along = (steps[:, :, None] == tokens[:, None, : self.edges]).any(2).all(1)
         return (path < self.names).all(1) & along & (path[:, -1] == tokens[:, self.edges + 1])
 
-    def encode(self, text: str) -> Tensor:
-        """`[length]` token ids of a graph as in the authors' files: `a,b|c,d|.../start,goal=start,...,goal`.
-
-        Nothing after `=`, or `.` for a node, is not said yet. ValueError for another form, a name out of range, edges
-        that are no star of this shape, a goal inside an arm, a path of another length or start. `score` judges paths.
-        """
-        edges, start, goal, path = self.parse(text)
-        self._check_star(edges, start, goal)
-        words = path.split(",") if path else [str(start), *BLANK * (self.nodes - 1)]
-        if len(words) != self.nodes or self.node(words[0]) != start:
-            raise ValueError(f"path {path!r} given, {self.nodes} nodes (. for a blank) from {start} on expected")
-        return self.sequence(edges, start, goal, [self.node_or({BLANK: self.mask_id}, word) for word in words[1:]])
-
     @property
     def vocabulary(self) -> str:
         """The nodes and edges."""
@@ -165,7 +152,7 @@ class PathStar(Graphs):
         edges = edges.gather(1, permutations(n, self.edges, generator))
         return torch.cat([edges, paths[:, 0, :1], paths[:, 0, -1:], paths[:, 0, 1:]], dim=1)
 
-    def _check_star(self, edges: list[tuple[int, int]], start: int, goal: int) -> None:
+    def check_graph(self, edges: list[tuple[int, int]], start: int, goal: int) -> None:
         if len(edges) != self.edges:
             raise ValueError(f"{len(edges)} edges given, {self.edges} expected for {self.title}")
         after, arms = dict(edges), [[b] for a, b in edges if a == start]

@@ -7,7 +7,7 @@ it, and how a question is divided from its answer, in a `Form` (`Worded`); they 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -175,6 +175,14 @@ class Worded(Sampled):
     def check_tokens(self, tokens: Tensor) -> list[str]:
         """The words of one sequence; ValueError where it is none."""
         return [self.symbol(token) for token in check_tokens(self, tokens)]
+
+    def check_count(self, what: str, found: Sequence[Hashable], wanted: int) -> None:
+        """ValueError unless so many distinct things were found; `what` is their name, and that of the task's field."""
+        if len(found) != wanted:
+            instead = f"write {what}={len(found)} in {type(self).__name__}(...)"
+            raise ValueError(f"{len(found)} {what} given, {wanted} expected; {instead}")
+        if len(set(found)) < wanted:
+            raise ValueError(f"{wanted} distinct {what} expected, and one comes twice")
 
     def given(self, rows: Tensor) -> Tensor:
         """`[n, length]` bool: which tokens of `rows` `[n, ...]` are the question."""

@@ -105,11 +105,7 @@ class Sat(Generated):
         """
         question, _, answer = re.sub(r"\s*([,/=])\s*", r"\1", text.strip()).partition("=")
         clauses = [self._clause(clause) for clause in re.split(r"[/\s]+", question)]
-        if len(clauses) != self.count:
-            expected = f"{self.count} expected, as 1,-2,3/-1,2,4/... ; write clauses={len(clauses)} in Sat(...)"
-            raise ValueError(f"{len(clauses)} clauses given, {expected}")
-        if len({frozenset(clause) for clause in clauses}) < len(clauses):
-            raise ValueError(f"{question!r} given, {self.count} distinct clauses expected, and one comes twice")
+        self.check_count("clauses", [frozenset(clause) for clause in clauses], self.count)
         values = re.split(r"[,\s]+", answer) if answer else [BLANK] * self.variables
         if len(values) != self.variables:
             raise ValueError(f"{len(values)} values {answer!r} given, {self.variables} expected, as 1,-2,3,...")

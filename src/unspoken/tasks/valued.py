@@ -22,12 +22,8 @@ WORDS = ("o",)  # a token that is known, on a board; the mask comes after it
 class Valued(Worded):
     """A task of values; a row of it is `[length, width]`. A final one is a frozen dataclass."""
 
+    values: ClassVar[Values]  # which port reads a token, and of what size
     between: ClassVar[str] = " "
-
-    @property
-    @abstractmethod
-    def values(self) -> Values:
-        """Which port reads a token, and of what size."""
 
     @abstractmethod
     def word(self, value: Tensor) -> str:

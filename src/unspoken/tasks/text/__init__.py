@@ -18,8 +18,7 @@ from torch import Tensor
 from unspoken.tasks.base import SPLITS, Examples, Split, check_seed, check_tokens
 from unspoken.tasks.hashing import scatter
 from unspoken.tasks.sampled import Sampled
-from unspoken.tasks.text.books import LICENCE, SOURCES, read_book
-from unspoken.tasks.text.source import Corpus, collect, parts
+from unspoken.tasks.text.books import LICENCE, SOURCES, Corpus, collect, parts, read_book
 from unspoken.tasks.text.spelling import BLANK, spell, unspell
 from unspoken.tasks.text.vocabulary import BYTES, Vocabulary
 from unspoken.tasks.text.windows import Part, duplicates, part
