@@ -167,7 +167,7 @@ def test_forms_of_text():
         (f"{GRAPH}/4,0=", "goal 0 given, out of reach from 4; 1 to 3 steps expected"),
         (f"{GRAPH}/0,0=", "goal 0 given, 0 steps away from 0"),
         ("0,1|1,2|2,3|3,4|1,0/0,4=", "goal 4 given, 4 steps away from 0"),
-        (f"{GRAPH}/0,4=1,2,4", "path '1,2,4' given, 2 to 4 nodes from 0 on"),
+        (f"{GRAPH}/0,4=1,2,4", "path '1,2,4' given, 2 to 4 nodes \\(. for a blank\\) from 0 on"),
         (f"{GRAPH}/0,4=0,1,2,4,_", "path '0,1,2,4,_' given"),
         (f"{GRAPH}/0,4=0,1,2,9", "node '9' given"),
     ],

@@ -11,8 +11,8 @@ from symmetric import canonical
 
 from unspoken.tasks.base import SPLITS, Task
 from unspoken.tasks.store import cache_dir, stored
-from unspoken.tasks.sudoku import Sudoku, is_solution, solve
-from unspoken.tasks.sudoku.rules import generate, write
+from unspoken.tasks.sudoku import Sudoku
+from unspoken.tasks.sudoku.rules import generate, is_solution, solve, write
 
 SIX = Sudoku(train=600, validation=60, test=50)
 FOUR = Sudoku(2, 2, givens=7, train=300, validation=25, test=20)
@@ -20,8 +20,7 @@ NINE = Sudoku(3, 3, train=60, validation=5, test=5)
 
 
 def boards(task, split, n=None):
-    size = n or len(task.difficulty(split).givens)
-    examples = task.sample(split, size)
+    examples = task.sample(split, n or task.size(split))
     return (examples.x0 + 1).numpy() * examples.given.numpy(), (examples.x0 + 1).numpy()
 
 
@@ -33,9 +32,14 @@ def test_it_is_a_task_of_solved_unique_puzzles(task):
         puzzles, solutions = boards(task, split)
         assert len(puzzles) == size and puzzles.shape[1] == task.length
         assert is_solution(puzzles, solutions, task.box).all() and (solve(puzzles, task.box)[0] == 1).all()
-        difficulty = task.difficulty(split)
-        assert difficulty.givens.tolist() == np.count_nonzero(puzzles, axis=1).tolist()
-        assert difficulty.guesses.tolist() == solve(puzzles, task.box)[1].tolist()
+        rows = torch.from_numpy(np.concatenate([puzzles, solutions], axis=1))
+        guesses = solve(puzzles, task.box)[1].tolist()
+        assert task.hardness(rows).tolist() == guesses
+        card = task.describe()["splits"][split]
+        assert card["guesses (of the first 10,000)"] == {k: guesses.count(k) for k in sorted(set(guesses))}
+        givens = np.count_nonzero(puzzles, axis=1)
+        assert (card["givens_min"], card["givens_max"]) == (givens.min(), givens.max())
+        assert abs(card["givens_mean"] - givens.mean()) < 1e-9
 
 
 @pytest.mark.parametrize("task", [SIX, FOUR, Sudoku(2, 2, train=200, validation=2, test=2)])
@@ -128,7 +132,7 @@ def test_describe_counts():
     assert about["splits"]["test"]["givens_min"] <= about["splits"]["test"]["givens_mean"]
     assert about["vocabulary"] == "1 2 3 4 5 6" and about["task"] == SIX.title
     counts = about["splits"]["test"]["guesses (of the first 10,000)"]
-    assert sum(counts.values()) == 50 and counts[0] == int((SIX.difficulty("test").guesses == 0).sum())
+    assert sum(counts.values()) == 50 and counts[0] == int((solve(boards(SIX, "test")[0], SIX.box)[1] == 0).sum())
 
 
 @pytest.mark.parametrize(
@@ -209,7 +213,7 @@ def test_a_users_file_is_split_in_proportion_by_the_puzzle(tmp_path, cache, monk
     puzzles, _ = generate(SIX.box, 600)
     path.write_text("".join(write(p) + "\n" for p in puzzles))
     task = Sudoku(train=8, validation=1, test=1, path=str(path))
-    sizes = [len(task.difficulty(split).givens) for split in SPLITS]
+    sizes = [task.size(split) for split in SPLITS]
     dropped = sum(task.describe()["splits"][split]["duplicates"] for split in SPLITS[1:])
     assert sum(sizes) + dropped == 600
     assert abs(sizes[0] - 480) < 50 and abs(sizes[1] - 60) < 30
@@ -217,7 +221,7 @@ def test_a_users_file_is_split_in_proportion_by_the_puzzle(tmp_path, cache, monk
     assert not forms[0] & forms[1] and not forms[0] & forms[2] and not forms[1] & forms[2]
     stored.cache_clear()
     monkeypatch.setattr("unspoken.tasks.sudoku.solved_puzzle", forbid)
-    assert len(task.difficulty("test").givens) == sizes[2]  # from the cache
+    assert task.size("test") == sizes[2]  # from the cache
     with pytest.raises(AssertionError, match="built again"):
         path.write_text(path.read_text() + write(puzzles[0]))
         stored.cache_clear()

@@ -15,8 +15,7 @@ from unspoken.tasks.base import Task
 from unspoken.tasks.splits import SPLITS
 from unspoken.tasks.store import cache_dir
 from unspoken.tasks.text import Text
-from unspoken.tasks.text.books import book_file, load, names, read_book, table
-from unspoken.tasks.text.source import collect, parts
+from unspoken.tasks.text.books import book_file, collect, load, names, parts, read_book, table
 from unspoken.tasks.text.vocabulary import piece_vocabulary
 from unspoken.tasks.text.windows import cut, duplicates, hashes, part
 
@@ -92,7 +91,7 @@ def test_splits_are_the_text_in_order_and_share_nothing(task):
     three = cut(text, (90, 5, 5))
     assert b"".join(three) == text
     for split, share in zip(SPLITS, three, strict=True):
-        examples, its = whole(task, split), task._part(split)
+        examples, its = whole(task, split), task._parts[split]
         fresh = examples.x0[~examples.given].tolist()
         assert b"".join(task._vocabulary.pieces[token] for token in fresh) == share  # in order, and each byte once
         assert (
@@ -214,9 +213,11 @@ def test_a_book_can_be_held_out(shelf):
         Text(books="shakespeare-john", held_out="shakespeare").size("train")
 
 
-def test_the_excerpt_is_not_trained_on_beside_its_own_book(shelf, monkeypatch):
-    monkeypatch.setattr("unspoken.tasks.text.source.EXCERPT_OF", "shakespeare-john")
-    monkeypatch.setattr("unspoken.tasks.text.source.EXCERPT", "shakespeare-lear")
+def test_the_excerpt_is_not_trained_on_beside_its_own_book(shelf, monkeypatch, tmp_path):
+    (tmp_path / "excerpt.txt").write_text(shelf["shakespeare-lear"])
+    monkeypatch.setattr("unspoken.tasks.text.books.HERE", tmp_path)
+    monkeypatch.setattr("unspoken.tasks.text.books.EXCERPT_OF", "shakespeare-john")
+    monkeypatch.setattr("unspoken.tasks.text.books.EXCERPT", "shakespeare-lear")
     beside = Text(books="shakespeare"), Text(books="shakespeare-lear", held_out="shakespeare-john")
     for task in beside:
         with pytest.raises(ValueError, match="is a part of shakespeare-john, and both are given"):

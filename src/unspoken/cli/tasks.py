@@ -48,8 +48,8 @@ class ShowTask:
             table.add_row(split, *(_written(its.get(column, "")) for column in columns))
         console.print(table)
         shown = self.task.sample("test", min(self.examples, self.task.size("test")))
-        for x0, prompt in zip(shown.x0, shown.prompt(self.task.mask_id), strict=True):
-            console.print(f"asked     {self.task.show(prompt)}\nanswered  {self.task.show(x0)}", markup=False)
+        for answer, prompt in zip(shown.answer, shown.prompt(self.task.mask_id), strict=True):
+            console.print(f"asked     {self.task.show(prompt)}\nanswered  {self.task.show(answer)}", markup=False)
 
 
 def _written(value: object) -> str:

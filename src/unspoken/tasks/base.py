@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, get_args
@@ -68,64 +69,67 @@ class Values:
 
 
 class Task(Protocol):
-    """Data and its judge. A task is a frozen dataclass of numbers and strings, hence its own record."""
+    """Data and its judge. A task is a frozen dataclass of numbers and strings, hence its own record.
+
+    Those of this package are made of `sampled.Sampled`; any other class with these methods will do.
+    """
 
     @property
+    @abstractmethod
     def length(self) -> int:
         """Tokens in a sequence."""
-        ...
 
     @property
     def vocab_size(self) -> int:
-        """Token ids, the mask included."""
-        ...
+        """Token ids, the mask included, which is the last."""
+        return self.mask_id + 1
 
     @property
+    @abstractmethod
     def mask_id(self) -> int:
         """The id that stands for "not said yet"."""
-        ...
 
     @property
+    @abstractmethod
     def title(self) -> str:
         """What it is, in a few words."""
-        ...
 
     @property
     def judged(self) -> bool:
         """Whether there are right answers: of text and of images there are none."""
-        ...
+        return True
 
+    @abstractmethod
     def size(self, split: Split) -> int:
         """Examples in a split."""
-        ...
 
+    @abstractmethod
     def sample(self, split: Split, n: int, generator: torch.Generator | None = None) -> Examples:
         """With a generator: n random examples (augmented when training). Without: the split's first n, as stored."""
-        ...
 
+    @abstractmethod
     def read(self, path: str | Path) -> Examples:
         """The examples of a user's file, checked; ValueError names the file and the line of what is wrong."""
-        ...
 
+    @abstractmethod
     def score(self, prompt: Tensor, answer: Tensor) -> Tensor:
         """`[n]` bool: is `answer` `[n, length]` a right completion of `prompt` `[n, length]`?"""
-        ...
 
+    @abstractmethod
     def encode(self, text: str) -> Tensor:
         """One prompt as a person writes it, checked: `[length]` token ids, the mask where it is blank."""
-        ...
 
+    @abstractmethod
     def show(self, tokens: Tensor) -> str:
         """One sequence `[length]` as a person writes it, on one line."""
-        ...
 
+    @abstractmethod
     def symbol(self, token: int) -> str:
         """One token, for a board."""
-        ...
 
     def gap(self, position: int) -> str:
-        """What a board puts after the token at `position`: nothing, spaces, new lines."""
-        ...
+        """What a board puts after the token at `position`: by default a space, and nothing at the end."""
+        return "" if position + 1 == self.length else " "
 
 
 def check_split(split: str) -> None:
@@ -134,14 +138,16 @@ def check_split(split: str) -> None:
         raise ValueError(f"split={split!r} given, one of {', '.join(SPLITS)} expected")
 
 
-def check_asked(task: Task, split: Split, n: int, generator: torch.Generator | None, more: str) -> None:
-    """ValueError where `sample` is asked for more than there is; train is endless with a generator.
+def check_range(task: object, name: str, low: float, high: float, also: str = "") -> None:
+    """ValueError where the field `name` is not in low..high. also: what more is to be said of it."""
+    if not low <= (value := getattr(task, name)) <= high:
+        raise ValueError(f"{name}={value} given, {low} to {high} expected{also}")
 
-    more: what to write instead for more examples.
-    """
-    size = task.size(split)
-    if n < 0 or (n > size and (generator is None or split != "train" or size == 0)):
-        raise ValueError(f"{n} examples of {split} asked for, which holds {size}; write 0 <= n <= {size}, or {more}")
+
+def check_seed(seed: int) -> None:
+    """ValueError for what no generator begins with."""
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed={seed} given, 0 <= seed < 2**63 expected")
 
 
 def check_tokens(task: Task, tokens: Tensor) -> list[int]:
@@ -150,9 +156,3 @@ def check_tokens(task: Task, tokens: Tensor) -> list[int]:
         expected = f"one sequence [{task.length}] of ids 0..{task.mask_id}"
         raise ValueError(f"tokens of shape {tuple(tokens.shape)} given, {expected} expected; write tokens[i]")
     return tokens.tolist()
-
-
-def kept_and_whole(task: Task, prompt: Tensor, answer: Tensor) -> Tensor:
-    """`[n]` bool: does `answer` `[n, length]` keep what `prompt` `[n, length]` gives, and leave no mask?"""
-    kept = (prompt == task.mask_id) | (prompt == answer)
-    return (kept & (answer >= 0) & (answer < task.mask_id)).all(1)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from unspoken.tasks.base import Split, Values
-from unspoken.tasks.splits import SPLITS
-from unspoken.tasks.valued import Valued
+from unspoken.tasks.base import SPLITS, Examples, Split, Values
+from unspoken.tasks.sampled import Form
+from unspoken.tasks.valued import WORDS, Valued
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Bouncing(Valued):
     test: int = 1_000
     seed: int = 0
 
+    values: ClassVar[Values] = Values("Vectors", (2,))
+
     def __post_init__(self) -> None:
         """ValueError for a field out of range."""
         if self.positions < 3 or not 0 < self.speed < 1 or not self.tolerance > 0:
@@ -45,42 +49,22 @@ class Bouncing(Valued):
         if min(self.validation, self.test, self.seed) < 0:
             raise ValueError(f"validation, test, seed = {self.validation}, {self.test}, {self.seed}: give 0 or more")
 
-    @property
-    def title(self) -> str:
-        """What it is, in a few words."""
-        return f"bouncing particle, {self.length} positions"
+    @cached_property
+    def form(self) -> Form:
+        """The first two positions, and the rest."""
+        return Form(f"bouncing particle, {self.positions} positions", WORDS, asked=2, said=self.positions - 2)
 
-    @property
-    def length(self) -> int:
-        """Positions."""
-        return self.positions
-
-    @property
-    def values(self) -> Values:
-        """Two coordinates."""
-        return Values("Vectors", (2,))
-
-    def size(self, split: Split) -> int:
+    def holds(self, split: Split) -> int:
         """Trajectories in a split; of train there is no end, and this is what counts as one epoch."""
         return {"train": 100_000, "validation": self.validation, "test": self.test}[split]
 
-    def stored(self, split: Split, n: int) -> Tensor:
-        """See `Valued.stored`: the first n of a stream of their own."""
-        return self.fresh(n, torch.Generator().manual_seed(1_000_003 * self.seed + 1 + SPLITS.index(split)))
+    def numbered(self, split: Split, index: Tensor) -> Examples:
+        """Those of a stream of the split's own."""
+        generator = torch.Generator().manual_seed(1_000_003 * self.seed + 1 + SPLITS.index(split))
+        return self.examples(self._fresh(int(index.max()) + 1 if len(index) else 0, generator)[index])
 
-    def fresh(self, n: int, generator: torch.Generator) -> Tensor:
-        """`[n, length, 2]` new trajectories, float32."""
-        # A row of numbers each, so that the first trajectories of a stream do not depend on how many are drawn.
-        u = torch.rand(n, 4, generator=generator, dtype=torch.float64)
-        speed, angle = self.speed * (1 + u[:, :1]) / 2, 2 * torch.pi * u[:, 1:2]
-        velocity = speed * torch.cat([angle.cos(), angle.sin()], 1)
-        low, high = -1 - velocity.clamp_max(0), 1 - velocity.clamp_min(0)
-        start = low + (high - low) * u[:, 2:]  # both it and the next position are inside
-        return self._path(start, velocity).float()
-
-    def given(self, value: Tensor) -> Tensor:
-        """The first two positions."""
-        return (torch.arange(self.length) < 2).expand(len(value), -1)
+    def drawn(self, n: int, generator: torch.Generator) -> Examples:
+        return self.examples(self._fresh(n, generator))
 
     def truth(self, prompt: Tensor) -> Tensor:
         """`[n, length, 2]`: where the particle goes, from the first two positions of `prompt` `[n, length, 2]`."""
@@ -91,10 +75,9 @@ class Bouncing(Valued):
         """`[n, length]`: how far each position of an answer is from the true one."""
         return (answer.double() - self.truth(prompt)).norm(dim=-1)
 
-    def score(self, prompt: Tensor, answer: Tensor) -> Tensor:
-        """`[n]` bool: every position is within the tolerance, and what is given is kept."""
-        kept = (prompt.isnan() | (prompt == answer)).flatten(1).all(1)
-        return kept & (self.error(prompt, answer) <= self.tolerance).all(1)
+    def judge_all(self, tokens: Tensor) -> Tensor:
+        """`[n]` bool: every position is within the tolerance."""
+        return (self.error(tokens, tokens) <= self.tolerance).all(1)
 
     def word(self, value: Tensor) -> str:
         """`x,y`."""
@@ -109,6 +92,16 @@ class Bouncing(Valued):
         if value.shape != (2,) or not bool((value.abs() <= 1).all()):
             raise ValueError(f"{word[:50]!r} given, a position x,y with numbers from -1 to 1 expected")
         return value
+
+    def _fresh(self, n: int, generator: torch.Generator) -> Tensor:
+        """`[n, length, 2]` new trajectories, float32."""
+        # A row of numbers each, so that the first trajectories of a stream do not depend on how many are drawn.
+        u = torch.rand(n, 4, generator=generator, dtype=torch.float64)
+        speed, angle = self.speed * (1 + u[:, :1]) / 2, 2 * torch.pi * u[:, 1:2]
+        velocity = speed * torch.cat([angle.cos(), angle.sin()], 1)
+        low, high = -1 - velocity.clamp_max(0), 1 - velocity.clamp_min(0)
+        start = low + (high - low) * u[:, 2:]  # both it and the next position are inside
+        return self._path(start, velocity).float()
 
     def _path(self, start: Tensor, velocity: Tensor) -> Tensor:
         """`[n, length, 2]`: the straight line from `start` `[n, 2]`, folded back into the box at its walls."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from unspoken.tasks.base import SPLITS, Split, check_split
+from unspoken.tasks.base import SPLITS, Split, check_range
 from unspoken.tasks.generated import Generated
 from unspoken.tasks.hashing import Hashes, in_order
+from unspoken.tasks.sampled import Form
 from unspoken.tasks.store import Rows, Stored
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -46,23 +47,17 @@ class Chain(Generated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 2 <= self.states <= len(LETTERS) or not 1 <= len(self.shares) <= self.states:
-            raise ValueError(
-                f"states={self.states}, {len(self.shares)} shares: give 2 to {len(LETTERS)} states, and from 1 share "
-                "to as many as there are states"
-            )
+        check_range(self, "states", 2, len(LETTERS))
+        if not 1 <= len(self.shares) <= self.states:
+            raise ValueError(f"{len(self.shares)} shares given, 1 to as many as states={self.states} expected")
         if not abs(sum(self.shares) - 1) <= 1e-9 or not min(self.shares) > 0:
             raise ValueError(f"shares={self.shares}: give probabilities above 0 that sum to 1")
         if self.length < 2:
             raise ValueError(f"length={self.length}: give two tokens or more")
 
-    @property
-    def words(self) -> tuple[str, ...]:
-        return tuple(LETTERS[: self.states])
-
-    @property
-    def title(self) -> str:
-        return f"chain of {self.states} states"
+    @cached_property
+    def form(self) -> Form:
+        return Form(f"chain of {self.states} states", tuple(LETTERS[: self.states]), asked=0, said=self.length)
 
     @property
     def endless(self) -> int:
@@ -90,7 +85,14 @@ class Chain(Generated):
         return self.transition.to(x0.device)[x0[:, :-1], x0[:, 1:]] == 0
 
     def fresh(self, n: int, generator: torch.Generator) -> Tensor:
-        return self._draw(n, generator)
+        """`[n, length]` by inverse distribution functions: one uniform number a token."""
+        table, start = _chain(self)
+        u = torch.rand(n, self.length, generator=generator, dtype=torch.float64)
+        tokens = [(u[:, :1] > start.cumsum(0)).sum(1).clamp_max(self.states - 1)]
+        steps = table.cumsum(1)
+        for i in range(1, self.length):
+            tokens.append((u[:, i, None] > steps[tokens[-1]]).sum(1).clamp_max(self.states - 1))
+        return torch.stack(tokens, 1)
 
     def canonical(self, rows: Rows) -> Hashes:
         return in_order(rows)
@@ -123,23 +125,12 @@ class Chain(Generated):
     def _stored(self, split: Split) -> Stored:
         return super()._stored(split) if self.path else _sequences(self, split)
 
-    def _draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """`[n, length]` by inverse distribution functions: one uniform number a token."""
-        table, start = _chain(self)
-        u = torch.rand(n, self.length, generator=generator, dtype=torch.float64)
-        tokens = [(u[:, :1] > start.cumsum(0)).sum(1).clamp_max(self.states - 1)]
-        steps = table.cumsum(1)
-        for i in range(1, self.length):
-            tokens.append((u[:, i, None] > steps[tokens[-1]]).sum(1).clamp_max(self.states - 1))
-        return torch.stack(tokens, 1)
-
 
 @lru_cache(maxsize=8)
 def _sequences(task: Chain, split: Split) -> Stored:
     """A split, drawn from a stream of its own; sequences may come twice, for short chains repeat."""
-    check_split(split)
     index = SPLITS.index(split)
-    x0 = task._draw(task.sizes[index], torch.Generator().manual_seed(1_000_003 * task.seed + 1 + index))
+    x0 = task.fresh(task.sizes[index], torch.Generator().manual_seed(1_000_003 * task.seed + 1 + index))
     return Stored(x0.numpy().astype(np.int16), len(x0) - len(torch.unique(x0, dim=0)))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import combinations
 from math import ceil, comb, factorial, log
 from typing import ClassVar
@@ -21,9 +21,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unspoken.tasks.generated import BLANK, Generated
+from unspoken.tasks.base import check_range
+from unspoken.tasks.generated import Generated
 from unspoken.tasks.hashing import Hashes
 from unspoken.tasks.refine import permutations, refine, rejection, subsets
+from unspoken.tasks.sampled import BLANK, Form
 from unspoken.tasks.store import Rows
 
 _LETTERS = "ABCD"
@@ -55,14 +57,10 @@ class Colouring(Generated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 3 <= self.nodes <= 14:
-            raise ValueError(f"nodes={self.nodes} given, 3 to 14 expected")
-        if not 2 <= self.colours <= min(len(_LETTERS), self.nodes - 1):
-            raise ValueError(f"colours={self.colours} given, 2 to {min(len(_LETTERS), self.nodes - 1)} expected")
-        few, pairs = self._fewest, comb(self.nodes, 2)
-        if not few <= self.edges <= pairs:
-            expected = f"{few} to {pairs} expected for {self.nodes} nodes and {self.colours} colours"
-            raise ValueError(f"edges={self.edges} given, {expected}")
+        check_range(self, "nodes", 3, 14)
+        check_range(self, "colours", 2, min(len(_LETTERS), self.nodes - 1))
+        also = f" for {self.nodes} nodes and {self.colours} colours"
+        check_range(self, "edges", self._fewest, comb(self.nodes, 2), also)
 
     @property
     def _fewest(self) -> int:
@@ -70,24 +68,12 @@ class Colouring(Generated):
         too_many = self.colours**self.nodes / factorial(self.colours) / _COLOURINGS
         return max(1, ceil(log(too_many) / log(self.colours / (self.colours - 1))))
 
-    @property
-    def title(self) -> str:
-        return f"graph colouring, {self.nodes} nodes, {self.edges} edges, {self.colours} colours"
-
-    @property
-    def length(self) -> int:
+    @cached_property
+    def form(self) -> Form:
         """The edges, and a colour for each node."""
-        return self.edges + self.nodes
-
-    @property
-    def asked(self) -> int:
-        """The edges."""
-        return self.edges
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The edges `a-b`, then the colours."""
-        return _words(self.nodes, self.colours)
+        title = f"graph colouring, {self.nodes} nodes, {self.edges} edges, {self.colours} colours"
+        edges = tuple(f"{a}-{b}" for a, b in combinations(range(self.nodes), 2))
+        return Form(title, (*edges, *_LETTERS[: self.colours]), asked=self.edges, said=self.nodes)
 
     def draw(self, n: int, rng: np.random.Generator) -> Rows:
         """`[n, length]`: random graphs, those that cannot be coloured left out."""
@@ -114,11 +100,7 @@ class Colouring(Generated):
         """
         question, _, answer = text.partition("=")
         edges = [self._edge(word) for word in re.split(r"[,\s]+", question.strip())]
-        if len(edges) != self.edges:
-            expected = f"{self.edges} expected, as 0-1 2-5 ...; write edges={len(edges)} in Colouring(...)"
-            raise ValueError(f"{len(edges)} edges given, {expected}")
-        if len(set(edges)) < len(edges):
-            raise ValueError(f"{question.strip()!r} given, {self.edges} distinct edges expected, and one comes twice")
+        self.check_count("edges", edges, self.edges)
         letters, choice = re.sub(r"[,\s]+", "", answer) or BLANK * self.nodes, _LETTERS[: self.colours]
         if len(letters) != self.nodes or not set(letters) <= {*choice, BLANK}:
             expected = f"{self.nodes} letters of {choice}, or {BLANK} for a blank, expected"
@@ -183,11 +165,6 @@ class Colouring(Generated):
 def _pairs(nodes: int) -> NDArray[np.int64]:
     """`[pairs, 2]`: the nodes of each edge there may be, in the order of their tokens."""
     return np.array(list(combinations(range(nodes), 2)))
-
-
-@lru_cache
-def _words(nodes: int, colours: int) -> tuple[str, ...]:
-    return (*(f"{a}-{b}" for a, b in combinations(range(nodes), 2)), *_LETTERS[:colours])
 
 
 def _colourings(neighbours: NDArray[np.int16], colours: int) -> tuple[NDArray[np.int64], NDArray[np.int16]]:

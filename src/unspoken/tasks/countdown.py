@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unspoken.tasks.generated import BLANK, PAD, Generated
+from unspoken.tasks.generated import Generated
 from unspoken.tasks.hashing import Hashes, in_order
+from unspoken.tasks.sampled import BLANK, PAD, Form
 from unspoken.tasks.store import Rows
 
 OPERATIONS = "+-*/"
@@ -58,24 +60,13 @@ class Countdown(Generated):
                 "10 <= largest <= most < 10000 expected"
             )
 
-    @property
-    def title(self) -> str:
-        return f"Countdown, {self.numbers} numbers up to {self.largest}"
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """Digits, operations and signs."""
-        return _WORDS
-
-    @property
-    def asked(self) -> int:
-        """Tokens of the question: the numbers and the target, with commas between and `=` at the end."""
-        return self.numbers * (len(str(self.largest)) + 1) + len(str(self.most)) + 1
-
-    @property
-    def length(self) -> int:
-        """The question, and steps of the widest numbers with commas between."""
-        return self.asked + (self.numbers - 1) * (3 * len(str(self.most)) + 3) - 1
+    @cached_property
+    def form(self) -> Form:
+        """The numbers and the target with commas between and `=` at the end, and steps of the widest numbers."""
+        most = len(str(self.most))
+        asked = self.numbers * (len(str(self.largest)) + 1) + most + 1
+        title = f"Countdown, {self.numbers} numbers up to {self.largest}"
+        return Form(title, _WORDS, asked, said=(self.numbers - 1) * (3 * most + 3) - 1)
 
     def draw(self, n: int, rng: np.random.Generator) -> Rows:
         """`[n, length]`: random numbers; at each step a random pair and a random operation of those it allows."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from unspoken.tasks.base import Split, Values
-from unspoken.tasks.valued import Valued
+from unspoken.extras import need
+from unspoken.tasks.base import Examples, Split, Values, check_range
+from unspoken.tasks.sampled import Form
+from unspoken.tasks.valued import WORDS, Valued
 
+PATCHES = 4
 LEVELS = "0123456789abcdefg"  # of ink, 0 to 16
 SIZES = {"train": 1_397, "validation": 200, "test": 200}
 
@@ -28,50 +31,37 @@ class Digits(Valued):
     """
 
     known: int = 0
-    source: ClassVar[str] = "scikit-learn's load_digits (UCI, Optical Recognition of Handwritten Digits)"
-    licence: ClassVar[str] = "CC BY 4.0"
+
+    values: ClassVar[Values] = Values("Codes", (16, len(LEVELS)))
+    origin: ClassVar[tuple[str, str]] = (
+        "scikit-learn's load_digits (UCI, Optical Recognition of Handwritten Digits)",
+        "CC BY 4.0",
+    )
 
     def __post_init__(self) -> None:
         """ValueError for a field out of range."""
-        if not 0 <= self.known < self.length:
-            raise ValueError(f"known={self.known} given, 0 to {self.length - 1} patches expected")
+        check_range(self, "known", 0, PATCHES - 1, " of the patches")
 
-    @property
-    def title(self) -> str:
-        """What it is, in a few words."""
-        return "8x8 digits in four patches"
-
-    @property
-    def length(self) -> int:
-        """Patches."""
-        return 4
+    @cached_property
+    def form(self) -> Form:
+        """The patches that are known, and the others."""
+        return Form("8x8 digits in four patches", WORDS, asked=self.known, said=PATCHES - self.known)
 
     @property
     def judged(self) -> bool:
         """No image is the right one."""
         return False
 
-    @property
-    def values(self) -> Values:
-        """Sixteen dims of seventeen levels."""
-        return Values("Codes", (16, len(LEVELS)))
-
-    def size(self, split: Split) -> int:
+    def holds(self, split: Split) -> int:
         """Images in a split."""
         return SIZES[split]
 
-    def stored(self, split: Split, n: int) -> Tensor:
-        """See `Valued.stored`."""
-        return _splits()[split][:n]
+    def numbered(self, split: Split, index: Tensor) -> Examples:
+        return self.examples(_splits()[split][index])
 
-    def given(self, value: Tensor) -> Tensor:
-        """The first `known` patches."""
-        return (torch.arange(self.length) < self.known).expand(len(value), -1)
-
-    def score(self, prompt: Tensor, answer: Tensor) -> Tensor:
-        """`[n]` bool: every code is a level, and what is given is kept."""
-        kept = ((prompt < 0) | (prompt == answer)).flatten(1).all(1)
-        return kept & ((answer >= 0) & (answer < len(LEVELS))).flatten(1).all(1)
+    def judge_all(self, tokens: Tensor) -> Tensor:
+        """`[n]` bool: every code is a level."""
+        return (tokens < len(LEVELS)).flatten(1).all(1)
 
     def image(self, value: Tensor) -> Tensor:
         """`[n, 8, 8]` levels of ink, of codes `[n, 4, 16]`; -1 where a patch is not known."""
@@ -91,10 +81,9 @@ class Digits(Valued):
 @lru_cache(maxsize=1)
 def _splits() -> dict[str, Tensor]:
     """`[n, 4, 16]` codes of every split."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ValueError('the digits come with scikit-learn; install it: pip install "unspoken[images]"') from error
+    need("sklearn", "images")
+    from sklearn.datasets import load_digits
+
     images, _ = load_digits(return_X_y=True)
     codes = torch.from_numpy(images).long().view(-1, 2, 4, 2, 4).transpose(2, 3).reshape(-1, 4, 16)
     codes = codes[torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))]

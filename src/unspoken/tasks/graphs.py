@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unspoken.tasks.generated import Generated
+from unspoken.tasks.sampled import BLANK, PAD
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,31 @@ class Graphs(Generated):
     @abstractmethod
     def edge_tokens(self, sources: Tensor, targets: Tensor) -> Tensor:
         """The tokens of edges from `sources` to `targets`."""
+
+    @abstractmethod
+    def check_graph(self, edges: list[tuple[int, int]], start: int, goal: int) -> None:
+        """ValueError for what is no question of the task."""
+
+    def encode(self, text: str) -> Tensor:
+        """`[length]` token ids of `a,b|c,d|.../start,goal=start,...,goal`, edges from a to b and from c to d.
+
+        `.` is a blank, and nothing after `=`, or no `=`, leaves all of the path blank. Where the length of a path is
+        not known, `_` for each pad may follow the goal or be left out. ValueError for another form, a name out of
+        range, what is no question of the task, or a path of another length or from elsewhere. `score` judges paths.
+        """
+        edges, start, goal, path = self.parse(text)
+        self.check_graph(edges, start, goal)
+        pad, said = self.named if PAD in self.words else None, self.form.said
+        words = path.split(",") if path else [str(start), *BLANK * said]
+        least = said + 1 if pad is None else 2
+        if not least <= len(words) <= said + 1 or self.node(words[0]) != start:
+            count = f"{said + 1}" if pad is None else f"{least} to {said + 1}"
+            raise ValueError(f"path {path!r} given, {count} nodes ({BLANK} for a blank) from {start} on expected")
+        special = {BLANK: self.mask_id} | ({} if pad is None else {PAD: pad})
+        answer = [special[w.strip()] if w.strip() in special else self.node(w) for w in words[1:]]
+        sources, targets = torch.tensor(edges).T
+        pads = [self.named] * (said - len(answer))
+        return torch.cat([self.edge_tokens(sources, targets), torch.tensor([start, goal, *answer, *pads])])
 
     def show(self, tokens: Tensor) -> str:
         """A sequence `[length]` on one line, in the form that `encode` reads, `.` for the mask."""
@@ -48,17 +74,8 @@ class Graphs(Generated):
         (start, goal), *edges = [(self.node(a), self.node(b)) for a, b in pairs]
         return edges, start, goal, path.strip()
 
-    def sequence(self, edges: list[tuple[int, int]], start: int, goal: int, answer: list[int]) -> Tensor:
-        """`[length]` token ids."""
-        sources, targets = torch.tensor(edges).T
-        return torch.cat([self.edge_tokens(sources, targets), torch.tensor([start, goal, *answer])])
-
     def node(self, word: str) -> int:
         """The node of a name; ValueError where it is none."""
         if not word.strip().isdecimal() or int(word) >= self.named:
             raise ValueError(f"node {word.strip()!r} given, a whole number 0..{self.named - 1} expected")
         return int(word)
-
-    def node_or(self, special: dict[str, int], word: str) -> int:
-        """The token of a word of the answer: a special one, or a node."""
-        return special[word.strip()] if word.strip() in special else self.node(word)

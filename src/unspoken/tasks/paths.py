@@ -10,7 +10,7 @@ batch = task.sample("train", 128, torch.Generator().manual_seed(0))
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import ClassVar
 
@@ -19,10 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unspoken.tasks.generated import BLANK, PAD
+from unspoken.tasks.base import check_range
 from unspoken.tasks.graphs import Graphs
 from unspoken.tasks.hashing import Hashes, scatter
 from unspoken.tasks.refine import permutations, refine, rejection, subsets
+from unspoken.tasks.sampled import PAD, Form
 from unspoken.tasks.store import Rows
 
 
@@ -51,36 +52,20 @@ class Paths(Graphs):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 3 <= self.nodes <= 64:
-            raise ValueError(f"nodes={self.nodes} given, 3 to 64 expected")
-        if not 2 <= self.longest < self.nodes:
-            raise ValueError(f"longest={self.longest} given, 2 to {self.nodes - 1} steps expected, for it is a path")
-        if not self.longest <= self.edges <= self.nodes * (self.nodes - 1):
-            most = self.nodes * (self.nodes - 1)
-            raise ValueError(f"edges={self.edges} given, longest={self.longest} to {most} expected")
+        check_range(self, "nodes", 3, 64)
+        check_range(self, "longest", 2, self.nodes - 1, " steps, for it is a path")
+        check_range(self, "edges", self.longest, self.nodes * (self.nodes - 1))
 
-    @property
-    def asked(self) -> int:
-        """The edges, the start and the goal."""
-        return self.edges + 2
+    @cached_property
+    def form(self) -> Form:
+        """The edges, the start and the goal, and the nodes after the start."""
+        title = f"shortest paths, {self.nodes} nodes, {self.edges} edges, 2 to {self.longest} steps"
+        names = (*map(str, range(self.nodes)), PAD, *(f"{a}>{b}" for a, b in _pairs(self.nodes).tolist()))
+        return Form(title, names, asked=self.edges + 2, said=self.longest)
 
     @property
     def named(self) -> int:
         return self.nodes
-
-    @property
-    def title(self) -> str:
-        return f"shortest paths, {self.nodes} nodes, {self.edges} edges, 2 to {self.longest} steps"
-
-    @property
-    def length(self) -> int:
-        """The edges, start and goal, and the nodes after the start."""
-        return self.edges + 2 + self.longest
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The nodes, the pad, then the edges `a>b`."""
-        return _words(self.nodes)
 
     def draw(self, n: int, rng: np.random.Generator) -> Rows:
         """`[n, length]`: random graphs, each with a random pair of nodes that are as far apart as was drawn for it."""
@@ -109,22 +94,6 @@ class Paths(Graphs):
             return False
         edges = {tuple(_pairs(self.nodes)[token - self.nodes - 1].tolist()) for token in graph}
         return set(pairwise(path)) <= edges and len(path) - 1 == _steps(edges, start, goal)
-
-    def encode(self, text: str) -> Tensor:
-        """`[length]` token ids of `a,b|c,d|.../start,goal=start,...,goal`, edges from a to b and from c to d.
-
-        After the goal `_` for each pad may follow or be left out; `.` is a blank, and nothing after `=`, or no `=`,
-        leaves all of the path blank. ValueError for another form or number of edges, a name out of range, a loop, an
-        edge that comes twice, a goal that is not 1 to `longest` steps from the start, or a path from elsewhere.
-        """
-        edges, start, goal, path = self.parse(text)
-        self._check(edges, start, goal)
-        words = path.split(",") if path else [str(start), *BLANK * self.longest]
-        if not 2 <= len(words) <= self.longest + 1 or self.node(words[0]) != start:
-            expected = f"2 to {self.longest + 1} nodes from {start} on, {BLANK} for a blank, expected"
-            raise ValueError(f"path {path!r} given, {expected}")
-        answer = [self.node_or({BLANK: self.mask_id, PAD: self.nodes}, word) for word in words[1:]]
-        return self.sequence(edges, start, goal, answer + [self.nodes] * (self.longest - len(answer)))
 
     def hardness(self, rows: Tensor) -> Tensor:
         """`[n]` int64: steps of the path."""
@@ -166,13 +135,11 @@ class Paths(Graphs):
         """Tokens of edges, in the order of `_pairs`."""
         return self.nodes + 1 + sources * (self.nodes - 1) + targets - (targets > sources).long()
 
-    def _check(self, edges: list[tuple[int, int]], start: int, goal: int) -> None:
-        if len(edges) != self.edges:
-            expected = f"{self.edges} expected; write edges={len(edges)} in Paths(...)"
-            raise ValueError(f"{len(edges)} edges given, {expected}")
+    def check_graph(self, edges: list[tuple[int, int]], start: int, goal: int) -> None:
         for i, (a, b) in enumerate(edges):
             if a == b or (a, b) in edges[:i]:
                 raise ValueError(f"edge {a},{b} given, edges between distinct nodes, each once, expected")
+        self.check_count("edges", edges, self.edges)
         if not 1 <= (steps := _steps(set(edges), start, goal)) <= self.longest:
             away = "out of reach" if steps < 0 else f"{steps} steps away"
             raise ValueError(f"goal {goal} given, {away} from {start}; 1 to {self.longest} steps expected")
@@ -182,11 +149,6 @@ class Paths(Graphs):
 def _pairs(nodes: int) -> NDArray[np.int64]:
     """`[pairs, 2]`: the source and target of each edge there may be, in the order of their tokens."""
     return np.array([(a, b) for a in range(nodes) for b in range(nodes) if a != b])
-
-
-@lru_cache
-def _words(nodes: int) -> tuple[str, ...]:
-    return (*map(str, range(nodes)), PAD, *(f"{a}>{b}" for a, b in _pairs(nodes).tolist()))
 
 
 def _steps(edges: set[tuple[int, int]], start: int, goal: int) -> int:

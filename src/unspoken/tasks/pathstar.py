@@ -10,7 +10,7 @@ batch = task.sample("train", 128, torch.Generator().manual_seed(0))
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property
 from math import factorial, perm
 from typing import Any, ClassVar
 
@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unspoken.tasks.generated import BLANK
 from unspoken.tasks.graphs import Graphs
 from unspoken.tasks.hashing import Hashes, scatter
 from unspoken.tasks.refine import permutations
+from unspoken.tasks.sampled import Form
 from unspoken.tasks.splits import SHARES, assign
 from unspoken.tasks.store import Rows
 
@@ -80,24 +80,12 @@ class PathStar(Graphs):
         """Distinct graphs with a goal: names for all nodes, in any order of the arms that the goal is not in."""
         return perm(self.names, 1 + self.edges) // factorial(self.degree - 1)
 
-    @property
-    def length(self) -> int:
-        """The edges, start and goal, and the nodes after the start."""
-        return self.edges + 2 + self.nodes - 1
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The nodes, then the edges `a>b`."""
-        return _words(self.names)
-
-    @property
-    def title(self) -> str:
-        return f"path-star, degree {self.degree}, {self.nodes} nodes, {self.names} names"
-
-    @property
-    def asked(self) -> int:
-        """The edges, the start and the goal."""
-        return self.edges + 2
+    @cached_property
+    def form(self) -> Form:
+        """The edges, the start and the goal, and the nodes after the start."""
+        title, names = f"path-star, degree {self.degree}, {self.nodes} nodes, {self.names} names", range(self.names)
+        words = (*map(str, names), *(f"{a}>{b}" for a in names for b in names))
+        return Form(title, words, asked=self.edges + 2, said=self.nodes - 1)
 
     @property
     def named(self) -> int:
@@ -143,23 +131,14 @@ class PathStar(Graphs):
         along = (steps[:, :, None] == tokens[:, None, : self.edges]).any(2).all(1)
         return (path < self.names).all(1) & along & (path[:, -1] == tokens[:, self.edges + 1])
 
-    def encode(self, text: str) -> Tensor:
-        """`[length]` token ids of a graph as in the authors' files: `a,b|c,d|.../start,goal=start,...,goal`.
-
-        Nothing after `=`, or `.` for a node, is not said yet. ValueError for another form, a name out of range, edges
-        that are no star of this shape, a goal inside an arm, a path of another length or start. `score` judges paths.
-        """
-        edges, start, goal, path = self.parse(text)
-        self._check_star(edges, start, goal)
-        words = path.split(",") if path else [str(start), *BLANK * (self.nodes - 1)]
-        if len(words) != self.nodes or self.node(words[0]) != start:
-            raise ValueError(f"path {path!r} given, {self.nodes} nodes (. for a blank) from {start} on expected")
-        return self.sequence(edges, start, goal, [self.node_or({BLANK: self.mask_id}, word) for word in words[1:]])
+    @property
+    def vocabulary(self) -> str:
+        """The nodes and edges."""
+        return f"nodes 0..{self.names - 1}, edges a>b"
 
     def describe(self) -> dict[str, Any]:
         """The card, and the share right of who guesses the arm."""
-        about = super().describe()
-        return about | {"vocabulary": f"nodes 0..{self.names - 1}, edges a>b", "chance": 1 / self.degree}
+        return super().describe() | {"chance": 1 / self.degree}
 
     def edge_tokens(self, sources: Tensor, targets: Tensor) -> Tensor:
         return self.names + sources * self.names + targets
@@ -173,7 +152,7 @@ class PathStar(Graphs):
         edges = edges.gather(1, permutations(n, self.edges, generator))
         return torch.cat([edges, paths[:, 0, :1], paths[:, 0, -1:], paths[:, 0, 1:]], dim=1)
 
-    def _check_star(self, edges: list[tuple[int, int]], start: int, goal: int) -> None:
+    def check_graph(self, edges: list[tuple[int, int]], start: int, goal: int) -> None:
         if len(edges) != self.edges:
             raise ValueError(f"{len(edges)} edges given, {self.edges} expected for {self.title}")
         after, arms = dict(edges), [[b] for a, b in edges if a == start]
@@ -186,8 +165,3 @@ class PathStar(Graphs):
             raise ValueError(f"arms {arms} from start {start} given, {expected} expected")
         if goal not in (ends := [arm[-1] for arm in arms]):
             raise ValueError(f"goal {goal} given, the end of an arm expected, one of {ends}")
-
-
-@lru_cache
-def _words(names: int) -> tuple[str, ...]:
-    return (*map(str, range(names)), *(f"{a}>{b}" for a in range(names) for b in range(names)))

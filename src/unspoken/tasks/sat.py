@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import combinations, product
 from math import comb
 from typing import ClassVar
@@ -21,9 +21,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unspoken.tasks.generated import BLANK, Generated
+from unspoken.tasks.base import check_range
+from unspoken.tasks.generated import Generated
 from unspoken.tasks.hashing import Hashes, in_any_order, in_order
 from unspoken.tasks.refine import collected, permutations, rejection, subsets
+from unspoken.tasks.sampled import BLANK, Form
 from unspoken.tasks.store import Rows
 
 _RATIO = 4.26  # clauses a variable, at which random 3-SAT turns from satisfiable to not: the hard ones are there
@@ -53,10 +55,8 @@ class Sat(Generated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 3 <= self.variables <= 9:
-            raise ValueError(f"variables={self.variables} given, 3 to 9 expected")
-        if not 0 <= self.clauses <= self._most:
-            raise ValueError(f"clauses={self.clauses} given, 1 to {self._most} expected, or 0 for the hard number")
+        check_range(self, "variables", 3, 9)
+        check_range(self, "clauses", 0, self._most, "; 0 is the hard number")
 
     @property
     def _most(self) -> int:
@@ -67,24 +67,12 @@ class Sat(Generated):
         """Clauses in a formula."""
         return self.clauses or min(round(_RATIO * self.variables), self._most)
 
-    @property
-    def title(self) -> str:
-        return f"3-SAT, {self.variables} variables, {self.count} clauses"
-
-    @property
-    def length(self) -> int:
+    @cached_property
+    def form(self) -> Form:
         """Three literals a clause, and a value for each variable."""
-        return 3 * self.count + self.variables
-
-    @property
-    def asked(self) -> int:
-        """The clauses."""
-        return 3 * self.count
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The variables, and their negations."""
-        return tuple(f"{sign}{x}" for sign in ("", "-") for x in range(1, self.variables + 1))
+        title = f"3-SAT, {self.variables} variables, {self.count} clauses"
+        words = tuple(f"{sign}{x}" for sign in ("", "-") for x in range(1, self.variables + 1))
+        return Form(title, words, asked=3 * self.count, said=self.variables)
 
     def draw(self, n: int, rng: np.random.Generator) -> Rows:
         """`[n, length]`: random formulas, those that nothing satisfies left out."""
@@ -117,11 +105,7 @@ class Sat(Generated):
         """
         question, _, answer = re.sub(r"\s*([,/=])\s*", r"\1", text.strip()).partition("=")
         clauses = [self._clause(clause) for clause in re.split(r"[/\s]+", question)]
-        if len(clauses) != self.count:
-            expected = f"{self.count} expected, as 1,-2,3/-1,2,4/... ; write clauses={len(clauses)} in Sat(...)"
-            raise ValueError(f"{len(clauses)} clauses given, {expected}")
-        if len({frozenset(clause) for clause in clauses}) < len(clauses):
-            raise ValueError(f"{question!r} given, {self.count} distinct clauses expected, and one comes twice")
+        self.check_count("clauses", [frozenset(clause) for clause in clauses], self.count)
         values = re.split(r"[,\s]+", answer) if answer else [BLANK] * self.variables
         if len(values) != self.variables:
             raise ValueError(f"{len(values)} values {answer!r} given, {self.variables} expected, as 1,-2,3,...")

@@ -10,33 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, get_args
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from unspoken.tasks.base import Examples, Split
+from unspoken.tasks.base import Examples, Split, check_range
 from unspoken.tasks.files import Text
 from unspoken.tasks.hashing import Hashes
+from unspoken.tasks.sampled import Form
 from unspoken.tasks.store import Rows
 from unspoken.tasks.sudoku.formats import check_puzzle, csv_texts, solved_puzzle
 from unspoken.tasks.sudoku.grids import Boards
-from unspoken.tasks.sudoku.rules import count_solutions, generate, is_solution, parse, solve
+from unspoken.tasks.sudoku.rules import generate, parse, solve
 from unspoken.tasks.sudoku.symmetry import Augment, invariant, transform
 
-__all__ = ["Difficulty", "Sudoku", "count_solutions", "is_solution", "solve"]
-
-
-class Difficulty(NamedTuple):
-    """Of each puzzle of a split, as stored: the number of givens and of guesses, `[n]` int64 each.
-
-    0 guesses: naked and hidden singles solve it. More: it needs search.
-    """
-
-    givens: Tensor
-    guesses: Tensor
+__all__ = ["Sudoku"]
 
 
 @dataclass(frozen=True)
@@ -73,16 +65,14 @@ class Sudoku(Boards):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.givens <= self.length:
-            raise ValueError(f"givens={self.givens} given, 0 (minimal) to {self.length} expected for its cells")
+        check_range(self, "givens", 0, self.length, " for its cells; 0 is minimal")
         if self.augment not in get_args(Augment):
             raise ValueError(f"augment={self.augment!r} given, one of {', '.join(get_args(Augment))} expected")
 
-    @property
-    def title(self) -> str:
-        if self.path:
-            return f"{self.side}x{self.side} Sudoku of {self.path}"
-        return f"{self.side}x{self.side} Sudoku, {f'{self.givens} givens' if self.givens else 'minimal puzzles'}"
+    @cached_property
+    def form(self) -> Form:
+        kind = f", {self.givens} givens" if self.givens else ", minimal puzzles"
+        return self.board(f"{self.side}x{self.side} Sudoku{f' of {self.path}' if self.path else kind}")
 
     @property
     def symmetries(self) -> str:  # type: ignore[override]
@@ -128,21 +118,16 @@ class Sudoku(Boards):
         """A board `[length]` as lines, with gaps between boxes; `encode` reads it back."""
         return "".join(symbol + self.gap(i) for i, symbol in enumerate(self.show(tokens)))
 
-    def difficulty(self, split: Split) -> Difficulty:
-        """The difficulty of each puzzle of the split, in the order of `sample(split, n)`."""
-        rows = torch.from_numpy(self._stored(split).rows.astype(np.int64))
-        return Difficulty(self.examples(rows).given.sum(1), self.hardness(rows))
-
     def hardness(self, rows: Tensor) -> Tensor:
         """`[n]`: guesses of the solver; 0 where naked and hidden singles solve the puzzle."""
         return torch.from_numpy(solve(rows.chunk(2, dim=1)[0].numpy(), self.box)[1])
 
-    def _texts(self, path: Path) -> Iterator[Text]:
-        return csv_texts(path) if path.suffix.lower() == ".csv" else super()._texts(path)
+    def texts(self, path: Path) -> Iterator[Text]:
+        return csv_texts(path) if path.suffix.lower() == ".csv" else super().texts(path)
 
-    def _describe(self, split: Split) -> dict[str, Any]:
+    def counts(self, split: Split) -> dict[str, Any]:
         givens = self.sample(split, self.size(split)).given.sum(1).double()
         if len(givens) == 0:
-            return super()._describe(split)
+            return super().counts(split)
         counts = {"givens_mean": givens.mean().item(), "givens_min": int(givens.min()), "givens_max": int(givens.max())}
-        return super()._describe(split) | counts
+        return super().counts(split) | counts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from unspoken.tasks.generated import Generated
 from unspoken.tasks.hashing import Hashes, in_any_order, in_order
+from unspoken.tasks.sampled import Form
 from unspoken.tasks.store import Rows
 from unspoken.tasks.sudoku.rules import DIGITS, Box, check_box, generate, is_solution, parse
 
@@ -40,13 +42,9 @@ class Boards(Generated):
         """Cells in a row, and digits."""
         return self.box_rows * self.box_cols
 
-    @property
-    def length(self) -> int:
-        return self.side**2
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        return tuple(DIGITS[: self.side])
+    def board(self, title: str) -> Form:
+        """The cells, all of them said."""
+        return Form(title, tuple(DIGITS[: self.side]), asked=0, said=self.side**2)
 
     def judge_all(self, tokens: Tensor) -> Tensor:
         """`[n]` bool: whether each row, column and box holds each digit once."""
@@ -88,9 +86,9 @@ class SudokuGrids(Boards):
     name: ClassVar[str] = "sudoku-grids"
     between: ClassVar[str] = ""
 
-    @property
-    def title(self) -> str:
-        return f"{self.side}x{self.side} Sudoku grids, nothing given"
+    @cached_property
+    def form(self) -> Form:
+        return self.board(f"{self.side}x{self.side} Sudoku grids, nothing given")
 
     @property
     def symmetries(self) -> str:  # type: ignore[override]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unspoken.extras import need
+from unspoken.tasks.base import check_seed
 from unspoken.tasks.hashing import mix
 
 Box = tuple[int, int]
@@ -61,19 +62,14 @@ def solve(boards: Array, box: Box, limit: int = 2) -> tuple[NDArray[np.int64], N
     from unspoken.tasks.sudoku.search import solve_batch
 
     units, unit_of = geometry(box)
-    _check_digits(boards, box)
+    low, high = np.min(boards, initial=0), np.max(boards, initial=0)
+    if low < 0 or high > len(units[0]):
+        raise ValueError(f"digits {low} to {high} given, 0 (blank) to {len(units[0])} expected")
     puzzles = _batch(boards, box)
     counts, guesses = np.zeros(len(puzzles), np.int64), np.zeros(len(puzzles), np.int64)
     solutions = np.zeros_like(puzzles)
     solve_batch(puzzles, units, unit_of, limit, _DETERMINISTIC, counts, guesses, solutions)
     return counts, guesses, solutions
-
-
-def _check_digits(boards: Array, box: Box) -> None:
-    side = check_box(box)
-    low, high = np.min(boards, initial=0), np.max(boards, initial=0)
-    if low < 0 or high > side:
-        raise ValueError(f"digits {low} to {high} given, 0 (blank) to {side} expected")
 
 
 def generate(box: Box, count: int, seed: int = 0, givens: int = 0, start: int = 0) -> tuple[Board, Board]:
@@ -87,8 +83,7 @@ def generate(box: Box, count: int, seed: int = 0, givens: int = 0, start: int = 
     cells = check_box(box) ** 2
     if not 0 <= givens <= cells:
         raise ValueError(f"givens={givens} given, 0 (minimal) to {cells} expected for a board of {cells} cells")
-    if not 0 <= seed < 2**63:
-        raise ValueError(f"seed={seed} given, 0 <= seed < 2**63 expected")
+    check_seed(seed)
     need("numba", "puzzles")
     from unspoken.tasks.sudoku.search import generate_batch
 
@@ -100,11 +95,6 @@ def generate(box: Box, count: int, seed: int = 0, givens: int = 0, start: int = 
             f"{box[0]} x {box[1]}; write a larger givens, or givens=0 for puzzles that are minimal"
         )
     return puzzles, solutions
-
-
-def count_solutions(board: Array, box: Box, limit: int = 2) -> int:
-    """The number of solutions of one board `[cells]`, counted up to `limit`."""
-    return int(solve(np.asarray(board)[None], box, limit)[0][0])
 
 
 def is_solution(prompt: Array, answer: Array, box: Box) -> NDArray[np.bool_]:

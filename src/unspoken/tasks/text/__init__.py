@@ -15,24 +15,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unspoken.tasks.base import SPLITS, Examples, Split, check_asked, check_split, check_tokens, kept_and_whole
+from unspoken.tasks.base import SPLITS, Examples, Split, check_seed, check_tokens
 from unspoken.tasks.hashing import scatter
-from unspoken.tasks.text.books import LICENCE, SOURCES, read_book
-from unspoken.tasks.text.source import Source, Unit, collect, parts
+from unspoken.tasks.sampled import Sampled
+from unspoken.tasks.text.books import LICENCE, SOURCES, Corpus, collect, parts, read_book
 from unspoken.tasks.text.spelling import BLANK, spell, unspell
 from unspoken.tasks.text.vocabulary import BYTES, Vocabulary
 from unspoken.tasks.text.windows import Part, duplicates, part
 
+Unit = Literal["byte", "bpe"]
 Mode = Literal["unconditional", "prefix", "infill"]
 
 
 @dataclass(frozen=True)
-class Text:
+class Text(Sampled):
     """Windows of `length` tokens of books; the mask is the last token.
 
     By bytes the vocabulary is all 256 of them and not those alone that occur: byte b is token b for every book, so a
     model takes any text, and a likelihood is one of any text. By BPE it is the 256 bytes and the commonest merges of
     the training text, so the same holds.
+
+    No text is the only right one, so `score` says that an answer is whole and keeps what is given, not that it is good:
+    the measure of a model of text is its bits per byte.
 
     Train draws windows that begin anywhere in the training text. Validation and test are fixed windows one after the
     other. In mode "unconditional" they cover their text once: the last window of a text reaches back into the one
@@ -54,7 +58,7 @@ class Text:
         seed: Where the gaps of mode "infill" lie in the fixed windows.
     """
 
-    length: int = 128
+    length: int = 128  # type: ignore[override]
     unit: Unit = "byte"
     pieces: int = 1024
     books: str = "excerpt"
@@ -75,20 +79,9 @@ class Text:
             raise ValueError(f"share={self.share} given, 0 < share < 1 expected: some tokens are given, and not all")
         if not 256 < self.pieces < 2**31:
             raise ValueError(f"pieces={self.pieces} given, more than 256 expected: the bytes, and merges of them")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed={self.seed} given, 0 <= seed < 2**63 expected")
+        check_seed(self.seed)
         if self.path and self.held_out:
             raise ValueError(f"path={self.path!r} and held_out={self.held_out!r} given; a file's own end is its test")
-
-    @property
-    def judged(self) -> bool:
-        """No text is the right one."""
-        return False
-
-    @property
-    def vocab_size(self) -> int:
-        """The bytes or pieces, and the mask."""
-        return self.mask_id + 1
 
     @property
     def mask_id(self) -> int:
@@ -100,26 +93,28 @@ class Text:
         source = Path(self.path).name if self.path else self.books
         return f"text, {source}, {self.length} {'bytes' if self.unit == 'byte' else 'pieces'}, {self.mode}"
 
-    def size(self, split: Split) -> int:
+    @property
+    def judged(self) -> bool:
+        """No text is the right one."""
+        return False
+
+    def holds(self, split: Split) -> int:
         """Windows in a split, one after the other; `sample` draws those of train at any place."""
-        return len(self._part(split).stored)
+        return len(self._parts[split].stored)
 
-    def sample(self, split: Split, n: int, generator: torch.Generator | None = None) -> Examples:
-        """With a generator: n random windows, of train at any place, else of the fixed ones. Without: the first n.
+    def numbered(self, split: Split, index: Tensor) -> Examples:
+        """The fixed windows of those numbers."""
+        return self._windows(self._parts[split], index.numpy())
 
-        What comes out depends on the generator's state alone. ValueError when validation, test or the stored order
-        are asked for more windows than there are.
-        """
-        check_asked(self, split, n, generator, "more books or a smaller length")
-        its, size = self._part(split), self.size(split)
-        if generator is None:
-            return self._stored(its, np.arange(n))
-        device = generator.device
-        if split != "train":
-            return self._stored(its, torch.randperm(size, generator=generator, device=device)[:n].cpu().numpy())
+    def drawn(self, n: int, generator: torch.Generator) -> Examples:
+        """Windows at any place."""
+        its, device = self._parts["train"], generator.device
         starts = its.starts[torch.randint(len(its.starts), (n,), generator=generator, device=device).cpu().numpy()]
         gaps = torch.randint(self._gaps, (n,), generator=generator, device=device).cpu()
         return Examples(its.windows(starts, self.length), self._given(gaps))
+
+    def more(self, split: Split) -> str:
+        return ", or more books or a smaller length"
 
     def read(self, path: str | Path) -> Examples:
         """The windows of a text file in UTF-8, one after the other; ValueError names the file, and the line if any."""
@@ -128,15 +123,7 @@ class Text:
         its = part([vocabulary.cut(book.text)], self.length, vocabulary.width, self._rest)
         if len(its.stored) == 0:
             raise ValueError(f"{path}: {len(its.tokens)} tokens of text, at least one window of {self.length} expected")
-        return self._stored(its, np.arange(len(its.stored)))
-
-    def score(self, prompt: Tensor, answer: Tensor) -> Tensor:
-        """`[n]` bool: does `answer` `[n, length]` keep what `prompt` gives, and leave no mask?
-
-        No text is the only right one, so this says that an answer is whole, not that it is good: the measure of a
-        model of text is its bits per byte.
-        """
-        return kept_and_whole(self, prompt, answer)
+        return self._windows(its, np.arange(len(its.stored)))
 
     def bytes_in(self, tokens: Tensor) -> Tensor:
         r"""`[n]` int64: how many bytes of text each row of `tokens` `[n, length]` stands for; a mask is none."""
@@ -170,52 +157,57 @@ class Text:
         end = (position + 1) % (64 if self.unit == "byte" else 16) == 0
         return "\n" if end and position + 1 < self.length else ""
 
-    def describe(self) -> dict[str, Any]:
-        """The card: the books and their checksums, vocabulary, and by split windows, bytes and duplicates.
-
-        left_out: bytes in none of the split's fixed windows. duplicates: of its fixed windows, those that are at any
-        place in a split before it; of train, those that are there twice.
-        """
-        books, its = collect(self._source).books, self._parts
-        twice = duplicates([its[split] for split in SPLITS], self.length)
+    @property
+    def vocabulary(self) -> str:
         learned = f"the 256 bytes and {self.pieces - 256} merges of byte-level BPE learned from train"
-        groups = dict.fromkeys(book.name.partition("-")[0] for book in books)
-        return {
-            "task": self.title,
-            "length": self.length,
-            "vocab_size": self.vocab_size,
-            "vocabulary": "the 256 bytes" if self.unit == "byte" else learned,
-            "source": self.path or "; ".join(SOURCES[group] for group in groups),
-            "books": {book.name: {"bytes": len(book.text), "sha256": book.sha256} for book in books},
-            "held_out": self.held_out or f"the last 5% of {'the file' if self.path else 'each book'}",
-            "symmetries": "none",
-            "licence": "that of the file" if self.path else LICENCE,
-            "splits": {
-                split: {"windows": len(p.stored), "bytes": p.size, "left_out": p.left_out, "duplicates": twice[i]}
-                for i, (split, p) in enumerate(its.items())
-            },
-        }
+        return "the 256 bytes" if self.unit == "byte" else learned
+
+    @property
+    def origin(self) -> tuple[str, str]:  # type: ignore[override]
+        """The file or the books, and their licence."""
+        groups = dict.fromkeys(book.name.partition("-")[0] for book in self._corpus.books)
+        books = "; ".join(SOURCES[group] for group in groups if not self.path), LICENCE
+        return (self.path, "that of the file") if self.path else books
+
+    def counts(self, split: Split) -> dict[str, Any]:
+        """Of a split its fixed windows, their bytes, and the bytes that are in none."""
+        its = self._parts[split]
+        return {"windows": len(its.stored), "bytes": its.size, "left_out": its.left_out}
+
+    def describe(self) -> dict[str, Any]:
+        """The card, and the books with their checksums.
+
+        duplicates: of a split's fixed windows, those that are at any place in a split before it; of train, those that
+        are there twice.
+        """
+        books = {book.name: {"bytes": len(book.text), "sha256": book.sha256} for book in self._corpus.books}
+        held_out = self.held_out or f"the last 5% of {'the file' if self.path else 'each book'}"
+        card = super().describe() | {"books": books, "held_out": held_out}
+        for split, twice in zip(SPLITS, duplicates(list(self._parts.values()), self.length), strict=True):
+            card["splits"][split]["duplicates"] = twice
+        return card
 
     @property
     def _vocabulary(self) -> Vocabulary:
-        return BYTES if self.unit == "byte" else collect(self._source).vocabulary
+        return BYTES if self.unit == "byte" else self._corpus.vocabulary
 
     @property
-    def _source(self) -> Source:
-        return Source(self.books, self.held_out, self.path, self.unit, self.pieces if self.unit == "bpe" else 256)
+    def _source(self) -> tuple[str, str, str, int]:
+        """What the tokens of the books depend on."""
+        return self.books, self.held_out, self.path, self.mask_id
+
+    @property
+    def _corpus(self) -> Corpus:
+        return collect(*self._source)
 
     @property
     def _parts(self) -> dict[Split, Part]:
-        return parts(self._source, self.length, self._rest)
+        return parts(*self._source, self.length, self._rest)
 
     @property
     def _rest(self) -> bool:
         """Whether the last window takes what is left over: not where other tokens are given, as all might be then."""
         return self.mode == "unconditional"
-
-    def _part(self, split: Split) -> Part:
-        check_split(split)
-        return self._parts[split]
 
     @property
     def _ends(self) -> int:
@@ -236,8 +228,8 @@ class Text:
             return (place < first) | (place >= first + self.length - self._ends)
         return (place < (self._ends if self.mode == "prefix" else 0)).repeat(len(gaps), 1)
 
-    def _stored(self, its: Part, index: np.ndarray) -> Examples:
-        """The fixed windows of those numbers."""
+    def _windows(self, its: Part, index: np.ndarray) -> Examples:
+        """The fixed windows of a part with those numbers."""
         gaps = torch.from_numpy((scatter(index, self.seed) % np.uint64(self._gaps)).astype(np.int64))
         repeated = torch.arange(self.length) < torch.from_numpy(its.seen[index])[:, None]
         return Examples(its.windows(its.stored[index], self.length), self._given(gaps) | repeated)

@@ -7,6 +7,7 @@ batch = task.sample("train", 128, torch.Generator().manual_seed(0))
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,8 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unspoken.tasks.generated import BLANK, Generated
+from unspoken.tasks.base import check_range
+from unspoken.tasks.generated import Generated
 from unspoken.tasks.hashing import Hashes
+from unspoken.tasks.sampled import BLANK, Form
 from unspoken.tasks.store import Rows
 from unspoken.tasks.zebra.clues import DIGITS, ID, WORDS, Clue, Size, parse_clues, places
 from unspoken.tasks.zebra.generate import draw_puzzle
@@ -64,36 +67,23 @@ class Zebra(Generated):
         super().__post_init__()
         if not all(3 <= side <= 6 for side in self.shape):
             raise ValueError(f"houses={self.houses}, attributes={self.attributes} given, 3 to 6 of each expected")
-        if not 0 <= self.clues <= 100:
-            raise ValueError(f"clues={self.clues} given, 0 (room for nearly all puzzles) to 100 expected")
+        check_range(self, "clues", 0, 100, "; 0 is room for nearly all puzzles")
 
     @property
     def shape(self) -> Size:
         """Houses and attributes."""
         return Size(self.houses, self.attributes)
 
-    @property
-    def title(self) -> str:
-        return f"Zebra puzzle, {self.houses} houses, {self.attributes} attributes"
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """Digits, kinds of clues, marks, and EXTRA, which fills up."""
-        return WORDS
+    @cached_property
+    def form(self) -> Form:
+        """The room for clues and ANSWER, and the grid."""
+        title = f"Zebra puzzle, {self.houses} houses, {self.attributes} attributes"
+        return Form(title, WORDS, asked=self.room + 1, said=self.shape.cells)
 
     @property
     def room(self) -> int:
         """Words that clues may take."""
         return 10 * (self.clues or self.houses * (4 * self.attributes + 3) // 6)
-
-    @property
-    def asked(self) -> int:
-        """All but the grid: the room for clues, and ANSWER."""
-        return self.room + 1
-
-    @property
-    def length(self) -> int:
-        return self.asked + self.shape.cells
 
     def draw(self, n: int, rng: np.random.Generator) -> Rows:
         """`[n, length]`: minimal puzzles with one solution that there is room for."""
@@ -170,11 +160,11 @@ class Zebra(Generated):
         cell = position - self.room
         return "\n" if cell == -1 or (cell % self.houses == 0 <= cell < self.shape.cells) else super().gap(position)
 
-    def _file(self, path: str | Path) -> Path:
+    def file(self, path: str | Path) -> Path:
         if Path(path).suffix.lower() == ".pkl":
             size = f"--houses {self.houses} --attributes {self.attributes}"
             raise ValueError(f"{path}: write it as text, `python tools/zebra_pickles.py {path} PUZZLES.jsonl {size}`")
-        return super()._file(path)
+        return super().file(path)
 
     def _unpack(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         return unpack(rows[:, : self.room], self.shape)
