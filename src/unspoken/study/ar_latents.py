@@ -5,7 +5,7 @@ One trunk, one budget, one decoding order; the methods differ in what a pass hol
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,14 +13,12 @@ import torch
 from torch import Tensor
 
 from unspoken.decoders.decode import Decoder
-from unspoken.measure.accuracy import Solved
-from unspoken.record import environment
-from unspoken.study.grid import check_positive, trained
+from unspoken.measure.accuracy import Outcome, Solved, solved
+from unspoken.study.base import Findings, Study, trained
 from unspoken.study.lookahead import Key, lookahead
 from unspoken.study.methods import Method, Setting
-from unspoken.study.outcome import Outcome, cost_columns, solved
-from unspoken.study.report import Result, Stage
-from unspoken.study.table import Column, Mean, Row, Table, share
+from unspoken.study.report import Stage
+from unspoken.study.table import Column, Mean, Row, Table, cost_columns, costs, share
 from unspoken.tasks import PathStar
 from unspoken.tasks.base import Examples
 from unspoken.training.loop import load
@@ -50,7 +48,7 @@ TABLE = Table(
 
 
 @dataclass(frozen=True)
-class ArLatentsStudy:
+class ArLatentsStudy(Study):
     """The study's config.
 
     Attributes:
@@ -61,6 +59,8 @@ class ArLatentsStudy:
         batch: Examples decoded together.
     """
 
+    TABLE = TABLE
+
     path_star: Setting
     sudoku: Setting
     rates: tuple[float, ...] = (1e-3, 2e-3)
@@ -70,11 +70,11 @@ class ArLatentsStudy:
     def __post_init__(self) -> None:
         if not isinstance(self.path_star.train.task, PathStar):
             raise ValueError(f"path_star is {self.path_star.train.task.title}; give a setting of PathStar")
-        if not self.rates or not all(rate > 0 for rate in self.rates):
+        if not all(rate > 0 for rate in self.rates):
             raise ValueError(f"rates={self.rates}: give rates above 0")
         if len({f"{r:g}" for r in self.rates}) < len(self.rates):
             raise ValueError(f"rates={self.rates}: give each once; they must differ in six digits")
-        check_positive(self, "workers", "batch")
+        super().__post_init__()
 
     @property
     def chance(self) -> float:
@@ -88,7 +88,6 @@ class ArLatentsStudy:
         return {"path-star": self.path_star, "sudoku": self.sudoku}
 
     def budget(self) -> str:
-        """One line on what will be done."""
         parts = [
             f"{len(s.methods())} methods x {len(s.seeds)} seed(s) x {s.train.steps} steps of {s.train.batch} on "
             f"{s.train.task.title}"
@@ -113,9 +112,7 @@ class ArLatentsStudy:
         its = self.settings[setting]
         return [self.job(setting, method, rate, seed, its.train.steps, runs) for seed in its.seeds]
 
-    def run(self, runs: Path) -> Iterator[Stage | Result]:
-        """Trains what `runs` does not hold yet, measures, and ends in a `Result`; yields `Stage`s."""
-        began = environment()
+    def findings(self, runs: Path) -> Generator[Stage, None, Findings]:
         for setting in self.settings.values():
             setting.train.task.sample("test", setting.examples)  # too few are said before any work
             if setting.train.task.size("validation") == 0:
@@ -139,7 +136,7 @@ class ArLatentsStudy:
                 right.setdefault(method.key(name), its)
         windows = [key for key in right if key[:2] == ("path-star", "AR + MTP")]
         window = max(windows, key=lambda key: chosen[key][0])[2]
-        yield Result(TABLE.study, self, rows, [lookahead(right, self.chance, window)], _notes(self), began)
+        return rows, [lookahead(right, self.chance, window)], _notes(self)
 
 
 def _best_rate(config: ArLatentsStudy, name: str, method: Method, runs: Path) -> tuple[float, float]:
@@ -193,7 +190,7 @@ def _measure(
         seeds=list(setting.seeds),
         # What is foreseen when only the prompt is said, as training goes: seed by seed would say the same.
         curriculum={"step": [m["step"] for m in seen], "slots": [m["slots"] for m in seen]},
-        **outcome.costs("example"),
+        **costs(outcome, "example"),
     )
     return row, outcome.right
 

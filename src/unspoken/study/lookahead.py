@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from torch import Tensor
 
-from unspoken.measure.intervals import interval, share_interval
-from unspoken.study.report import Check, Claim, claim, ends
+from unspoken.measure.intervals import Estimate
+from unspoken.study.report import Check, Claim, claim, no_step
 
 Key = tuple[str, str, str]  # task, method, window
 Right = dict[Key, Tensor]  # `[seeds, examples]` solved
@@ -23,42 +21,40 @@ def lookahead(right: Right, chance: float, window: str) -> Claim:
     return claim("lookahead", [*_on_path_star(right, chance, window), *_on_sudoku(right)])
 
 
+def _windows(right: Right, task: str) -> dict[str, Tensor]:
+    return {window: its for (name, method, window), its in right.items() if (name, method) == (task, "AR + MTP")}
+
+
 def _on_path_star(right: Right, chance: float, window: str) -> list[Check]:
-    next_token, pause = right["path-star", "next token", ""], right["path-star", "pause", "all"]
-    best = right["path-star", "AR + MTP", window]
-    others = [f"{w}: {r.mean():.3f}" for (task, m, w), r in right.items() if (task, m) == ("path-star", "AR + MTP")]
+    next_token = Estimate.of(right["path-star", "next token", ""], share=True)
+    pause = Estimate.of(right["path-star", "pause", "all"], share=True)
+    windows = _windows(right, "path-star")
+    best, others = Estimate.of(windows[window], share=True), [f"{w}: {r.mean():.3f}" for w, r in windows.items()]
     return [
         Check(
-            chance - NEAR < share_interval(next_token)[0] and share_interval(next_token)[1] < chance + NEAR,
-            f"path-star: next-token AR {_share(next_token)} is near 1/degree = {chance:.2f}",
+            chance - NEAR < next_token.low and next_token.high < chance + NEAR,
+            f"path-star: next-token AR {next_token} is near 1/degree = {chance:.2f}",
         ),
         Check(
-            share_interval(best)[0] > HIGH,
-            f"AR + MTP with the window chosen on validation ({window}) {_share(best)} passes {HIGH} "
+            best.low > HIGH,
+            f"AR + MTP with the window chosen on validation ({window}) {best} passes {HIGH} "
             f"(by window {', '.join(others)})",
         ),
-        Check(share_interval(pause)[1] < HIGH, f"unsupervised latents {_share(pause)} do not"),
+        Check(pause.high < HIGH, f"unsupervised latents {pause} do not"),
     ]
 
 
 def _on_sudoku(right: Right) -> list[Check]:
     baselines = [right["sudoku", "next token", ""], right["sudoku", "mask slot", "1"]]
     better = max(baselines, key=lambda r: float(r.mean()))
-    windows = [r for (task, method, _), r in right.items() if task == "sudoku" and method == "AR + MTP"]
-    gain, growth = interval(windows[-1] - better), interval(windows[-1] - windows[0])
-    steps = " ".join(f"{r.mean():.3f}" for r in windows)
+    windows = list(_windows(right, "sudoku").values())
+    gain, growth = Estimate.of(windows[-1] - better), Estimate.of(windows[-1] - windows[0])
+    every, slot = Estimate.of(windows[-1], share=True), Estimate.of(better, share=True)
     return [
         Check(
-            gain[0] > MARGIN,
-            f"Sudoku: AR + all latents {_share(windows[-1])} beats the better AR {_share(better)} by {ends(gain, '+')}",
+            gain.low > MARGIN,
+            f"Sudoku: AR + all latents {every} beats the better AR {slot} by {gain.signed}",
         ),
-        Check(growth[0] > 0, f"from the smallest window to all it gains {ends(growth, '+')}"),
-        Check(
-            not any(interval(b - a)[1] < 0 for a, b in pairwise(windows)),
-            f"no wider window is worse beyond noise ({steps})",
-        ),
+        Check(growth.low > 0, f"from the smallest window to all it gains {growth.signed}"),
+        no_step(windows, "falls", "no wider window is worse beyond noise"),
     ]
-
-
-def _share(right: Tensor) -> str:
-    return f"{right.mean():.3f} {ends(share_interval(right))}"

@@ -4,54 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
-
-from torch import Tensor
 
 from unspoken.layout.attention import MDM
-from unspoken.measure.intervals import interval
-from unspoken.study.report import Check, Claim, claim, ends
-from unspoken.study.table import Column, Mean, count
+from unspoken.measure.groups import EVEN, PLANNED, Scheduled
+from unspoken.measure.intervals import Estimate
+from unspoken.study.report import Check, Claim, claim
 
-EVEN, PLANNED = "even", "planned"
 AS_GOOD, RESOLVED = 0.01, 0.2  # nats a token; the share of the largest loss that an interval may hold
 
-COLUMNS = (
-    Column("part", "part"),
-    Column("model", "model"),
-    Column("latents", "latents", count),
-    Column("schedule", "schedule"),
-    Column("passes", "passes"),
-    Column("sizes", "sizes", lambda sizes: " ".join(map(str, sizes))),
-    Column("foretold", "foretold", "{:.4f}".format),
-    Mean("lost", "lost", by_seed=False, digits=4),
-    Mean("nll", "NLL", "{:.4f}".format, by_seed=False),
-    Mean("accuracy", "right", share=True, by_seed=False),
-)
 
-
-@dataclass(frozen=True)
-class Scheduled:
-    """A schedule, beside all latents: what was foretold of it, and what came.
-
-    foretold: nats a token that it should lose, by the profile; `told` `[seeds, rows]` the same of each row.
-    nll, lost: `[seeds, rows]` nats a token of test, and those above saying one at a time; accuracy: its answers.
-    """
-
-    model: str
-    schedule: str
-    sizes: tuple[int, ...]
-    foretold: float
-    told: Tensor
-    nll: Tensor
-    lost: Tensor
-    accuracy: Tensor
-
-    def values(self) -> dict[str, Any]:
-        """Of `COLUMNS`."""
-        kept = {name: value for name, value in vars(self).items() if name != "told"}
-        return kept | {"latents": None, "passes": len(self.sizes), "sizes": list(self.sizes)}
+def _by_model(found: Sequence[Scheduled]) -> dict[str, list[Scheduled]]:
+    return {name: [m for m in found if m.model == name] for name in dict.fromkeys(m.model for m in found)}
 
 
 def prediction(found: Sequence[Scheduled]) -> Claim:
@@ -63,20 +26,19 @@ def prediction(found: Sequence[Scheduled]) -> Claim:
     from scipy.special import ndtri  # slow to import
 
     checks = []
-    for name in dict.fromkeys(m.model for m in found if m.model.startswith(MDM.name.upper())):
-        its = [m for m in found if m.model == name]
+    for name, its in _by_model([m for m in found if m.model.startswith(MDM.name.upper())]).items():
         z = float(ndtri(1 - 0.025 / len(its)))
         worst = max(its, key=lambda m: abs(_gap(m)[0]) / _gap(m)[1])
         gap, error = _gap(worst)
         text = (
-            f"{name}: of {len(its)} schedules the farthest ({worst.schedule}, {len(worst.sizes)} passes) was foretold "
+            f"{name}: of {len(its)} schedules the farthest ({worst.schedule}, {worst.passes} passes) was foretold "
             f"to lose {worst.foretold:.4f} and lost {worst.lost.mean():.4f} nats a token, allowed {z * error:.4f} apart"
         )
         checks.append(Check(abs(gap) <= z * error, text))
         most = max(its, key=lambda m: m.foretold)
         share = z * _gap(most)[1] / most.foretold if most.foretold else math.inf
         checks.append(
-            Check(share <= RESOLVED, f"resolved to {share:.1%} of what {len(most.sizes)} {most.schedule} passes lose")
+            Check(share <= RESOLVED, f"resolved to {share:.1%} of what {most.passes} {most.schedule} passes lose")
         )
     return claim("prediction", checks)
 
@@ -95,21 +57,19 @@ def planned(found: Sequence[Scheduled]) -> Claim:
     steps of those fewer passes are surely worse than the plan.
     """
     checks = []
-    for name in dict.fromkeys(m.model for m in found):
-        its = [m for m in found if m.model == name]
-        plans, evens = ({len(m.sizes): m for m in its if m.schedule == kind} for kind in (PLANNED, EVEN))
+    for name, its in _by_model(found).items():
+        plans, evens = ({m.passes: m for m in its if m.schedule == kind} for kind in (PLANNED, EVEN))
         told = []
         for passes, equal in sorted(evens.items()):
             fewer = [n for n in plans if n < passes and n in evens and _saves(plans[n], equal, evens[n])]
             if fewer:
-                gap = interval(plans[min(fewer)].nll - equal.nll)
-                told.append(f"{min(fewer)} for {passes} ({ends(gap, '+')})")
+                gap = Estimate.of(plans[min(fewer)].nll - equal.nll)
+                told.append(f"{min(fewer)} for {passes} ({gap.signed})")
         checks.append(Check(len(told) >= 2, f"{name}: planned for even passes: {', '.join(told) or 'none'}"))
     return claim("planned schedule", checks)
 
 
 def _saves(plan: Scheduled, more: Scheduled, as_many: Scheduled) -> bool:
     """Whether a plan is as good as `more` even passes, and surely better than `as_many` even ones as it has."""
-    gap = plan.nll - more.nll
-    as_good = float(gap.mean()) <= AS_GOOD and interval(gap)[0] <= 0
-    return as_good and interval(plan.nll - as_many.nll)[1] < 0
+    gap = Estimate.of(plan.nll - more.nll)
+    return gap.mean <= AS_GOOD and gap.low <= 0 and Estimate.of(plan.nll - as_many.nll).high < 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from unspoken.measure.accuracy import Outcome
 from unspoken.measure.intervals import interval, share_interval
 
 Row = dict[str, Any]
@@ -119,6 +120,25 @@ def count(value: int | None) -> str:
 def pair(values: tuple[float, float]) -> str:
     """Two numbers in one cell."""
     return "{:.3f}, {:.3f}".format(*values)
+
+
+def cost_columns(of: str, mflops: int = 0, milliseconds: int = 2, hidden: tuple[str, ...] = ()) -> tuple[Column, ...]:
+    """Passes, entries, FLOPs and seconds of a puzzle or an example.
+
+    mflops, milliseconds: how many digits are shown. hidden: headings of those that are recorded and not shown.
+    """
+    columns = (
+        Column("passes", "passes", "{:.1f}".format),
+        Column("entries_per_pass", "entries", "{:.1f}".format),
+        Column(f"flops_per_{of}", "MFLOPs", lambda flops: f"{flops / 1e6:.{mflops}f}"),
+        Column(f"seconds_per_{of}", "ms", lambda seconds: f"{seconds * 1e3:.{milliseconds}f}"),
+    )
+    return tuple(replace(c, heading="") if c.heading in hidden else c for c in columns)
+
+
+def costs(its: Outcome, of: str) -> Row:
+    """The values of `cost_columns`."""
+    return dict(zip((c.key for c in cost_columns(of)), (its.passes, its.entries, its.flops, its.seconds), strict=True))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Which claims of arXiv 2602.03769 hold on which task; where nothing separates, it
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,14 +16,13 @@ from torch import Tensor
 from unspoken.decoders.decode import Decoder, changed, read_decoder
 from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import CACHED_ALONE, CACHED_JOINT, MDM, SCDM, SIDM, Attention
+from unspoken.measure.accuracy import Outcome, solved
 from unspoken.measure.likelihood import nll_by_latents
 from unspoken.model.denoiser import Denoiser
-from unspoken.record import environment
+from unspoken.study.base import Findings, SeededStudy, check_rising, loaded, trained
 from unspoken.study.family import Key, verdicts
-from unspoken.study.grid import check_once, check_positive, loaded, trained
-from unspoken.study.outcome import Outcome, cost_columns, solved
-from unspoken.study.report import Result, Stage
-from unspoken.study.table import Column, Mean, Row, Table
+from unspoken.study.report import Stage
+from unspoken.study.table import Column, Mean, Row, Table, cost_columns, costs
 from unspoken.tasks import SudokuGrids, Text
 from unspoken.tasks.base import Examples
 from unspoken.tasks.sudoku.grids import diversity
@@ -75,8 +74,7 @@ class Case:
     counts: tuple[int, ...] = (0, 8)
 
     def __post_init__(self) -> None:
-        if not self.counts or list(self.counts) != sorted(set(self.counts)) or self.counts[0] != 0:
-            raise ValueError(f"counts={self.counts}: give counts of latents that rise from 0")
+        check_rising("counts", self.counts)
 
     @property
     def methods(self) -> list[str]:
@@ -102,40 +100,34 @@ class Case:
 
 
 @dataclass(frozen=True)
-class FamilyStudy:
+class FamilyStudy(SeededStudy):
     """The study's config.
 
     Attributes:
         cases: The tasks, each with its budget.
-        seeds: Training seeds.
         examples: Of each test split, at most.
         batch: Examples decoded together.
         draws: Random steps a window in the estimates of bits per byte.
-        workers: Runs trained at a time.
     """
 
+    TABLE = TABLE
+
     cases: tuple[Case, ...]
-    seeds: tuple[int, ...] = (0,)
     examples: int = 1000
     batch: int = 250
     draws: int = 16
-    workers: int = 2
 
     def __post_init__(self) -> None:
         names = [case.name for case in self.cases]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"the tasks are {names}: give one or more, each once")
-        check_once(self, "seeds")
-        check_positive(self, "examples", "batch", "draws", "workers")
+        super().__post_init__()
 
     def budget(self) -> str:
-        """One line on what will be done."""
         runs = sum(len(case.methods) for case in self.cases) * len(self.seeds)
         return f"{runs} runs on {', '.join(case.name for case in self.cases)}; {len(self.seeds)} seed(s)"
 
-    def run(self, runs: Path) -> Iterator[Stage | Result]:
-        """Trains what `runs` does not hold yet, measures, and ends in a `Result`; yields `Stage`s."""
-        began = environment()
+    def findings(self, runs: Path) -> Generator[Stage, None, Findings]:
         tests: dict[str, Examples] = {}
         for done, case in enumerate(self.cases):
             yield Stage(f"examples of {case.name}", done, len(self.cases))
@@ -154,7 +146,7 @@ class FamilyStudy:
                 shown = "all" if latents is None else latents
                 rows.append(TABLE.row(task=case.name, method=method, latents=shown, seeds=list(self.seeds), **row))
         bits = frozenset(case.name for case in self.cases if isinstance(case.train.task, Text))
-        yield Result(TABLE.study, self, rows, verdicts(values, bits), _notes(self), began)
+        return rows, verdicts(values, bits), _notes(self)
 
 
 # The number of latents; `[seeds, examples]`, solved or not, or of text bits per byte of each window; what a row holds.
@@ -166,7 +158,7 @@ def _answers(config: FamilyStudy, case: Case, method: str, models: list[Denoiser
     for latents, way in case.ways(method):
         its = [solved(model, task, test, way, config.batch) for model in models]
         outcome = Outcome.of([its])
-        row = {"accuracy": outcome.right, **outcome.costs("example")}
+        row = {"accuracy": outcome.right, **costs(outcome, "example")}
         if isinstance(task, SudokuGrids):
             row["distinct"] = sum(diversity(s.tokens) for s in its) / len(its)
         yield latents, outcome.right, row

@@ -1,4 +1,4 @@
-"""What the studies of noise share: bounds along paths, and sequences that walks draw, beside the exact chain."""
+"""Models of noise measured: bounds along paths, and sequences that walks draw, beside the exact chain."""
 
 from __future__ import annotations
 
