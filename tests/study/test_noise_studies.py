@@ -16,6 +16,7 @@ from unspoken.layout.attention import MDM, SCDM
 from unspoken.measure.groups import EVEN, PLANNED, Scheduled, groups_of, of_one_length, schedules
 from unspoken.measure.profile import InformationProfile, even
 from unspoken.measure.walks import Drawn, bound_on, drawn
+from unspoken.measure.walks import mended as second_thoughts
 from unspoken.noise import Hybrid, Uniform
 from unspoken.record import from_record, to_record
 from unspoken.show.figure import draw
@@ -23,9 +24,8 @@ from unspoken.show.report import table_cells, write_page
 from unspoken.study import forcing, gidd
 from unspoken.study.forcing import DIAGONAL, INDEPENDENT, LEFT, SHARED, TRAINED, WALKED, ForcingStudy
 from unspoken.study.gidd import GiddStudy
-from unspoken.study.plans import planned, prediction
 from unspoken.study.report import Result, finish
-from unspoken.study.steps import StepsStudy
+from unspoken.study.steps import StepsStudy, planned, prediction
 from unspoken.tasks import Chain, PathStar, Sudoku
 from unspoken.training.config import Train, Trunk
 from unspoken.training.loop import load, train
@@ -95,9 +95,9 @@ def test_second_thoughts_are_had_and_paths_walked(tmp_path: Path) -> None:
     """What the rows hold is what `correct` and `denoise` give with their seeds."""
     train(TINY, tmp_path / "run")
     model, prompt = load(tmp_path / "run", "cpu"), torch.full((6, 6), CHAIN.mask_id)
-    given, config = prompt != CHAIN.mask_id, replace(presets.gidd(), rounds=3)
+    given = prompt != CHAIN.mask_id
     before = drawn(model, Hybrid(0.2), prompt, 4, seed=1)
-    after, passes = gidd.mended(config, model, before, given, 5)
+    after, passes = second_thoughts(model, before, given, 3, 0.1, 5)
     moves = list(correct(model, before, given, rounds=3, temperature=0.1, generator=train_seeded("second thoughts", 5)))
     assert torch.equal(after, moves[-1].z)
     assert not torch.equal(after, before)

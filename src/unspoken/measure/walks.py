@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unspoken.decoders.correct import correct
 from unspoken.decoders.denoise import denoise
 from unspoken.measure.bound import nelbo_along
 from unspoken.model.denoiser import Denoiser
@@ -58,6 +59,16 @@ def drawn(
     for move in denoise(model, process, prompt, steps=steps, path=path, generator=generator):
         z = move.z
     return z
+
+
+def mended(
+    model: Denoiser, z: Tensor, given: Tensor, rounds: int, temperature: float, seed: int
+) -> tuple[Tensor, float]:
+    """`[n, seq]` after second thoughts; and how many passes they took a row."""
+    passes, generator = 0, seeded("second thoughts", seed)
+    for move in correct(model, z, given, rounds=rounds, temperature=temperature, generator=generator):
+        z, passes = move.z, passes + int(move.changed.any(1).sum())
+    return z, passes / len(z)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import ATTENTIONS, CACHED_JOINT, MDM, SCDM
-from unspoken.measure.accuracy import Outcome, solve_ways, solved
+from unspoken.measure.accuracy import Outcome, solve_in_turns, solve_ways, solved
 from unspoken.measure.intervals import Estimate, interval
 from unspoken.measure.policies import cells, curves_of
 from unspoken.model.denoiser import Denoiser
@@ -214,10 +214,7 @@ def cheapest(choices: Sequence[Choice], floor: float) -> Choice:
 
 
 def _clock(config: DecodeStudy, table: dict[Key, Outcome], chosen: Choice) -> list[Row]:
-    """Seconds at the larger shape: the baseline, and ours saying as many tokens a pass as on the trained task.
-
-    The ways take turns, so that whatever else the machine does falls on all alike; the median of three counts.
-    """
+    """Seconds at the larger shape: the baseline, and ours saying as many tokens a pass as on the trained task."""
     task, rows = config.clock.task, []
     baseline, fast = (new_denoiser(replace(config.clock, attention=a)) for a in (MDM, ATTENTIONS[chosen.model]))
     unsaid = float((~config.train.task.sample("test", config.puzzles).given).sum(1).double().mean())
@@ -227,15 +224,12 @@ def _clock(config: DecodeStudy, table: dict[Key, Outcome], chosen: Choice) -> li
     ours = replace(chosen.decoding, candidates=task.length, commit=commit, threshold=0.0, entropy_bound=inf)
     ways = {BASE: (baseline, replace(one, keep_finished=True)), SAME_RULE: (baseline, several), OURS: (fast, ours)}
     for batch in config.clock_batches:
-        puzzles = task.sample("test", batch)
-        turns = [{way: solved(m, task, puzzles, d, batch) for way, (m, d) in ways.items()} for _ in range(3)]
-        runs = {way: [turn[way] for turn in turns] for way in ways}
-        seconds = {way: sorted(s.seconds for s in its)[1] for way, its in runs.items()}
-        for way, its in runs.items():
-            its_costs = costs(Outcome.of([its[:1]]), "puzzle") | {"seconds_per_puzzle": seconds[way]}
-            ratios = {"fewer_flops": runs[BASE][0].flops / its[0].flops, "faster": seconds[BASE] / seconds[way]}
+        found = solve_in_turns(ways, task, task.sample("test", batch))
+        base = found[BASE]
+        for way, its in found.items():
+            ratios = {"fewer_flops": base.flops / its.flops, "faster": base.seconds / its.seconds}
             said = 1 if way == BASE else commit
-            rows.append(TABLE.row("clock", way=way, batch=batch, commit=said, **its_costs, **ratios))
+            rows.append(TABLE.row("clock", way=way, batch=batch, commit=said, **costs(its, "puzzle"), **ratios))
     return rows
 
 

@@ -13,9 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unspoken.decoders.correct import correct
 from unspoken.measure.intervals import Estimate
-from unspoken.measure.walks import Drawn, bound_on, drawn
+from unspoken.measure.walks import Drawn, bound_on, drawn, mended
 from unspoken.model.denoiser import Denoiser
 from unspoken.noise import Hybrid
 from unspoken.noise.times import Diagonal
@@ -25,7 +24,6 @@ from unspoken.study.table import Column, Mean, Row, Table, pair
 from unspoken.tasks import Chain
 from unspoken.tasks.base import Examples
 from unspoken.training.config import Train
-from unspoken.training.loop import seeded
 from unspoken.training.pool import Job
 
 FEWER, NO_FEWER, JUDGED = 5.0, 0.8, 16
@@ -116,20 +114,12 @@ class GiddStudy(SeededStudy):
         return rows, [verdict(rows, bounds)], _notes(self, chain, rows)
 
 
-def mended(config: GiddStudy, model: Denoiser, z: Tensor, given: Tensor, seed: int) -> tuple[Tensor, float]:
-    """After second thoughts; and how many passes they took a row."""
-    passes, generator = 0, seeded("second thoughts", seed)
-    moves = correct(model, z, given, rounds=config.rounds, temperature=config.temperature, generator=generator)
-    for move in moves:
-        z, passes = move.z, passes + int(move.changed.any(1).sum())
-    return z, passes / len(z)
-
-
 def _chain_row(config: GiddStudy, task: Chain, models: list[Denoiser], share: float, passes: int, bound: Tensor) -> Row:
     prompt = torch.full((config.sequences, task.length), task.mask_id)
     given = prompt != task.mask_id
     before = [drawn(model, Hybrid(share), prompt, passes, seed=n) for n, model in enumerate(models)]
-    thought = [mended(config, model, z, given, n) for n, (model, z) in enumerate(zip(models, before, strict=True))]
+    second = (config.rounds, config.temperature)
+    thought = [mended(model, z, given, *second, n) for n, (model, z) in enumerate(zip(models, before, strict=True))]
     was, now = Drawn.of(task, before), Drawn.of(task, [z for z, _ in thought])
     return TABLE.row(
         "chain",
@@ -148,7 +138,7 @@ def _board_row(config: GiddStudy, model: Denoiser, share: float, passes: int, pu
     task = config.puzzles.task
     prompt = puzzles.prompt(task.mask_id)
     before = drawn(model, Hybrid(share), prompt, passes, seed=0)
-    after, more = mended(config, model, before, puzzles.given, 0)
+    after, more = mended(model, before, puzzles.given, config.rounds, config.temperature, 0)
     wrong = [((z != puzzles.x0) & ~puzzles.given).double().mean(1)[None] for z in (before, after)]
     solved = [task.score(prompt, z).double().mean().item() for z in (before, after)]
     return TABLE.row(

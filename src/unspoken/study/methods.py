@@ -11,9 +11,10 @@ from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import CACHED_ALONE, CACHED_JOINT, MDM, Attention
 from unspoken.noise import Absorbing
 from unspoken.study.base import check_once, check_positive
-from unspoken.study.lookahead import Key
 from unspoken.training.config import Train
 from unspoken.training.objective import MaskedDiffusion, MultiToken, MuToR, NextTokenPrediction, Objective, Teacherless
+
+Key = tuple[str, str, str]  # task, method, window
 
 
 @dataclass(frozen=True)
