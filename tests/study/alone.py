@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from unspoken.study import base
+from unspoken.study.report import Result, Stage
 from unspoken.training.loop import train
 from unspoken.training.pool import Job
 from unspoken.training.run import Run
@@ -27,3 +28,10 @@ def in_process() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(base, "train_all", one_by_one)
         yield
+
+
+def finish(stages: Iterator[Stage | Result]) -> Result:
+    """Runs a study to its end, without showing anything."""
+    *_, result = stages
+    assert isinstance(result, Result)
+    return result

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from alone import in_process
+from alone import finish, in_process
 from toy import seeded
 
 from unspoken import presets
@@ -24,7 +24,7 @@ from unspoken.show.report import table_cells, write_page
 from unspoken.study import forcing, gidd
 from unspoken.study.forcing import DIAGONAL, INDEPENDENT, LEFT, SHARED, TRAINED, WALKED, ForcingStudy
 from unspoken.study.gidd import GiddStudy
-from unspoken.study.report import Result, finish
+from unspoken.study.report import Result
 from unspoken.study.steps import StepsStudy, planned, prediction
 from unspoken.tasks import Chain, PathStar, Sudoku
 from unspoken.training.config import Train, Trunk
@@ -288,6 +288,7 @@ def test_the_verdicts_on_steps_can_be_either() -> None:
         (lambda: replace(presets.forcing(), draws=0), "1 or more"),
         (lambda: StepsStudy(()), "one run folder"),
         (lambda: StepsStudy(("a",), passes=(4, 2)), "rise"),
+        (lambda: StepsStudy(("a",), latents=(4, 4)), "each once"),
         (lambda: StepsStudy(("a",), examples=0), "1 or more"),
     ],
 )

@@ -118,6 +118,15 @@ def of_one_length(task: Task, split: Split, n: int, length: int | None = None) -
     return Examples(every.x0[at], every.given[at])
 
 
+def known_and_test(task: Task, n: int) -> tuple[Examples, Examples]:
+    """Validation and test: n of each with as many tokens to say as is commonest in test. ValueError where none is."""
+    test = of_one_length(task, "test", n)
+    known = of_one_length(task, "validation", n, int((~test.given[0]).sum()))
+    if not len(known):
+        raise ValueError(f"{task.title}: no validation example has as many tokens to say as the test examples taken")
+    return known, test
+
+
 def schedules(profile: InformationProfile, passes: Sequence[int]) -> list[tuple[str, tuple[int, ...]]]:
     """Even and planned sizes of every number of passes, and of the fewest planned passes as good as each even one."""
     sizes: list[tuple[str, tuple[int, ...]]] = []

@@ -1,4 +1,4 @@
-"""Bits per byte of text: from left to right exactly, or over random orders beside so many latents."""
+"""Text: bits per byte, from left to right exactly or over random orders beside so many latents; and samples."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from unspoken.decoders.decode import Decoder
 from unspoken.measure.likelihood import nll_by_latents
 from unspoken.model.denoiser import Denoiser
 from unspoken.noise import AnyProcess
@@ -37,3 +38,10 @@ def bits_per_byte(
             parts.append(nll_by_latents(model, part.x0, part.given, counts, seeded("bits", len(parts)), draws))
     size = (task.bytes_in(test.x0) - task.bytes_in(test.prompt(task.mask_id))).double()
     return torch.cat(parts) / math.log(2) / size.mean()
+
+
+def sample_of(task: Text, model: Denoiser, way: Decoder) -> str:
+    """One window that the model says of itself."""
+    blank = torch.full((1, task.length), task.mask_id)
+    *_, step = way.steps(model, blank, generator=seeded("sample"))
+    return task.show(step.tokens[0])

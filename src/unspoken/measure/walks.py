@@ -16,8 +16,15 @@ from unspoken.model.prediction import predictor
 from unspoken.noise import Process
 from unspoken.noise.times import Path
 from unspoken.tasks import Chain
-from unspoken.tasks.base import Examples
+from unspoken.tasks.base import Examples, Task
 from unspoken.training.loop import seeded
+
+
+def chain_of(task: Task) -> Chain:
+    """The task, where illegal steps can be counted. ValueError where they can not."""
+    if not isinstance(task, Chain):
+        raise ValueError(f"{task.title} given; illegal steps are counted on a chain: give a Chain")
+    return task
 
 
 @torch.no_grad()

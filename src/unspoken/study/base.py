@@ -12,8 +12,6 @@ from unspoken.model.denoiser import Denoiser
 from unspoken.record import environment
 from unspoken.study.report import Claim, Result, Stage
 from unspoken.study.table import Row, Table
-from unspoken.tasks import Chain
-from unspoken.tasks.base import Task
 from unspoken.training.loop import load
 from unspoken.training.pool import Job, train_all
 
@@ -101,10 +99,3 @@ def trained(jobs: Iterable[Job], workers: int, text: str = "training", *, may_di
 def loaded(jobs: Sequence[Job]) -> list[Denoiser]:
     """The models of runs, on the CPU."""
     return [load(folder, "cpu") for _, folder in jobs]
-
-
-def chain_of(task: Task) -> Chain:
-    """The task, where illegal steps can be counted. ValueError where they can not."""
-    if not isinstance(task, Chain):
-        raise ValueError(f"{task.title} given; illegal steps are counted on a chain: give a Chain")
-    return task

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from unspoken.measure.intervals import Estimate
-from unspoken.measure.walks import Drawn, bound_on, drawn
+from unspoken.measure.walks import Drawn, bound_on, chain_of, drawn
 from unspoken.noise import Uniform
 from unspoken.noise.times import Autoregressive, Diagonal, Independent, Mixture, Paths, Pyramid, Shared, Times
-from unspoken.study.base import Findings, SeededStudy, chain_of, loaded, trained
+from unspoken.study.base import Findings, SeededStudy, loaded, trained
 from unspoken.study.report import Check, Claim, Stage, claim
 from unspoken.study.table import Column, Mean, Row, Table
 from unspoken.tasks import Chain

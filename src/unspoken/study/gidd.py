@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from unspoken.measure.intervals import Estimate
-from unspoken.measure.walks import Drawn, bound_on, drawn, mended
+from unspoken.measure.walks import Drawn, bound_on, chain_of, drawn, mended
 from unspoken.model.denoiser import Denoiser
 from unspoken.noise import Hybrid
 from unspoken.noise.times import Diagonal
-from unspoken.study.base import Findings, SeededStudy, chain_of, loaded, trained
+from unspoken.study.base import Findings, SeededStudy, loaded, trained
 from unspoken.study.report import Check, Claim, Stage, claim
 from unspoken.study.table import Column, Mean, Row, Table, pair
 from unspoken.tasks import Chain

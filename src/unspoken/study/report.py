@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -91,22 +91,8 @@ def read_result(path: Path) -> Result:
         raise ValueError(f"there is no {path}; run a study first: unspoken study latents quick")
     try:
         record = json.loads(path.read_text())
-        claims = [Claim(**c) for c in record["claims"]]
-        return Result(
-            study=record["study"],
-            config=record["config"],
-            rows=record["rows"],
-            claims=claims,
-            notes=record["notes"],
-            environment=record["environment"],
-        )
+        values: dict[str, Any] = {f.name: record[f.name] for f in fields(Result)}
+        values["claims"] = [Claim(**claim) for claim in values["claims"]]
+        return Result(**values)
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no study.json of ours: {error!r}") from error
-
-
-def finish(stages: Iterator[Stage | Result]) -> Result:
-    """Runs a study to its end, without showing anything."""
-    for event in stages:
-        if isinstance(event, Result):
-            return event
-    raise AssertionError("a study ends in a Result")

@@ -11,14 +11,16 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from torch import Tensor
+
 from unspoken.layout.attention import MDM
-from unspoken.measure.groups import EVEN, PLANNED, Group, Scheduled, fitted, groups_of, of_one_length, schedules
+from unspoken.measure.groups import EVEN, PLANNED, Group, Scheduled, fitted, groups_of, known_and_test, schedules
 from unspoken.measure.intervals import Estimate
 from unspoken.measure.profile import InformationProfile
 from unspoken.study.base import Findings, Study
 from unspoken.study.report import Check, Claim, Stage, claim
 from unspoken.study.table import Column, Mean, Row, Table, count
-from unspoken.tasks.base import Examples, Task
+from unspoken.tasks.base import Examples
 
 AS_GOOD, RESOLVED = 0.01, 0.2  # nats a token; the share of the largest loss that an interval may hold
 _HEAD = (Column("part", "part"), Column("model", "model"), Column("latents", "latents", count))
@@ -91,7 +93,7 @@ class StepsStudy(Study):
     def findings(self, runs: Path) -> Generator[Stage, None, Findings]:
         """Loads the runs, measures their profiles, plans and decodes. runs: the folder that they are given from."""
         groups = groups_of([runs / folder for folder in self.runs])
-        data = {group.name: _data(group.train.task, self.examples) for group in groups}
+        data = {group.name: known_and_test(group.train.task, self.examples) for group in groups}
         profiles: list[Row] = []
         found: list[Scheduled] = []
         for done, group in enumerate(groups):
@@ -103,33 +105,22 @@ class StepsStudy(Study):
         return rows, [prediction(found), planned(found)], notes
 
 
-def _data(task: Task, n: int) -> tuple[Examples, Examples]:
-    """Validation and test: n of each with as many tokens to say as is commonest in test. ValueError where none is."""
-    test = of_one_length(task, "test", n)
-    known = of_one_length(task, "validation", n, int((~test.given[0]).sum()))
-    if not len(known):
-        raise ValueError(f"{task.title}: no validation example has as many tokens to say as the test examples taken")
-    return known, test
-
-
 def _measured(
     config: StepsStudy, group: Group, known: Examples, test: Examples, stage: Stage
 ) -> Generator[Stage, None, tuple[list[Row], list[Scheduled]]]:
     """The rows of a group's profiles, and its schedules: those that the profile beside all plans."""
-    rows: list[Row] = []
-    for latents in config.latents if group.train.attention.latents == "ordered" else ():
-        yield replace(stage, text=f"{group.name} beside {latents}: profile")
-        rows.append(_profile_row(group.name, latents, fitted(group.losses(known, latents, config.draws))))
-    yield replace(stage, text=f"{group.name}: profile")
-    losses = group.losses(known, None, config.draws)
-    profile = fitted(losses)
-    rows.append(_profile_row(group.name, None, profile))
+    losses: dict[int | None, Tensor] = {}
+    for latents in (*(config.latents if group.train.attention.latents == "ordered" else ()), None):
+        yield replace(stage, text=f"{group.name}{'' if latents is None else f' beside {latents}'}: profile")
+        losses[latents] = group.losses(known, latents, config.draws)
+    rows = [_profile_row(group.name, latents, fitted(its)) for latents, its in losses.items()]
+    profile = fitted(losses[None])
     yield replace(stage, text=f"{group.name}: one at a time")
     alone = group.nll(test, (1,) * profile.length, config.draws)
     found = []
     for kind, sizes in schedules(profile, config.passes):
         yield replace(stage, text=f"{group.name}: {len(sizes)} passes, {kind}")
-        found.append(group.scheduled(kind, sizes, losses, test, alone, config.draws))
+        found.append(group.scheduled(kind, sizes, losses[None], test, alone, config.draws))
     return rows, found
 
 

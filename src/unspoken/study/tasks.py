@@ -17,7 +17,7 @@ from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import CACHED_ALONE, CACHED_JOINT, MDM, SCDM, SIDM, Attention
 from unspoken.measure.accuracy import Outcome, solved
 from unspoken.measure.intervals import Estimate
-from unspoken.measure.text import SLOT, bits_per_byte
+from unspoken.measure.text import SLOT, bits_per_byte, sample_of
 from unspoken.model.denoiser import Denoiser
 from unspoken.study.base import Findings, SeededStudy, check_rising, loaded, trained
 from unspoken.study.report import Claim, Stage
@@ -26,7 +26,6 @@ from unspoken.tasks import SudokuGrids, Text
 from unspoken.tasks.base import Examples
 from unspoken.tasks.sudoku.grids import diversity
 from unspoken.training.config import Train
-from unspoken.training.loop import seeded
 from unspoken.training.objective import MaskedDiffusion, MultiToken, Objective
 from unspoken.training.pool import Job
 
@@ -176,14 +175,7 @@ def _bits(config: FamilyStudy, case: Case, method: str, models: list[Denoiser], 
     counts = None if method == "AR" else [task.length if n is None else n for n, _ in ways]
     bits = torch.stack([bits_per_byte(task, model, case.train.process, test, counts, config.draws) for model in models])
     for (latents, way), its in zip(ways, bits.unbind(2), strict=True):
-        yield latents, its, {"bits_per_byte": its, "sample": _said(task, models[0], way)}
-
-
-def _said(task: Text, model: Denoiser, way: Decoder) -> str:
-    """One window that the model says of itself."""
-    blank = torch.full((1, task.length), task.mask_id)
-    *_, step = way.steps(model, blank, generator=seeded("sample"))
-    return task.show(step.tokens[0])
+        yield latents, its, {"bits_per_byte": its, "sample": sample_of(task, models[0], way)}
 
 
 def verdicts(values: Mapping[Key, Tensor], bits: frozenset[str] = frozenset()) -> list[Claim]:
