@@ -25,9 +25,9 @@ SLOT = MultiToken(window=1)
 def bits_per_byte(
     task: Text, model: Denoiser, process: AnyProcess, test: Examples, counts: Sequence[int] | None, draws: int
 ) -> Tensor:
-    """`[windows, counts]` bits of each window's tokens that are not given, per byte; a window counts by its bytes.
+    """`[counts, windows]` bits of each window's tokens that are not given, per byte; a window counts by its bytes.
 
-    counts: of latents, over random orders (`nll_by_latents`); None for autoregression by mask slots: one column.
+    counts: of latents, over random orders (`nll_by_latents`); None for autoregression by mask slots: one row.
     """
     parts = []
     for part in test.split(50):
@@ -37,7 +37,7 @@ def bits_per_byte(
         else:
             parts.append(nll_by_latents(model, part.x0, part.given, counts, seeded("bits", len(parts)), draws))
     size = (task.bytes_in(test.x0) - task.bytes_in(test.prompt(task.mask_id))).double()
-    return torch.cat(parts) / math.log(2) / size.mean()
+    return torch.cat(parts).T / math.log(2) / size.mean()
 
 
 def sample_of(task: Text, model: Denoiser, way: Decoder) -> str:

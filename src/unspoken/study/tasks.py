@@ -173,8 +173,8 @@ def _bits(config: FamilyStudy, case: Case, method: str, models: list[Denoiser], 
     task, ways = case.train.task, case.ways(method)
     assert isinstance(task, Text)
     counts = None if method == "AR" else [task.length if n is None else n for n, _ in ways]
-    bits = torch.stack([bits_per_byte(task, model, case.train.process, test, counts, config.draws) for model in models])
-    for (latents, way), its in zip(ways, bits.unbind(2), strict=True):
+    of_seeds = [bits_per_byte(task, model, case.train.process, test, counts, config.draws) for model in models]
+    for (latents, way), its in zip(ways, torch.stack(of_seeds, dim=1), strict=True):
         yield latents, its, {"bits_per_byte": its, "sample": sample_of(task, models[0], way)}
 
 
