@@ -5,7 +5,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from unspoken.study import grid
+from unspoken.study import base
+from unspoken.study.report import Result, Stage
 from unspoken.training.loop import train
 from unspoken.training.pool import Job
 from unspoken.training.run import Run
@@ -25,5 +26,12 @@ def one_by_one(jobs: Sequence[Job], workers: int, may_diverge: bool = False) -> 
 def in_process() -> Iterator[None]:
     """Studies train one run after the other, here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(grid, "train_all", one_by_one)
+        patch.setattr(base, "train_all", one_by_one)
         yield
+
+
+def finish(stages: Iterator[Stage | Result]) -> Result:
+    """Runs a study to its end, without showing anything."""
+    *_, result = stages
+    assert isinstance(result, Result)
+    return result

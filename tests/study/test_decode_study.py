@@ -10,16 +10,15 @@ from alone import in_process
 
 from unspoken import presets
 from unspoken.decoders.slots import Slots
+from unspoken.measure.accuracy import Outcome
+from unspoken.measure.policies import Curve
 from unspoken.record import from_record, to_record
 from unspoken.show.figure import speed
 from unspoken.show.report import table_cells
 from unspoken.study import decode
-from unspoken.study.choice import Choice, cheapest
-from unspoken.study.decode import SEVERAL, DecodeStudy
-from unspoken.study.faster import BASE, OURS, SAME_RULE, faster
-from unspoken.study.outcome import Outcome
-from unspoken.study.quarter import Curve, quarter
+from unspoken.study.decode import SEVERAL, Choice, DecodeStudy, cheapest
 from unspoken.study.report import Result, Stage
+from unspoken.study.speed import BASE, OURS, SAME_RULE, faster, quarter
 from unspoken.tasks import Sudoku
 from unspoken.training.config import Train, Trunk
 

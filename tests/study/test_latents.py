@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from alone import finish
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -18,11 +19,11 @@ from unspoken.layout.attention import CACHED_JOINT, MDM, SCDM, SIDM
 from unspoken.layout.entries import one_block
 from unspoken.measure.accuracy import Solved, solve
 from unspoken.measure.costs import matmul_weights, pass_flops
-from unspoken.measure.intervals import interval, share_interval, wilson
+from unspoken.measure.intervals import Estimate, interval, share_interval, wilson
 from unspoken.record import from_record
 from unspoken.study.dial import Level, Levels, verdicts
 from unspoken.study.latents import LatentsStudy
-from unspoken.study.report import Check, Result, Stage, claim, finish, read_result
+from unspoken.study.report import Check, Result, Stage, claim, no_step, read_result
 from unspoken.tasks import Sudoku
 from unspoken.training.config import Train, Trunk
 from unspoken.training.loop import new_denoiser
@@ -113,6 +114,16 @@ def test_the_interval_repeats_and_is_exact_for_a_constant():
     values = noise(3, 3, 50)
     assert interval(values) == interval(values)
     assert interval(torch.full((3, 50), 0.25)) == (0.25, 0.25)
+
+
+def test_an_estimate_is_written_with_its_interval():
+    values = torch.tensor([[0.25] * 50, [0.75] * 50])
+    mine = Estimate.of(values)
+    assert (mine.mean, mine.low, mine.high) == (0.5, *interval(values))
+    assert f"{mine}" == f"0.500 [{mine.low:.3f}, {mine.high:.3f}]"
+    assert f"{mine:+}" == f"+0.500 {mine.signed}" == f"+0.500 [{mine.low:+.3f}, {mine.high:+.3f}]"
+    right = (noise(5, 2, 40) > 1).double()
+    assert Estimate.of(right, share=True) == Estimate(float(right.mean()), *share_interval(right))
 
 
 # --- FLOPs
@@ -437,6 +448,16 @@ def test_a_claim_marks_the_checks_that_fail():
     assert (verdict.holds, verdict.evidence) == (False, "a; NOT SHOWN: b")
     assert str(verdict) == "DOES NOT HOLD  x: a; NOT SHOWN: b"
     assert claim("x", [Check(True, "a")]).holds
+
+
+def test_no_step_goes_the_wrong_way_beyond_noise():
+    """The steps are paired: a small one is sure where the examples agree, and none is where they do not."""
+    flat = noise(6, 2, 200)
+    up, unsure = flat + 0.01, flat + 0.01 * noise(7, 2, 200)
+    assert no_step([flat, up], "falls", "x").holds and not no_step([flat, up], "rises", "x").holds
+    assert not no_step([up, flat, up], "falls", "x").holds
+    assert no_step([flat, unsure], "rises", "x").holds and no_step([flat, unsure], "falls", "x").holds
+    assert no_step([flat, up], "falls", "never down").text == f"never down ({flat.mean():.3f} {up.mean():.3f})"
 
 
 def test_the_grid_is_the_papers():

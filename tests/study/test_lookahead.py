@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unspoken.study.lookahead import Right, lookahead
+from unspoken.study.ar_latents import Right, lookahead
 
 CHECKS = {
     "chance": "path-star: next-token AR",

@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from alone import in_process
+from alone import finish, in_process
 from toy import seeded
 
 from unspoken import presets
 from unspoken.decoders.correct import correct
 from unspoken.layout.attention import MDM, SCDM
+from unspoken.measure.groups import EVEN, PLANNED, Scheduled, groups_of, of_one_length, schedules
 from unspoken.measure.profile import InformationProfile, even
+from unspoken.measure.walks import Drawn, bound_on, drawn
+from unspoken.measure.walks import mended as second_thoughts
 from unspoken.noise import Hybrid, Uniform
 from unspoken.record import from_record, to_record
 from unspoken.show.figure import draw
@@ -21,10 +24,8 @@ from unspoken.show.report import table_cells, write_page
 from unspoken.study import forcing, gidd
 from unspoken.study.forcing import DIAGONAL, INDEPENDENT, LEFT, SHARED, TRAINED, WALKED, ForcingStudy
 from unspoken.study.gidd import GiddStudy
-from unspoken.study.plans import EVEN, PLANNED, Scheduled, planned, prediction
-from unspoken.study.report import Result, finish
-from unspoken.study.steps import StepsStudy, groups_of, of_one_length, schedules
-from unspoken.study.walks import Drawn, bound_on, drawn
+from unspoken.study.report import Result
+from unspoken.study.steps import StepsStudy, planned, prediction
 from unspoken.tasks import Chain, PathStar, Sudoku
 from unspoken.training.config import Train, Trunk
 from unspoken.training.loop import load, train
@@ -94,9 +95,9 @@ def test_second_thoughts_are_had_and_paths_walked(tmp_path: Path) -> None:
     """What the rows hold is what `correct` and `denoise` give with their seeds."""
     train(TINY, tmp_path / "run")
     model, prompt = load(tmp_path / "run", "cpu"), torch.full((6, 6), CHAIN.mask_id)
-    given, config = prompt != CHAIN.mask_id, replace(presets.gidd(), rounds=3)
+    given = prompt != CHAIN.mask_id
     before = drawn(model, Hybrid(0.2), prompt, 4, seed=1)
-    after, passes = gidd.mended(config, model, before, given, 5)
+    after, passes = second_thoughts(model, before, given, 3, 0.1, 5)
     moves = list(correct(model, before, given, rounds=3, temperature=0.1, generator=train_seeded("second thoughts", 5)))
     assert torch.equal(after, moves[-1].z)
     assert not torch.equal(after, before)
@@ -109,17 +110,16 @@ def test_second_thoughts_are_had_and_paths_walked(tmp_path: Path) -> None:
 
 
 def test_the_verdict_on_second_thoughts_can_be_either() -> None:
-    config = presets.gidd()
     low, high = torch.full((3, 9), 1.0), torch.full((3, 9), 1.1)
     good, bounds = rows_of((0.1, 0.1), (0.1, 0.01)), {0.0: low, 0.2: high}
-    assert gidd.verdict(config, good, bounds).holds
-    assert not gidd.verdict(config, rows_of((0.1, 0.1), (0.1, 0.03)), bounds).holds
-    assert not gidd.verdict(config, rows_of((0.1, 0.01), (0.1, 0.01)), bounds).holds
-    assert not gidd.verdict(config, good, {0.0: high, 0.2: low}).holds
-    assert not gidd.verdict(config, [], bounds).holds
-    assert not gidd.verdict(config, good[1:], bounds).holds
-    assert not gidd.verdict(config, rows_of((0.0, 0.0), (0.0, 0.0)), bounds).holds
-    assert not gidd.verdict(config, [row | {"passes": 8} for row in good], bounds).holds
+    assert gidd.verdict(good, bounds).holds
+    assert not gidd.verdict(rows_of((0.1, 0.1), (0.1, 0.03)), bounds).holds
+    assert not gidd.verdict(rows_of((0.1, 0.01), (0.1, 0.01)), bounds).holds
+    assert not gidd.verdict(good, {0.0: high, 0.2: low}).holds
+    assert not gidd.verdict([], bounds).holds
+    assert not gidd.verdict(good[1:], bounds).holds
+    assert not gidd.verdict(rows_of((0.0, 0.0), (0.0, 0.0)), bounds).holds
+    assert not gidd.verdict([row | {"passes": 8} for row in good], bounds).holds
 
 
 @pytest.fixture(scope="module")
@@ -288,6 +288,7 @@ def test_the_verdicts_on_steps_can_be_either() -> None:
         (lambda: replace(presets.forcing(), draws=0), "1 or more"),
         (lambda: StepsStudy(()), "one run folder"),
         (lambda: StepsStudy(("a",), passes=(4, 2)), "rise"),
+        (lambda: StepsStudy(("a",), latents=(4, 4)), "each once"),
         (lambda: StepsStudy(("a",), examples=0), "1 or more"),
     ],
 )

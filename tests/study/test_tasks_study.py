@@ -16,9 +16,8 @@ from unspoken.presets.tasks import FAMILY, TASKS
 from unspoken.record import from_record, to_record
 from unspoken.show.figure import family
 from unspoken.show.report import table_cells
-from unspoken.study.family import Key, verdicts
 from unspoken.study.report import Result, Stage
-from unspoken.study.tasks import METHODS, SLOT, Case, FamilyStudy
+from unspoken.study.tasks import METHODS, SLOT, Case, FamilyStudy, Key, verdicts
 from unspoken.tasks import Countdown, SudokuGrids, Text
 from unspoken.training.config import Train, Trunk
 from unspoken.training.loop import load

@@ -18,7 +18,7 @@ from unspoken.cli.tasks import ListTasks, ShowTask
 from unspoken.layout.attention import ATTENTIONS, Attention
 from unspoken.presets import AR_LATENTS, DECODE, FORCING, GIDD, LATENTS
 from unspoken.presets.tasks import TASKS, TRAIN
-from unspoken.study.report import Study
+from unspoken.study.base import Study
 
 __all__ = ["COMMANDS", "README_PUZZLE", "SolveRun", "main", "parse"]
 

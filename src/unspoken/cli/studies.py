@@ -14,8 +14,9 @@ from unspoken.cli.solve import General, SolveRun
 from unspoken.decoders.slots import Slots
 from unspoken.presets.tasks import FAMILY
 from unspoken.show import figure, report, terminal
+from unspoken.study.base import Study
 from unspoken.study.latents import LatentsStudy
-from unspoken.study.report import Result, Study, read_result
+from unspoken.study.report import Result, read_result
 from unspoken.study.steps import StepsStudy
 from unspoken.tasks import Sudoku
 from unspoken.training.config import Train

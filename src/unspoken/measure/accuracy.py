@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +14,9 @@ from unspoken.decoders.decode import Decoder
 from unspoken.measure.costs import pass_flops
 from unspoken.model.denoiser import Denoiser
 from unspoken.tasks.base import Examples, Task
+
+Way = TypeVar("Way", bound=Hashable)  # what a way to decode goes by
+Told = TypeVar("Told")
 
 
 @dataclass(frozen=True)
@@ -69,3 +73,73 @@ def solve(
         flops=flops / n,
         seconds=seconds / n,
     )
+
+
+def solved(model: Denoiser, task: Task, examples: Examples, decoder: Decoder, batch: int) -> Solved:
+    """`solve` to its end."""
+    return next(e for e in solve(model, task, examples, decoder, batch=batch) if isinstance(e, Solved))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A way to decode, with a model for each seed, on the same examples.
+
+    right: `[seeds, examples]` float64, 1 where the answer is right. The rest are means an example, entries and latents
+        a pass.
+    """
+
+    right: Tensor
+    passes: float
+    entries: float
+    latents: float
+    flops: float
+    seconds: float
+
+    @classmethod
+    def of(cls, parts: Sequence[Sequence[Solved]]) -> Outcome:
+        """From every part of the examples and, in it, every seed."""
+        right = torch.cat([torch.stack([s.right for s in seeds]) for seeds in parts], dim=1).double()
+        share = [len(seeds[0].right) / right.shape[1] for seeds in parts]
+        mean = {
+            name: sum(
+                w * sum(getattr(s, name) for s in seeds) / len(seeds) for w, seeds in zip(share, parts, strict=True)
+            )
+            for name in ("passes", "entries", "latents", "flops", "seconds")
+        }
+        return cls(right, **mean)
+
+
+def solve_ways(
+    ways: Mapping[Way, tuple[Sequence[Denoiser], Decoder]],
+    task: Task,
+    examples: Examples,
+    batch: int,
+    tell: Callable[[Way, int], Told],
+) -> Generator[Told, None, dict[Way, Outcome]]:
+    """Every way, with a model for each seed, on the same examples; yields what `tell` makes of a pass and its entries.
+
+    Batches outside, ways inside: whatever else the machine does falls on all ways alike.
+    """
+    found: dict[Way, list[list[Solved]]] = {way: [] for way in ways}
+    for part in examples.split(batch):
+        for way, (models, decoder) in ways.items():
+            found[way].append([])
+            for model in models:
+                for event in solve(model, task, part, decoder, batch=batch):
+                    if isinstance(event, Solved):
+                        found[way][-1].append(event)
+                    else:
+                        yield tell(way, event)
+    return {way: Outcome.of(parts) for way, parts in found.items()}
+
+
+def solve_in_turns(
+    ways: Mapping[Way, tuple[Denoiser, Decoder]], task: Task, examples: Examples, turns: int = 3
+) -> dict[Way, Solved]:
+    """Every way on all examples together, for its seconds: the median of some turns.
+
+    The ways take turns, so that whatever else the machine does falls on all alike.
+    """
+    its = [{way: solved(m, task, examples, d, len(examples)) for way, (m, d) in ways.items()} for _ in range(turns)]
+    seconds = {way: sorted(turn[way].seconds for turn in its)[turns // 2] for way in ways}
+    return {way: replace(its[0][way], seconds=seconds[way]) for way in ways}

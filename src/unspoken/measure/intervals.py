@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -53,3 +54,26 @@ def share_interval(right: Tensor) -> tuple[float, float]:
     if right.shape[0] == 1 or low == high:
         return wilson(round(float(right.double().mean()) * right.shape[1]), right.shape[1])
     return max(low, 0.0), min(high, 1.0)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and its 95% interval, written `0.500 [0.400, 0.600]`, and with signs by `f"{estimate:+}"`."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Tensor, share: bool = False) -> Estimate:
+        """Of `[seeds, examples]`: by `share_interval` where they are a share. Of a difference it is a paired one."""
+        low, high = share_interval(values) if share else interval(values)
+        return cls(float(values.mean()), low, high)
+
+    @property
+    def signed(self) -> str:
+        """The interval of a difference: `[-0.010, +0.020]`."""
+        return f"[{self.low:+.3f}, {self.high:+.3f}]"
+
+    def __format__(self, sign: str) -> str:
+        return f"{self.mean:{sign}.3f} [{self.low:{sign}.3f}, {self.high:{sign}.3f}]"

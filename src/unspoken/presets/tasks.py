@@ -71,7 +71,7 @@ def two_cores() -> FamilyStudy:
         Case("sudoku-grids", train(SudokuGrids(), 96, steps=300)),
         Case("text", text, counts=(0, 8, 32)),
     )
-    return FamilyStudy(cases)
+    return FamilyStudy(cases, seeds=(0,))
 
 
 def paper() -> FamilyStudy:

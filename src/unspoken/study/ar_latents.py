@@ -5,7 +5,7 @@ One trunk, one budget, one decoding order; the methods differ in what a pass hol
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,20 +13,21 @@ import torch
 from torch import Tensor
 
 from unspoken.decoders.decode import Decoder
-from unspoken.measure.accuracy import Solved
-from unspoken.record import environment
-from unspoken.study.grid import check_positive, trained
-from unspoken.study.lookahead import Key, lookahead
-from unspoken.study.methods import Method, Setting
-from unspoken.study.outcome import Outcome, cost_columns, solved
-from unspoken.study.report import Result, Stage
-from unspoken.study.table import Column, Mean, Row, Table, share
+from unspoken.measure.accuracy import Outcome, Solved, solved
+from unspoken.measure.intervals import Estimate
+from unspoken.study.base import Findings, Study, trained
+from unspoken.study.methods import Key, Method, Setting
+from unspoken.study.report import Check, Claim, Stage, claim, no_step
+from unspoken.study.table import Column, Mean, Row, Table, cost_columns, costs, share
 from unspoken.tasks import PathStar
 from unspoken.tasks.base import Examples
 from unspoken.training.loop import load
 from unspoken.training.pool import Job, finished
 from unspoken.training.run import Run
 
+Right = dict[Key, Tensor]  # `[seeds, examples]` solved
+
+NEAR, HIGH, MARGIN = 0.1, 0.9, 0.05  # of chance; what lookahead must pass; a clear margin
 TABLE = Table(
     "ar-latents",
     {
@@ -50,7 +51,7 @@ TABLE = Table(
 
 
 @dataclass(frozen=True)
-class ArLatentsStudy:
+class ArLatentsStudy(Study):
     """The study's config.
 
     Attributes:
@@ -61,6 +62,8 @@ class ArLatentsStudy:
         batch: Examples decoded together.
     """
 
+    TABLE = TABLE
+
     path_star: Setting
     sudoku: Setting
     rates: tuple[float, ...] = (1e-3, 2e-3)
@@ -70,11 +73,11 @@ class ArLatentsStudy:
     def __post_init__(self) -> None:
         if not isinstance(self.path_star.train.task, PathStar):
             raise ValueError(f"path_star is {self.path_star.train.task.title}; give a setting of PathStar")
-        if not self.rates or not all(rate > 0 for rate in self.rates):
+        if not all(rate > 0 for rate in self.rates):
             raise ValueError(f"rates={self.rates}: give rates above 0")
         if len({f"{r:g}" for r in self.rates}) < len(self.rates):
             raise ValueError(f"rates={self.rates}: give each once; they must differ in six digits")
-        check_positive(self, "workers", "batch")
+        super().__post_init__()
 
     @property
     def chance(self) -> float:
@@ -88,7 +91,6 @@ class ArLatentsStudy:
         return {"path-star": self.path_star, "sudoku": self.sudoku}
 
     def budget(self) -> str:
-        """One line on what will be done."""
         parts = [
             f"{len(s.methods())} methods x {len(s.seeds)} seed(s) x {s.train.steps} steps of {s.train.batch} on "
             f"{s.train.task.title}"
@@ -113,9 +115,7 @@ class ArLatentsStudy:
         its = self.settings[setting]
         return [self.job(setting, method, rate, seed, its.train.steps, runs) for seed in its.seeds]
 
-    def run(self, runs: Path) -> Iterator[Stage | Result]:
-        """Trains what `runs` does not hold yet, measures, and ends in a `Result`; yields `Stage`s."""
-        began = environment()
+    def findings(self, runs: Path) -> Generator[Stage, None, Findings]:
         for setting in self.settings.values():
             setting.train.task.sample("test", setting.examples)  # too few are said before any work
             if setting.train.task.size("validation") == 0:
@@ -139,7 +139,7 @@ class ArLatentsStudy:
                 right.setdefault(method.key(name), its)
         windows = [key for key in right if key[:2] == ("path-star", "AR + MTP")]
         window = max(windows, key=lambda key: chosen[key][0])[2]
-        yield Result(TABLE.study, self, rows, [lookahead(right, self.chance, window)], _notes(self), began)
+        return rows, [lookahead(right, self.chance, window)], _notes(self)
 
 
 def _best_rate(config: ArLatentsStudy, name: str, method: Method, runs: Path) -> tuple[float, float]:
@@ -193,9 +193,56 @@ def _measure(
         seeds=list(setting.seeds),
         # What is foreseen when only the prompt is said, as training goes: seed by seed would say the same.
         curriculum={"step": [m["step"] for m in seen], "slots": [m["slots"] for m in seen]},
-        **outcome.costs("example"),
+        **costs(outcome, "example"),
     )
     return row, outcome.right
+
+
+def lookahead(right: Right, chance: float, window: str) -> Claim:
+    """arXiv 2602.03769: with supervised latents, and not with unsupervised ones, AR models look ahead.
+
+    chance: 1 / degree of path-star. window: of AR + MTP on path-star, chosen on validation.
+    """
+    return claim("lookahead", [*_on_path_star(right, chance, window), *_on_sudoku(right)])
+
+
+def _windows(right: Right, task: str) -> dict[str, Tensor]:
+    return {window: its for (name, method, window), its in right.items() if (name, method) == (task, "AR + MTP")}
+
+
+def _on_path_star(right: Right, chance: float, window: str) -> list[Check]:
+    next_token = Estimate.of(right["path-star", "next token", ""], share=True)
+    pause = Estimate.of(right["path-star", "pause", "all"], share=True)
+    windows = _windows(right, "path-star")
+    best, others = Estimate.of(windows[window], share=True), [f"{w}: {r.mean():.3f}" for w, r in windows.items()]
+    return [
+        Check(
+            chance - NEAR < next_token.low and next_token.high < chance + NEAR,
+            f"path-star: next-token AR {next_token} is near 1/degree = {chance:.2f}",
+        ),
+        Check(
+            best.low > HIGH,
+            f"AR + MTP with the window chosen on validation ({window}) {best} passes {HIGH} "
+            f"(by window {', '.join(others)})",
+        ),
+        Check(pause.high < HIGH, f"unsupervised latents {pause} do not"),
+    ]
+
+
+def _on_sudoku(right: Right) -> list[Check]:
+    baselines = [right["sudoku", "next token", ""], right["sudoku", "mask slot", "1"]]
+    better = max(baselines, key=lambda r: float(r.mean()))
+    windows = list(_windows(right, "sudoku").values())
+    gain, growth = Estimate.of(windows[-1] - better), Estimate.of(windows[-1] - windows[0])
+    every, slot = Estimate.of(windows[-1], share=True), Estimate.of(better, share=True)
+    return [
+        Check(
+            gain.low > MARGIN,
+            f"Sudoku: AR + all latents {every} beats the better AR {slot} by {gain.signed}",
+        ),
+        Check(growth.low > 0, f"from the smallest window to all it gains {growth.signed}"),
+        no_step(windows, "falls", "no wider window is worse beyond noise"),
+    ]
 
 
 def _notes(config: ArLatentsStudy) -> list[str]:

@@ -6,24 +6,22 @@ waiting. Against it: rows that leave, a cache, several tokens a pass, stale late
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 
 from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import ATTENTIONS, CACHED_JOINT, MDM, SCDM
-from unspoken.measure.intervals import interval
+from unspoken.measure.accuracy import Outcome, solve_in_turns, solve_ways, solved
+from unspoken.measure.intervals import Estimate, interval
+from unspoken.measure.policies import cells, curves_of
 from unspoken.model.denoiser import Denoiser
-from unspoken.record import environment
-from unspoken.study.choice import Choice, cheapest, tried
-from unspoken.study.faster import BASE, OURS, SAME_RULE, Key, faster
-from unspoken.study.grid import check_once, check_positive, loaded, trained
-from unspoken.study.outcome import Outcome, cost_columns, measured, solved
-from unspoken.study.quarter import COLUMNS, curves_of, quarter
-from unspoken.study.report import Result, Stage
-from unspoken.study.table import Column, Mean, Row, Table, count
-from unspoken.tasks.base import Examples
+from unspoken.study.base import Findings, SeededStudy, check_positive, check_rising, loaded, trained
+from unspoken.study.report import Stage
+from unspoken.study.speed import BASE, OURS, SAME_RULE, Key, faster, quarter
+from unspoken.study.table import Column, Mean, Row, Table, cost_columns, costs, count
+from unspoken.tasks.base import Examples, Task
 from unspoken.training.config import Train
 from unspoken.training.loop import new_denoiser
 from unspoken.training.pool import Job
@@ -50,7 +48,13 @@ TABLE = Table(
             *_RATIOS,
         ),
         "clock": (*_WAY, _BATCH, Column("commit"), *_COSTS, *_RATIOS),
-        "latents": COLUMNS,
+        "latents": (
+            _WAY[0],
+            Column("policy", "way"),
+            Column("latents", "latents"),
+            Mean("accuracy", "solved", share=True),
+            Mean("nll", "NLL", by_seed=False, optional=True),
+        ),
     },
     "ways: to decode the trained models, beside the baseline at the same batch. clock: the larger shape, random "
     "weights. latents: SCDM beside so many of a policy. With 95% intervals; NLL in nats a token.",
@@ -62,13 +66,12 @@ TABLE = Table(
 
 
 @dataclass(frozen=True)
-class DecodeStudy:
+class DecodeStudy(SeededStudy):
     """The study's config.
 
     Attributes:
         train: The budget of MDM and the cached model; its attention and seed are varied.
         dial: That of SCDM, for the curves of the latents.
-        seeds: Training seeds.
         puzzles: Of the test split; the curves of the latents take half of them.
         held_out: Puzzles of validation.
         batches: Puzzles decoded together. At 1 only every tenth puzzle is decoded.
@@ -80,13 +83,13 @@ class DecodeStudy:
         draws: Random steps a puzzle in the NLL estimates.
         clock: A run of the shape that the wall clock is read at; its weights stay random.
         clock_batches: Puzzles decoded together there.
-        workers: Runs trained at a time.
     """
+
+    TABLE = TABLE
 
     train: Train
     dial: Train
     clock: Train
-    seeds: tuple[int, ...] = (0, 1, 2)
     puzzles: int = 1000
     held_out: int = 500
     batches: tuple[int, ...] = (1, 16, 64)
@@ -97,20 +100,18 @@ class DecodeStudy:
     counts: tuple[int, ...] = (0, 1, 2, 3, 4, 8, 12, 16, 32, 36)
     draws: int = 8
     clock_batches: tuple[int, ...] = (16, 64)
-    workers: int = 2
 
     def __post_init__(self) -> None:
-        check_once(self, "seeds", "batches", "thresholds", "entropies", "refreshed", "counts", "clock_batches")
-        check_positive(self, "batches", "clock_batches", "held_out", "draws", "workers")
-        if list(self.counts) != sorted(self.counts) or self.counts[-1] < self.train.task.length:
-            raise ValueError(f"counts={self.counts} should rise to all; end with {self.train.task.length} or more")
+        super().__post_init__()
+        check_rising("counts", self.counts, self.train.task.length)
+        for name in ("batches", "clock_batches"):
+            check_positive(name, *getattr(self, name))
         if self.puzzles < 10:
             raise ValueError(f"puzzles={self.puzzles}: give 10 or more; at batch 1 every tenth is decoded")
         if not all(0 < t <= 1 for t in self.thresholds):
             raise ValueError(f"thresholds={self.thresholds}: give probabilities")
 
     def budget(self) -> str:
-        """One line on what will be done."""
         train = self.train
         return (
             f"MDM and a cached model: {len(self.seeds)} seed(s) of {train.steps} steps of {train.batch} on "
@@ -161,9 +162,8 @@ class DecodeStudy:
         chosen[SAME_RULE] = tried(MDM.name, models[MDM.name], self.train.task, held_out, same)
         return chosen
 
-    def run(self, runs: Path) -> Iterator[Stage | Result]:
-        """Trains what `runs` does not hold yet, chooses on validation, measures on test, and ends in a `Result`."""
-        began, task = environment(), self.train.task
+    def findings(self, runs: Path) -> Generator[Stage, None, Findings]:
+        task = self.train.task
         test, held_out = task.sample("test", self.puzzles), task.sample("validation", self.held_out)
         names = (MDM.name, SCDM.name, CACHED_JOINT.name)
         yield from trained([self.job(name, seed, runs) for seed in self.seeds for name in names], self.workers)
@@ -174,25 +174,47 @@ class DecodeStudy:
             stage = Stage(f"decoding: {batch} together", done, len(self.batches))
             some = test if batch > 1 else Examples(test.x0[::10], test.given[::10])
             ways = {(way, batch): (models[its.model], its.decoding) for way, its in chosen.items()}
-            table |= yield from measured(ways, task, some, batch, lambda way, entries, at=stage: at)
+            table |= yield from solve_ways(ways, task, some, batch, lambda way, entries, at=stage: at)
         yield Stage("the clock at a larger shape", 0, 1)
         clock = _clock(self, table, chosen[OURS])
-        half = test.split(max(1, self.puzzles // 2))[0]
-        curves = yield from curves_of(self.train, models[SCDM.name], half, self.counts, self.draws)
+        half, curves = test.split(max(1, self.puzzles // 2))[0], []
+        for curve in curves_of(task, models[SCDM.name], half, self.counts, self.draws):
+            curves.append(curve)
+            yield Stage(f"which latents: {curve.policy}", len(curves), len(cells(self.counts)))
         rows = [_row(chosen, key, its, table[BASE, key[1]]) for key, its in table.items()] + clock
         rows += [TABLE.row("latents", **vars(curve)) for curve in curves]
-        claims = [*faster(table, clock), quarter(curves)]
-        yield Result(TABLE.study, self, rows, claims, _notes(self, chosen), began)
+        return rows, [*faster(table, clock), quarter(curves)], _notes(self, chosen)
 
 
 Models = dict[str, list[Denoiser]]  # by name, a model a seed
 
 
-def _clock(config: DecodeStudy, table: dict[Key, Outcome], chosen: Choice) -> list[Row]:
-    """Seconds at the larger shape: the baseline, and ours saying as many tokens a pass as on the trained task.
+@dataclass(frozen=True)
+class Choice:
+    """A way to decode a model, and what it gave on validation: share solved, its interval's lower end, FLOPs."""
 
-    The ways take turns, so that whatever else the machine does falls on all alike; the median of three counts.
-    """
+    model: str
+    decoding: Slots
+    accuracy: float
+    low: float
+    flops: float
+
+
+def tried(name: str, models: Sequence[Denoiser], task: Task, held_out: Examples, decoding: Slots) -> Choice:
+    """A setting on validation."""
+    its = Outcome.of([[solved(model, task, held_out, decoding, 64) for model in models]])
+    share = Estimate.of(its.right, share=True)
+    return Choice(name, decoding, share.mean, share.low, its.flops)
+
+
+def cheapest(choices: Sequence[Choice], floor: float) -> Choice:
+    """The fewest FLOPs of those that reach the accuracy `floor`; where none does, the most accurate."""
+    good = [c for c in choices if c.accuracy >= floor]
+    return min(good, key=lambda c: c.flops) if good else max(choices, key=lambda c: (c.accuracy, -c.flops))
+
+
+def _clock(config: DecodeStudy, table: dict[Key, Outcome], chosen: Choice) -> list[Row]:
+    """Seconds at the larger shape: the baseline, and ours saying as many tokens a pass as on the trained task."""
     task, rows = config.clock.task, []
     baseline, fast = (new_denoiser(replace(config.clock, attention=a)) for a in (MDM, ATTENTIONS[chosen.model]))
     unsaid = float((~config.train.task.sample("test", config.puzzles).given).sum(1).double().mean())
@@ -202,15 +224,12 @@ def _clock(config: DecodeStudy, table: dict[Key, Outcome], chosen: Choice) -> li
     ours = replace(chosen.decoding, candidates=task.length, commit=commit, threshold=0.0, entropy_bound=inf)
     ways = {BASE: (baseline, replace(one, keep_finished=True)), SAME_RULE: (baseline, several), OURS: (fast, ours)}
     for batch in config.clock_batches:
-        puzzles = task.sample("test", batch)
-        turns = [{way: solved(m, task, puzzles, d, batch) for way, (m, d) in ways.items()} for _ in range(3)]
-        runs = {way: [turn[way] for turn in turns] for way in ways}
-        seconds = {way: sorted(s.seconds for s in its)[1] for way, its in runs.items()}
-        for way, its in runs.items():
-            costs = Outcome.of([its[:1]]).costs("puzzle") | {"seconds_per_puzzle": seconds[way]}
-            ratios = {"fewer_flops": runs[BASE][0].flops / its[0].flops, "faster": seconds[BASE] / seconds[way]}
+        found = solve_in_turns(ways, task, task.sample("test", batch))
+        base = found[BASE]
+        for way, its in found.items():
+            ratios = {"fewer_flops": base.flops / its.flops, "faster": base.seconds / its.seconds}
             said = 1 if way == BASE else commit
-            rows.append(TABLE.row("clock", way=way, batch=batch, commit=said, **costs, **ratios))
+            rows.append(TABLE.row("clock", way=way, batch=batch, commit=said, **costs(its, "puzzle"), **ratios))
     return rows
 
 
@@ -231,7 +250,7 @@ def _row(chosen: dict[str, Choice], key: Key, its: Outcome, base: Outcome) -> Ro
         latents_per_pass=its.latents,
         fewer_flops=base.flops / its.flops,
         faster=base.seconds / its.seconds,
-        **its.costs("puzzle"),
+        **costs(its, "puzzle"),
     )
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from torch import Tensor
 
-from unspoken.measure.intervals import interval
-from unspoken.study.outcome import Outcome
-from unspoken.study.report import Check, Claim, claim, ends
+from unspoken.measure.accuracy import Outcome
+from unspoken.measure.intervals import Estimate
+from unspoken.study.report import Check, Claim, claim, no_step
 
 
 @dataclass(frozen=True)
@@ -19,61 +18,51 @@ class Level(Outcome):
 
     nll: Tensor
 
+    @property
+    def saturated(self) -> bool:
+        """Too near to none or all right for a difference to show."""
+        return not 0.02 <= float(self.right.mean()) <= 0.98
+
 
 Levels = dict[tuple[str, int], Level]  # by the model's name and its number of latents
 
 
-def saturated(level: Level) -> bool:
-    """Too near to none or all right for a difference to show."""
-    return not 0.02 <= float(level.right.mean()) <= 0.98
-
-
 def verdicts(table: Levels, counts: Sequence[int]) -> list[Claim]:
     """The claims on levels that hold SCDM at `counts`, MDM at the last of them (all), and SIDM at 0."""
-    return [_joint_prediction(table, counts), _dial(table, counts)]
-
-
-def _joint_prediction(table: Levels, counts: Sequence[int]) -> Claim:
-    """At an equal budget MDM beats SIDM: intervals apart in accuracy and in NLL, neither of them saturated."""
     mdm, sidm = table["mdm", counts[-1]], table["sidm", 0]
-    right, nll = [interval(m.right) for m in (mdm, sidm)], [interval(m.nll) for m in (mdm, sidm)]
-    accuracies = [f"{m.right.mean():.3f} {ends(pair)}" for m, pair in zip((mdm, sidm), right, strict=True)]
-    nlls = [f"{m.nll.mean():.3f} {ends(pair)}" for m, pair in zip((mdm, sidm), nll, strict=True)]
-    return claim(
-        "joint prediction",
-        [
-            Check(right[0][0] > right[1][1], f"accuracy MDM {accuracies[0]}, SIDM {accuracies[1]}"),
-            Check(nll[0][1] < nll[1][0], f"NLL in nats a token MDM {nlls[0]}, SIDM {nlls[1]}"),
-            Check(not saturated(mdm) and not saturated(sidm), "neither is saturated"),
-        ],
-    )
-
-
-def _dial(table: Levels, counts: Sequence[int]) -> Claim:
-    """SCDM's NLL falls with the count, its accuracy rises from SIDM's level towards MDM's, and so do the costs."""
     levels = [table["scdm", n] for n in counts]
-    mdm, sidm = table["mdm", counts[-1]], table["sidm", 0]
-    return claim("dial", [*_nll_falls(levels), *_accuracy_rises(levels, sidm, mdm), *_costs_rise(levels)])
+    return [
+        claim("joint prediction", _joint_prediction(mdm, sidm)),
+        claim("dial", [*_nll_falls(levels), *_accuracy_rises(levels, sidm, mdm), *_costs_rise(levels)]),
+    ]
+
+
+def _joint_prediction(mdm: Level, sidm: Level) -> list[Check]:
+    """At an equal budget MDM beats SIDM: intervals apart in accuracy and in NLL, neither of them saturated."""
+    right, few = Estimate.of(mdm.right), Estimate.of(sidm.right)
+    nll, more = Estimate.of(mdm.nll), Estimate.of(sidm.nll)
+    return [
+        Check(right.low > few.high, f"accuracy MDM {right}, SIDM {few}"),
+        Check(nll.high < more.low, f"NLL in nats a token MDM {nll}, SIDM {more}"),
+        Check(not mdm.saturated and not sidm.saturated, "neither is saturated"),
+    ]
 
 
 def _nll_falls(levels: list[Level]) -> list[Check]:
-    rises = [interval(b.nll - a.nll)[0] > 0 for a, b in pairwise(levels)]
-    change = interval(levels[-1].nll - levels[0].nll)
-    values = " ".join(f"{c.nll.mean():.3f}" for c in levels)
+    change = Estimate.of(levels[-1].nll - levels[0].nll)
     return [
-        Check(not any(rises), f"no step of the NLL rises beyond noise ({values})"),
-        Check(change[1] < 0, f"from no latents to all the NLL changes by {ends(change, '+')}"),
+        no_step([c.nll for c in levels], "rises", "no step of the NLL rises beyond noise"),
+        Check(change.high < 0, f"from no latents to all the NLL changes by {change.signed}"),
     ]
 
 
 def _accuracy_rises(levels: list[Level], sidm: Level, mdm: Level) -> list[Check]:
-    falls = [interval(b.right - a.right)[1] < 0 for a, b in pairwise(levels)]
-    gain = interval(levels[-1].right - levels[0].right)
-    values = " ".join(f"{c.right.mean():.3f}" for c in levels)
+    """From SIDM's level towards MDM's."""
+    gain = Estimate.of(levels[-1].right - levels[0].right)
     start, low, high = (float(c.right.mean()) for c in (levels[0], sidm, mdm))
     return [
-        Check(not any(falls), f"no step of the accuracy falls beyond noise ({values})"),
-        Check(gain[0] > 0, f"from no latents to all it changes by {ends(gain, '+')}"),
+        no_step([c.right for c in levels], "falls", "no step of the accuracy falls beyond noise"),
+        Check(gain.low > 0, f"from no latents to all it changes by {gain.signed}"),
         Check(
             abs(start - low) < (high - low) / 4,
             f"it starts within a quarter of the way from SIDM's {low:.3f} to MDM's {high:.3f}",

@@ -6,21 +6,20 @@ Its bound, and the illegal steps of what it draws, along the diagonal, a pyramid
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from unspoken.measure.intervals import interval
+from unspoken.measure.intervals import Estimate
+from unspoken.measure.walks import Drawn, bound_on, chain_of, drawn
 from unspoken.noise import Uniform
 from unspoken.noise.times import Autoregressive, Diagonal, Independent, Mixture, Paths, Pyramid, Shared, Times
-from unspoken.record import environment
-from unspoken.study.grid import chain_of, check_once, check_positive, loaded, trained
-from unspoken.study.report import Check, Claim, Result, Stage, claim, ends
+from unspoken.study.base import Findings, SeededStudy, loaded, trained
+from unspoken.study.report import Check, Claim, Stage, claim
 from unspoken.study.table import Column, Mean, Row, Table
-from unspoken.study.walks import Drawn, bound_on, drawn
 from unspoken.tasks import Chain
 from unspoken.training.config import Train
 from unspoken.training.objective import Denoising
@@ -49,31 +48,24 @@ TABLE = Table(
 
 
 @dataclass(frozen=True)
-class ForcingStudy:
+class ForcingStudy(SeededStudy):
     """The study's config.
 
     Attributes:
         train: The budget; times and seed are varied.
-        seeds: Training seeds.
         passes: Of a walk.
         sequences: Drawn a seed.
         draws: Of the bound, a sequence.
-        workers: Runs trained at a time.
     """
 
+    TABLE = TABLE
+
     train: Train
-    seeds: tuple[int, ...] = (0, 1, 2)
     passes: tuple[int, ...] = (24, 96)
     sequences: int = 500
     draws: int = 16
-    workers: int = 2
-
-    def __post_init__(self) -> None:
-        check_once(self, "seeds", "passes")
-        check_positive(self, "sequences", "draws", "workers")
 
     def budget(self) -> str:
-        """One line on what will be done."""
         return (
             f"times {', '.join(TRAINED)}: {len(self.seeds)} seed(s) of {self.train.steps} steps on "
             f"{self.train.task.title}; then bounds and {self.sequences} sequences along {', '.join(WALKED)}"
@@ -84,9 +76,8 @@ class ForcingStudy:
         objective = Denoising(times=TRAINED[times])
         return replace(self.train, process=Uniform(), objective=objective, seed=seed), runs / f"{times}-seed{seed}"
 
-    def run(self, runs: Path) -> Iterator[Stage | Result]:
-        """Trains what `runs` does not hold yet, walks every path, and ends in a `Result`."""
-        began, chain = environment(), chain_of(self.train.task)
+    def findings(self, runs: Path) -> Generator[Stage, None, Findings]:
+        chain = chain_of(self.train.task)
         jobs = {times: [self.job(times, seed, runs) for seed in self.seeds] for times in TRAINED}
         yield from trained([job for its in jobs.values() for job in its], self.workers)
         rows: list[Row] = []
@@ -103,7 +94,7 @@ class ForcingStudy:
                     its, cell = Drawn.of(chain, found), {"times": times, "path": name, "passes": passes}
                     entropy = float(its.entropy.mean())
                     rows.append(TABLE.row(**cell, bound=bound, illegal=its.illegal, entropy=entropy))
-        yield Result(TABLE.study, self, rows, [verdict(rows, bounds)], _notes(self, chain), began)
+        return rows, [verdict(rows, bounds)], _notes(self, chain)
 
 
 def verdict(rows: list[Row], bounds: dict[tuple[str, str], Tensor]) -> Claim:
@@ -111,11 +102,11 @@ def verdict(rows: list[Row], bounds: dict[tuple[str, str], Tensor]) -> Claim:
 
     Of the latter they draw at most half as many.
     """
-    lost = bounds[INDEPENDENT, DIAGONAL] - bounds[SHARED, DIAGONAL]
-    won = bounds[INDEPENDENT, LEFT] - bounds[SHARED, LEFT]
+    lost = Estimate.of(bounds[INDEPENDENT, DIAGONAL] - bounds[SHARED, DIAGONAL])
+    won = Estimate.of(bounds[INDEPENDENT, LEFT] - bounds[SHARED, LEFT])
     checks = [
-        Check(float(lost.mean()) <= LOSES, f"diagonal: {lost.mean():+.3f} nats a token {ends(interval(lost), '+')}"),
-        Check(interval(won)[1] < 0, f"left to right: {won.mean():+.3f} nats a token {ends(interval(won), '+')}"),
+        Check(lost.mean <= LOSES, f"diagonal: {lost.mean:+.3f} nats a token {lost.signed}"),
+        Check(won.high < 0, f"left to right: {won.mean:+.3f} nats a token {won.signed}"),
     ]
     left = {(r["times"], r["passes"]): r["illegal"] for r in rows if r["path"] == LEFT}
     for (times, passes), illegal in left.items():

@@ -6,27 +6,24 @@ seen; on Sudoku each wrong cell. Then second thoughts (`decoders.correct`) are g
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from unspoken.decoders.correct import correct
-from unspoken.measure.intervals import interval
+from unspoken.measure.intervals import Estimate
+from unspoken.measure.walks import Drawn, bound_on, chain_of, drawn, mended
 from unspoken.model.denoiser import Denoiser
 from unspoken.noise import Hybrid
 from unspoken.noise.times import Diagonal
-from unspoken.record import environment
-from unspoken.study.grid import chain_of, check_once, check_positive, loaded, trained
-from unspoken.study.report import Check, Claim, Result, Stage, claim, ends
+from unspoken.study.base import Findings, SeededStudy, loaded, trained
+from unspoken.study.report import Check, Claim, Stage, claim
 from unspoken.study.table import Column, Mean, Row, Table, pair
-from unspoken.study.walks import Drawn, bound_on, drawn
 from unspoken.tasks import Chain
 from unspoken.tasks.base import Examples
 from unspoken.training.config import Train
-from unspoken.training.loop import seeded
 from unspoken.training.pool import Job
 
 FEWER, NO_FEWER, JUDGED = 5.0, 0.8, 16
@@ -54,13 +51,12 @@ TABLE = Table(
 
 
 @dataclass(frozen=True)
-class GiddStudy:
+class GiddStudy(SeededStudy):
     """The study's config.
 
     Attributes:
         train: A chain's budget; process and seed are varied.
         puzzles: A Sudoku's; trained with the first seed alone.
-        seeds: Training seeds of the chain.
         shares: Uniform noise at the middle (p_u); the first is none.
         passes: Of a walk, on the chain.
         puzzle_passes: Of a walk, on Sudoku.
@@ -68,12 +64,12 @@ class GiddStudy:
         draws: Of the bound, a sequence.
         rounds: Of second thoughts.
         temperature: Of second thoughts.
-        workers: Runs trained at a time.
     """
+
+    TABLE = TABLE
 
     train: Train
     puzzles: Train
-    seeds: tuple[int, ...] = (0, 1, 2)
     shares: tuple[float, ...] = (0.0, 0.2)
     passes: tuple[int, ...] = (4, 8, 16, 64)
     puzzle_passes: tuple[int, ...] = (2, 4, 8, 26)
@@ -81,18 +77,15 @@ class GiddStudy:
     draws: int = 8
     rounds: int = 48
     temperature: float = 0.1
-    workers: int = 2
 
     def __post_init__(self) -> None:
-        check_once(self, "seeds", "shares", "passes", "puzzle_passes")
-        check_positive(self, "sequences", "draws", "rounds", "workers")
+        super().__post_init__()
         if self.shares[0] != 0 or len(self.shares) < 2:
             raise ValueError(f"shares={self.shares}: begin with 0 (masks alone), and give one or more above it")
         if max(self.passes) < JUDGED:
             raise ValueError(f"passes={self.passes}: give one of {JUDGED} or more, where the claim is judged")
 
     def budget(self) -> str:
-        """One line on what will be done."""
         shares = ", ".join(f"{share:g}" for share in self.shares)
         return (
             f"hybrid noise of {shares}: {len(self.seeds)} seed(s) of {self.train.steps} steps on "
@@ -104,9 +97,8 @@ class GiddStudy:
         """A training run and its folder."""
         return replace(on, process=Hybrid(share), seed=seed), runs / f"{name}-{share:g}-seed{seed}"
 
-    def run(self, runs: Path) -> Iterator[Stage | Result]:
-        """Trains what `runs` does not hold yet, walks, thinks again, and ends in a `Result`."""
-        began, chain = environment(), chain_of(self.train.task)
+    def findings(self, runs: Path) -> Generator[Stage, None, Findings]:
+        chain = chain_of(self.train.task)
         chains = {s: [self.job(self.train, "chain", s, seed, runs) for seed in self.seeds] for s in self.shares}
         boards = {s: self.job(self.puzzles, "sudoku", s, self.seeds[0], runs) for s in self.shares}
         yield from trained([*boards.values(), *(job for of_share in chains.values() for job in of_share)], self.workers)
@@ -119,23 +111,15 @@ class GiddStudy:
             bounds[share] = bound_on(models, Hybrid(share), test, Diagonal(), self.draws)
             rows += [_chain_row(self, chain, models, share, passes, bounds[share]) for passes in self.passes]
             rows += [_board_row(self, board, share, passes, puzzles) for passes in self.puzzle_passes]
-        yield Result(TABLE.study, self, rows, [verdict(self, rows, bounds)], _notes(self, chain, rows), began)
-
-
-def mended(config: GiddStudy, model: Denoiser, z: Tensor, given: Tensor, seed: int) -> tuple[Tensor, float]:
-    """After second thoughts; and how many passes they took a row."""
-    passes, generator = 0, seeded("second thoughts", seed)
-    moves = correct(model, z, given, rounds=config.rounds, temperature=config.temperature, generator=generator)
-    for move in moves:
-        z, passes = move.z, passes + int(move.changed.any(1).sum())
-    return z, passes / len(z)
+        return rows, [verdict(rows, bounds)], _notes(self, chain, rows)
 
 
 def _chain_row(config: GiddStudy, task: Chain, models: list[Denoiser], share: float, passes: int, bound: Tensor) -> Row:
     prompt = torch.full((config.sequences, task.length), task.mask_id)
     given = prompt != task.mask_id
     before = [drawn(model, Hybrid(share), prompt, passes, seed=n) for n, model in enumerate(models)]
-    thought = [mended(config, model, z, given, n) for n, (model, z) in enumerate(zip(models, before, strict=True))]
+    second = (config.rounds, config.temperature)
+    thought = [mended(model, z, given, *second, n) for n, (model, z) in enumerate(zip(models, before, strict=True))]
     was, now = Drawn.of(task, before), Drawn.of(task, [z for z, _ in thought])
     return TABLE.row(
         "chain",
@@ -154,7 +138,7 @@ def _board_row(config: GiddStudy, model: Denoiser, share: float, passes: int, pu
     task = config.puzzles.task
     prompt = puzzles.prompt(task.mask_id)
     before = drawn(model, Hybrid(share), prompt, passes, seed=0)
-    after, more = mended(config, model, before, puzzles.given, 0)
+    after, more = mended(model, before, puzzles.given, config.rounds, config.temperature, 0)
     wrong = [((z != puzzles.x0) & ~puzzles.given).double().mean(1)[None] for z in (before, after)]
     solved = [task.score(prompt, z).double().mean().item() for z in (before, after)]
     return TABLE.row(
@@ -162,34 +146,33 @@ def _board_row(config: GiddStudy, model: Denoiser, share: float, passes: int, pu
     )
 
 
-def verdict(config: GiddStudy, rows: list[Row], bounds: dict[float, Tensor]) -> Claim:
+def verdict(rows: list[Row], bounds: dict[float, Tensor]) -> Claim:
     """With uniform noise second thoughts make illegal steps 5 times rarer, without they do not; masks bound lower.
 
     Judged on the chain at 16 passes or more, where a walk is not hopeless to begin with; with noise the interval after
     must be as far below the interval before.
     """
-    checks = []
-    for row in rows:
-        if row["part"] != "chain" or row["passes"] < JUDGED:
-            continue
-        low, high = row["before_interval"][0], row["after_interval"][1]
-        text = (
-            f"p_u {row['share']:g}, {row['passes']} passes: illegal {row['before']:.3f} {ends(row['before_interval'])} "
-            f"to {row['after']:.4f} {ends(row['after_interval'])}"
-        )
-        if row["share"] == 0:
-            checks.append(Check(row["after"] >= NO_FEWER * row["before"] > 0, text))
-        else:
-            checks.append(Check(low > 0 and high * FEWER <= low, text))
-    if {row["share"] == 0 for row in rows if row["part"] == "chain" and row["passes"] >= JUDGED} != {True, False}:
+    judged = [row for row in rows if row["part"] == "chain" and row["passes"] >= JUDGED]
+    checks = [_fewer(row) for row in judged]
+    if {row["share"] == 0 for row in judged} != {True, False}:
         checks.append(Check(False, "with and without uniform noise were not both measured"))
     plain = bounds[0.0]
     for share, bound in bounds.items():
         if share:
-            gap = interval(plain - bound)
-            text = f"bound {plain.mean():.3f} without, {bound.mean():.3f} with p_u {share:g} ({ends(gap, '+')})"
-            checks.append(Check(gap[1] < 0, text))
+            gap = Estimate.of(plain - bound)
+            text = f"bound {plain.mean():.3f} without, {bound.mean():.3f} with p_u {share:g} ({gap.signed})"
+            checks.append(Check(gap.high < 0, text))
     return claim("self-correction", checks)
+
+
+def _fewer(row: Row) -> Check:
+    before, after = (Estimate(row[key], *row[f"{key}_interval"]) for key in ("before", "after"))
+    text = (
+        f"p_u {row['share']:g}, {row['passes']} passes: illegal {before} to {after.mean:.4f} "
+        f"[{after.low:.3f}, {after.high:.3f}]"
+    )
+    rarer = before.low > 0 and after.high * FEWER <= before.low
+    return Check(after.mean >= NO_FEWER * before.mean > 0 if row["share"] == 0 else rarer, text)
 
 
 def _notes(config: GiddStudy, task: Chain, rows: list[Row]) -> list[str]:

@@ -6,7 +6,7 @@ who may look at whom. Then the number of latents is swept at decoding time. arXi
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,14 +16,13 @@ from torch import Tensor
 from unspoken.decoders.policies import order_named
 from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import MDM, SCDM, SIDM, Attention
+from unspoken.measure.accuracy import Outcome, solve_ways
 from unspoken.measure.likelihood import nll_by_latents
 from unspoken.model.denoiser import Denoiser
-from unspoken.record import environment
-from unspoken.study.dial import Level, Levels, saturated, verdicts
-from unspoken.study.grid import check_once, check_positive
-from unspoken.study.outcome import Outcome, cost_columns, measured
-from unspoken.study.report import Result, Stage
-from unspoken.study.table import Column, Mean, Row, Table
+from unspoken.study.base import Findings, Study, check_rising
+from unspoken.study.dial import Level, Levels, verdicts
+from unspoken.study.report import Stage
+from unspoken.study.table import Column, Mean, Row, Table, cost_columns, costs
 from unspoken.tasks.base import Examples
 from unspoken.training.config import Train
 from unspoken.training.loop import load, seeded, training
@@ -48,7 +47,7 @@ TABLE = Table(
 
 
 @dataclass(frozen=True)
-class LatentsStudy:
+class LatentsStudy(Study):
     """The study's config.
 
     Attributes:
@@ -63,6 +62,9 @@ class LatentsStudy:
         draws: Random steps a puzzle in the NLL estimate.
     """
 
+    TABLE = TABLE
+    MAY_BE_EMPTY = ("unseen_counts",)
+
     train: Train
     seeds: tuple[int, ...] = (0, 1, 2)
     counts: tuple[int, ...] = (0, 1, 2, 4, 8, 16, 36)
@@ -74,16 +76,10 @@ class LatentsStudy:
     draws: int = 16
 
     def __post_init__(self) -> None:
-        check_once(self, "seeds")
-        check_positive(self, "puzzles", "candidates", "batch", "draws")
-        every = self.train.task.length
-        if not self.counts or list(self.counts) != sorted(set(self.counts)):
-            raise ValueError(f"counts={self.counts}: give counts that rise")
-        if self.counts[0] != 0 or self.counts[-1] < every:
-            raise ValueError(f"counts={self.counts} should run from 0 to all; end with {every} or more")
-        unseen = self.unseen_counts
-        if any(not 0 <= n < self.every for n in unseen) or len(set(unseen)) < len(unseen):
-            raise ValueError(f"unseen_counts={unseen}: give different counts from 0 to below all")
+        check_rising("counts", self.counts, self.train.task.length)
+        super().__post_init__()
+        if any(not 0 <= n < self.every for n in self.unseen_counts):
+            raise ValueError(f"unseen_counts={self.unseen_counts}: give counts from 0 to below all")
         order_named(self.order)
 
     @property
@@ -92,7 +88,6 @@ class LatentsStudy:
         return self.counts[-1]
 
     def budget(self) -> str:
-        """One line on what will be done."""
         train, models = self.train, " ".join(attention.name.upper() for attention, _ in self.grid())
         return (
             f"{models}: {len(self.seeds)} seed(s) of {train.steps} steps of {train.batch} on {train.task.title}, "
@@ -112,13 +107,11 @@ class LatentsStudy:
         most = None if n == self.every else n
         return Slots(latents=most, candidates=self.candidates, order=self.order)
 
-    def run(self, runs: Path) -> Iterator[Stage | Result]:
-        """Trains what `runs` does not hold yet, measures, and ends in a `Result`.
+    def shown(self, n: int) -> int | str:
+        """A count as the table has it."""
+        return "all" if n == self.every else n
 
-        Yields `Stage`s. Runs are in `runs/MODEL-seedN`; finished ones are reused, half-done ones are gone on with.
-        Raises ValueError where a folder there holds a run of another budget.
-        """
-        began = environment()  # what the numbers come from, not what the tree is hours later
+    def findings(self, runs: Path) -> Generator[Stage, None, Findings]:
         # In order of size, so that the rows of a batch are alike and hardly padded.
         test = self.train.task.sample("test", self.puzzles).by_size()
         clock = _Clock(self, runs, test)
@@ -126,8 +119,7 @@ class LatentsStudy:
         nll = yield from _likelihoods(self, models, test, clock)
         outcomes = yield from _decoded(self, models, test, clock)
         levels = {key: Level(**vars(outcomes[key]), nll=nll[key]) for key in nll}
-        rows, claims = _rows(levels, self), verdicts(levels, self.counts)
-        yield Result(TABLE.study, self, rows, claims, _notes(levels, self), began)
+        return _rows(levels, self), verdicts(levels, self.counts), _notes(levels, self)
 
 
 Key = tuple[str, int]  # a model's name, and a count
@@ -165,13 +157,9 @@ def _decoded(
     ways = {(a.name, n): (models[a.name], config.decoding(n)) for a, counts in config.grid() for n in counts}
 
     def stage(way: Key, entries: int) -> Stage:
-        return clock.tick(f"decoding with {way[0].upper()}, {_count(way[1], config)} latents", entries)
+        return clock.tick(f"decoding with {way[0].upper()}, {config.shown(way[1])} latents", entries)
 
-    return (yield from measured(ways, config.train.task, test, config.batch, stage))
-
-
-def _count(n: int, config: LatentsStudy) -> str:
-    return "all" if n == config.every else str(n)
+    return (yield from solve_ways(ways, config.train.task, test, config.batch, stage))
 
 
 @torch.no_grad()
@@ -213,12 +201,12 @@ def _rows(levels: Levels, config: LatentsStudy) -> list[Row]:
     return [
         TABLE.row(
             model=name,
-            latents="all" if n == config.every else n,
+            latents=config.shown(n),
             accuracy=level.right,
             nll=level.nll,
-            **level.costs("puzzle"),
+            **costs(level, "puzzle"),
             seeds=list(config.seeds),
-            saturated=saturated(level),
+            saturated=level.saturated,
         )
         for (name, n), level in levels.items()
     ]
@@ -227,14 +215,15 @@ def _rows(levels: Levels, config: LatentsStudy) -> list[Row]:
 def _notes(levels: Levels, config: LatentsStudy) -> list[str]:
     """What a reader of the numbers has to know."""
     over = "seeds and puzzles" if len(config.seeds) > 1 else "puzzles (one seed: what another would change is unknown)"
-    notes = [
+    return [
         f"{len(config.seeds)} seed(s), {config.train.steps} steps, {config.puzzles} held-out puzzles; "
         f"95% t intervals over {over}.",
         f"Decoding: {config.order}, {config.candidates} candidates, greedy, one token a pass, {config.batch} together; "
         "candidates see the latents and, under SCDM, not each other. NLL: uniformly random order.",
         "MDM at fewer than all latents was never trained so: it shows whether the dial has to be.",
+        *(
+            f"SATURATED: {name} at {config.shown(n)} latents; its accuracy can show no difference."
+            for (name, n), level in levels.items()
+            if level.saturated
+        ),
     ]
-    for (name, n), level in levels.items():
-        if saturated(level):
-            notes.append(f"SATURATED: {name} at {_count(n, config)} latents; its accuracy can show no difference.")
-    return notes

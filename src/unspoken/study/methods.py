@@ -10,10 +10,11 @@ from unspoken.decoders.decode import Decoder, read_decoder
 from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import CACHED_ALONE, CACHED_JOINT, MDM, Attention
 from unspoken.noise import Absorbing
-from unspoken.study.grid import check_once, check_positive
-from unspoken.study.lookahead import Key
+from unspoken.study.base import check_once, check_positive
 from unspoken.training.config import Train
 from unspoken.training.objective import MaskedDiffusion, MultiToken, MuToR, NextTokenPrediction, Objective, Teacherless
+
+Key = tuple[str, str, str]  # task, method, window
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ class Setting:
     def __post_init__(self) -> None:
         if list(self.windows) != [*sorted(set(self.windows) - {0}), 0] or min(self.windows) < 0:
             raise ValueError(f"windows={self.windows}: give windows that rise, and 0 (all that is left) at the end")
-        check_once(self, "seeds")
-        check_positive(self, "examples")
+        check_once("seeds", self.seeds)
+        check_positive("examples", self.examples)
         if min(self.questions, self.choosing) < 0:
             raise ValueError(f"questions={self.questions}, choosing={self.choosing}: give 0 or more")
         if self.choosing > self.train.steps:

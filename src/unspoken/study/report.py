@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal
 
+from torch import Tensor
+
+from unspoken.measure.intervals import Estimate
 from unspoken.record import environment, to_record, write_json
 
 
@@ -18,18 +22,6 @@ class Stage:
     text: str
     done: float
     total: float
-
-
-class Study(Protocol):
-    """What a study trains and measures, as data. It is a frozen dataclass, hence its own record."""
-
-    def budget(self) -> str:
-        """One line on what will be done."""
-        ...
-
-    def run(self, runs: Path) -> Iterator[Stage | Result]:
-        """Trains what the folder `runs` does not hold yet, measures, and ends in a `Result`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -58,9 +50,11 @@ def claim(name: str, checks: list[Check]) -> Claim:
     return Claim(name, bool(checks) and all(c.holds for c in checks), evidence)
 
 
-def ends(interval: tuple[float, float], sign: str = "") -> str:
-    """An interval as text; `sign="+"` for a difference."""
-    return f"[{interval[0]:{sign}.3f}, {interval[1]:{sign}.3f}]"
+def no_step(values: Sequence[Tensor], wrong: Literal["rises", "falls"], of: str) -> Check:
+    """That none of the values, `[seeds, examples]`, surely rises or falls from the one before."""
+    steps = [Estimate.of(b - a) for a, b in pairwise(values)]
+    means = " ".join(f"{value.mean():.3f}" for value in values)
+    return Check(not any(s.low > 0 if wrong == "rises" else s.high < 0 for s in steps), f"{of} ({means})")
 
 
 @dataclass(frozen=True)
@@ -97,22 +91,8 @@ def read_result(path: Path) -> Result:
         raise ValueError(f"there is no {path}; run a study first: unspoken study latents quick")
     try:
         record = json.loads(path.read_text())
-        claims = [Claim(**c) for c in record["claims"]]
-        return Result(
-            study=record["study"],
-            config=record["config"],
-            rows=record["rows"],
-            claims=claims,
-            notes=record["notes"],
-            environment=record["environment"],
-        )
+        values: dict[str, Any] = {f.name: record[f.name] for f in fields(Result)}
+        values["claims"] = [Claim(**claim) for claim in values["claims"]]
+        return Result(**values)
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no study.json of ours: {error!r}") from error
-
-
-def finish(stages: Iterator[Stage | Result]) -> Result:
-    """Runs a study to its end, without showing anything."""
-    for event in stages:
-        if isinstance(event, Result):
-            return event
-    raise AssertionError("a study ends in a Result")

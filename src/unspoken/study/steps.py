@@ -6,52 +6,57 @@ held against what they do lose on test: the likelihood of whole decodings, and t
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+import math
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from unspoken.decoders.policies import UNIFORM
-from unspoken.decoders.slots import Slots
-from unspoken.decoders.step import last
-from unspoken.measure.profile import InformationProfile, even, parallel_nll, profile_losses
-from unspoken.model.denoiser import Denoiser
-from unspoken.record import environment
-from unspoken.study.grid import check_positive
-from unspoken.study.plans import COLUMNS, EVEN, PLANNED, Scheduled, planned, prediction
-from unspoken.study.report import Result, Stage
-from unspoken.study.table import Column, Row, Table
-from unspoken.tasks.base import Examples, Split, Task
-from unspoken.training.config import Train
-from unspoken.training.loop import load, seeded
-from unspoken.training.objective import Denoising, MaskedDiffusion
-from unspoken.training.run import Run
+from unspoken.layout.attention import MDM
+from unspoken.measure.groups import EVEN, PLANNED, Group, Scheduled, fitted, groups_of, known_and_test, schedules
+from unspoken.measure.intervals import Estimate
+from unspoken.measure.profile import InformationProfile
+from unspoken.study.base import Findings, Study
+from unspoken.study.report import Check, Claim, Stage, claim
+from unspoken.study.table import Column, Mean, Row, Table, count
+from unspoken.tasks.base import Examples
 
+AS_GOOD, RESOLVED = 0.01, 0.2  # nats a token; the share of the largest loss that an interval may hold
+_HEAD = (Column("part", "part"), Column("model", "model"), Column("latents", "latents", count))
+_SCHEDULE = (
+    *_HEAD,
+    Column("schedule", "schedule"),
+    Column("passes", "passes"),
+    Column("sizes", "sizes", lambda sizes: " ".join(map(str, sizes))),
+    Column("foretold", "foretold", "{:.4f}".format),
+    Mean("lost", "lost", by_seed=False, digits=4),
+    Mean("nll", "NLL", "{:.4f}".format, by_seed=False),
+    Mean("accuracy", "right", share=True, by_seed=False),
+)
 TABLE = Table(
     "steps",
     {
         "profile": (
-            *COLUMNS[:3],
+            *_HEAD,
             Column("h", drawn=True),
             Column("nll", "NLL", "{:.4f}".format),
             Column("total_correlation", "schedule", "TC {:.3f}, ".format),
             Column("dual_total_correlation", "schedule", "DTC {:.3f}".format),
             Column("least_overhead"),
         ),
-        "schedule": COLUMNS,
+        "schedule": _SCHEDULE,
     },
     "Nats a token that saying tokens together loses: foretold from validation, lost by whole decodings of test "
     "sequences; the NLL of these. Right: answers drawn at temperature 1. TC, DTC: total and dual total correlation "
     "a token. With 95% intervals.",
-    headings=tuple(column.heading for column in COLUMNS),
+    headings=tuple(column.heading for column in _SCHEDULE),
 )
 
 
 @dataclass(frozen=True)
-class StepsStudy:
-    """The study's config.
+class StepsStudy(Study):
+    """The study's config. It trains nothing.
 
     Attributes:
         runs: Run folders; seeds of one model are those that differ in the seed alone.
@@ -61,6 +66,9 @@ class StepsStudy:
         draws: Random sets a row and k in the profile; random orders a row of a schedule.
     """
 
+    TABLE = TABLE
+    MAY_BE_EMPTY = ("latents",)
+
     runs: tuple[str, ...]
     passes: tuple[int, ...] = (2, 3, 4, 6, 8, 12)
     latents: tuple[int, ...] = (0, 4)
@@ -68,173 +76,52 @@ class StepsStudy:
     draws: int = 8
 
     def __post_init__(self) -> None:
-        if not self.runs or len(set(self.runs)) < len(self.runs):
+        if not self.runs:
             raise ValueError(f"runs={self.runs}: give one run folder or more, each once")
-        if not self.passes or list(self.passes) != sorted(set(self.passes)) or self.passes[0] < 1:
+        super().__post_init__()
+        if list(self.passes) != sorted(self.passes) or self.passes[0] < 1:
             raise ValueError(f"passes={self.passes}: give numbers of 1 or more that rise")
-        check_positive(self, "examples", "draws")
         if min(self.latents, default=0) < 0:
             raise ValueError(f"latents={self.latents}: give 0 or more")
 
     def budget(self) -> str:
-        """One line on what will be done."""
         return (
             f"the profiles of {len(self.runs)} run(s) on {self.examples} validation examples; schedules of "
             f"{', '.join(map(str, self.passes))} passes, even and planned, on as many of test"
         )
 
-    def run(self, runs: Path = Path()) -> Iterator[Stage | Result]:
-        """Loads the runs, measures their profiles, plans, decodes, and ends in a `Result`. Trains nothing.
-
-        runs: The folder that the runs are given from.
-        """
-        began = environment()
+    def findings(self, runs: Path) -> Generator[Stage, None, Findings]:
+        """Loads the runs, measures their profiles, plans and decodes. runs: the folder that they are given from."""
         groups = groups_of([runs / folder for folder in self.runs])
-        data = {group.name: _data(group.train.task, self.examples) for group in groups}
+        data = {group.name: known_and_test(group.train.task, self.examples) for group in groups}
         profiles: list[Row] = []
         found: list[Scheduled] = []
         for done, group in enumerate(groups):
             its = yield from _measured(self, group, *data[group.name], Stage(group.name, done, len(groups)))
             profiles += its[0]
             found += its[1]
-        rows = profiles + [TABLE.row("schedule", **its.values()) for its in found]
+        rows = profiles + [_schedule_row(its) for its in found]
         notes = [_note(group, *data[group.name]) for group in groups] + _notes(self, profiles)
-        claims = [prediction(found), planned(found)]
-        yield Result(TABLE.study, self, rows, claims, notes, began)
-
-
-@dataclass(frozen=True)
-class Group:
-    """The seeds of one model on one task."""
-
-    name: str
-    train: Train
-    models: list[Denoiser]
+        return rows, [prediction(found), planned(found)], notes
 
 
 def _measured(
     config: StepsStudy, group: Group, known: Examples, test: Examples, stage: Stage
 ) -> Generator[Stage, None, tuple[list[Row], list[Scheduled]]]:
     """The rows of a group's profiles, and its schedules: those that the profile beside all plans."""
-    rows: list[Row] = []
-    for latents in config.latents if group.train.attention.latents == "ordered" else ():
-        yield replace(stage, text=f"{group.name} beside {latents}: profile")
-        rows.append(_profile_row(group.name, latents, _fitted(_losses(config, group, latents, known))))
-    yield replace(stage, text=f"{group.name}: profile")
-    losses = _losses(config, group, None, known)
-    profile = _fitted(losses)
-    rows.append(_profile_row(group.name, None, profile))
+    losses: dict[int | None, Tensor] = {}
+    for latents in (*(config.latents if group.train.attention.latents == "ordered" else ()), None):
+        yield replace(stage, text=f"{group.name}{'' if latents is None else f' beside {latents}'}: profile")
+        losses[latents] = group.losses(known, latents, config.draws)
+    rows = [_profile_row(group.name, latents, fitted(its)) for latents, its in losses.items()]
+    profile = fitted(losses[None])
     yield replace(stage, text=f"{group.name}: one at a time")
-    alone = _nll(config, group, (1,) * profile.length, test)
+    alone = group.nll(test, (1,) * profile.length, config.draws)
     found = []
     for kind, sizes in schedules(profile, config.passes):
         yield replace(stage, text=f"{group.name}: {len(sizes)} passes, {kind}")
-        found.append(measure(config, group, kind, sizes, profile, losses, test, alone))
+        found.append(group.scheduled(kind, sizes, losses[None], test, alone, config.draws))
     return rows, found
-
-
-def _losses(config: StepsStudy, group: Group, latents: int | None, known: Examples) -> Tensor:
-    """`[seeds, rows, L]`: of the profile. The same sets of known tokens for every model."""
-    of_seeds = [
-        profile_losses(model, known.x0, known.given, latents, seeded("profile"), config.draws) for model in group.models
-    ]
-    return torch.stack(of_seeds)
-
-
-def _fitted(losses: Tensor) -> InformationProfile:
-    return InformationProfile.fitted(losses.flatten(0, 1))
-
-
-def _data(task: Task, n: int) -> tuple[Examples, Examples]:
-    """Validation and test: n of each with as many tokens to say as is commonest in test. ValueError where none is."""
-    test = of_one_length(task, "test", n)
-    known = of_one_length(task, "validation", n, int((~test.given[0]).sum()))
-    if not len(known):
-        raise ValueError(f"{task.title}: no validation example has as many tokens to say as the test examples taken")
-    return known, test
-
-
-def groups_of(runs: Sequence[str | Path]) -> list[Group]:
-    """The runs that differ in the seed alone. ValueError before any work for one that is not of masks at random."""
-    alike: dict[Train, list[Path]] = {}
-    for folder in map(Path, runs):
-        train = Run(folder).config(Train)
-        if (
-            not (train.process.absorbs and isinstance(train.objective, MaskedDiffusion | Denoising))
-            or train.trunk.times
-        ):
-            raise ValueError(
-                f"{folder} was trained with {train.objective} under {train.process}, times={train.trunk.times}; a "
-                "profile is of tokens masked at random, and its models are shown no times: give other runs"
-            )
-        alike.setdefault(replace(train, seed=0), []).append(folder)
-    names = [f"{train.attention.name.upper()}, {train.task.title}" for train in alike]
-    return [
-        Group(name if names.count(name) == 1 else f"{name} ({n})", train, [load(folder, "cpu") for folder in its])
-        for n, (name, (train, its)) in enumerate(zip(names, alike.items(), strict=True), 1)
-    ]
-
-
-def of_one_length(task: Task, split: Split, n: int, length: int | None = None) -> Examples:
-    """Of the split's examples the first n with `length` tokens to say, by default the commonest number."""
-    every = task.sample(split, task.size(split))
-    free = (~every.given).sum(1)
-    at = (free == (int(free.mode().values) if length is None else length)).nonzero()[:n, 0]
-    return Examples(every.x0[at], every.given[at])
-
-
-def schedules(profile: InformationProfile, passes: Sequence[int]) -> list[tuple[str, tuple[int, ...]]]:
-    """Even and planned sizes of every number of passes, and of the fewest planned passes as good as each even one."""
-    sizes: list[tuple[str, tuple[int, ...]]] = []
-    for n in [n for n in passes if n <= profile.length]:
-        equal = even(profile.length, n)
-        fewer = profile.fewest(profile.overhead(equal))
-        sizes += [
-            (EVEN, equal),
-            (PLANNED, profile.schedule(n)),
-            (PLANNED, fewer),
-            (EVEN, even(profile.length, len(fewer))),
-        ]
-    return list(dict.fromkeys(sizes))
-
-
-def measure(
-    config: StepsStudy,
-    group: Group,
-    kind: str,
-    sizes: tuple[int, ...],
-    profile: InformationProfile,
-    losses: Tensor,
-    test: Examples,
-    alone: Tensor,
-) -> Scheduled:
-    """The likelihood of test sequences under a schedule, and what it draws from their prompts.
-
-    losses: of the profile; alone: nats a token of test, said one at a time.
-    """
-    starts = torch.tensor([0, *sizes[:-1]]).cumsum(0)
-    told = ((losses[..., starts] * torch.tensor(sizes)).sum(-1) - losses.sum(-1)) / profile.length
-    nll, overhead = _nll(config, group, sizes, test), profile.overhead(sizes) / profile.length
-    right = torch.stack([_right(group.train.task, model, sizes, test) for model in group.models])
-    return Scheduled(group.name, kind, sizes, overhead, told, nll, nll - alone, right)
-
-
-def _nll(config: StepsStudy, group: Group, sizes: Sequence[int], test: Examples) -> Tensor:
-    """`[seeds, rows]` nats a token. With one seed every schedule says the tokens in the same orders: they are pairs."""
-    of_seeds = []
-    for model in group.models:
-        draws = [
-            parallel_nll(model, test.x0, test.given, sizes, None, seeded("orders", n)) for n in range(config.draws)
-        ]
-        of_seeds.append(torch.stack(draws).mean(0) / sum(sizes))
-    return torch.stack(of_seeds)
-
-
-def _right(task: Task, model: Denoiser, sizes: Sequence[int], test: Examples) -> Tensor:
-    """`[rows]`: which answers, drawn in such steps and in random order, are right."""
-    prompt = test.prompt(task.mask_id)
-    steps = Slots(commit=tuple(sizes), order=UNIFORM, temperature=1.0).steps(model, prompt, generator=seeded("draws"))
-    return task.score(prompt, last(steps, prompt)).double()
 
 
 def _profile_row(group: str, latents: int | None, profile: InformationProfile) -> Row:
@@ -249,6 +136,73 @@ def _profile_row(group: str, latents: int | None, profile: InformationProfile) -
         dual_total_correlation=profile.dual_total_correlation / n,
         least_overhead=[lost / n for lost in profile.least_overhead()],
     )
+
+
+def _schedule_row(its: Scheduled) -> Row:
+    values = {name: value for name, value in vars(its).items() if name != "told"}
+    return TABLE.row("schedule", **values | {"latents": None, "passes": its.passes, "sizes": list(its.sizes)})
+
+
+def _by_model(found: Sequence[Scheduled]) -> dict[str, list[Scheduled]]:
+    return {name: [m for m in found if m.model == name] for name in dict.fromkeys(m.model for m in found)}
+
+
+def prediction(found: Sequence[Scheduled]) -> Claim:
+    """What a schedule was foretold to lose is what it lost, for models whose tokens see all others' places as masks.
+
+    The difference is within its interval of 0: two-sided, 95% for all schedules of a model together (Bonferroni), by
+    rows alone, since both sides are of the same seeds.
+    """
+    from scipy.special import ndtri  # slow to import
+
+    checks = []
+    for name, its in _by_model([m for m in found if m.model.startswith(MDM.name.upper())]).items():
+        z = float(ndtri(1 - 0.025 / len(its)))
+        worst = max(its, key=lambda m: abs(_gap(m)[0]) / _gap(m)[1])
+        gap, error = _gap(worst)
+        text = (
+            f"{name}: of {len(its)} schedules the farthest ({worst.schedule}, {worst.passes} passes) was foretold "
+            f"to lose {worst.foretold:.4f} and lost {worst.lost.mean():.4f} nats a token, allowed {z * error:.4f} apart"
+        )
+        checks.append(Check(abs(gap) <= z * error, text))
+        most = max(its, key=lambda m: m.foretold)
+        share = z * _gap(most)[1] / most.foretold if most.foretold else math.inf
+        checks.append(
+            Check(share <= RESOLVED, f"resolved to {share:.1%} of what {most.passes} {most.schedule} passes lose")
+        )
+    return claim("prediction", checks)
+
+
+def _gap(m: Scheduled) -> tuple[float, float]:
+    """What it lost less what was foretold, and the standard error of that over rows."""
+    came, told = m.lost.mean(0), m.told.mean(0)
+    error = math.sqrt(float(came.var()) / len(came) + float(told.var()) / len(told))
+    return float(came.mean()) - m.foretold, max(error, 1e-12)
+
+
+def planned(found: Sequence[Scheduled]) -> Claim:
+    """At two numbers of passes or more, and with every model, a plan of fewer passes is as good as even steps.
+
+    As good: on the same test rows and orders at most 0.01 nats a token worse, and not surely worse at all; while even
+    steps of those fewer passes are surely worse than the plan.
+    """
+    checks = []
+    for name, its in _by_model(found).items():
+        plans, evens = ({m.passes: m for m in its if m.schedule == kind} for kind in (PLANNED, EVEN))
+        told = []
+        for passes, equal in sorted(evens.items()):
+            fewer = [n for n in plans if n < passes and n in evens and _saves(plans[n], equal, evens[n])]
+            if fewer:
+                gap = Estimate.of(plans[min(fewer)].nll - equal.nll)
+                told.append(f"{min(fewer)} for {passes} ({gap.signed})")
+        checks.append(Check(len(told) >= 2, f"{name}: planned for even passes: {', '.join(told) or 'none'}"))
+    return claim("planned schedule", checks)
+
+
+def _saves(plan: Scheduled, more: Scheduled, as_many: Scheduled) -> bool:
+    """Whether a plan is as good as `more` even passes, and surely better than `as_many` even ones as it has."""
+    gap = Estimate.of(plan.nll - more.nll)
+    return gap.mean <= AS_GOOD and gap.low <= 0 and Estimate.of(plan.nll - as_many.nll).high < 0
 
 
 def _note(group: Group, known: Examples, test: Examples) -> str:

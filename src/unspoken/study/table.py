@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from unspoken.measure.accuracy import Outcome, Solved
 from unspoken.measure.intervals import interval, share_interval
 
 Row = dict[str, Any]
@@ -33,20 +34,12 @@ class Column:
         """The value by the keys that study.json has."""
         return {} if self.optional and value is None else {self.key: value}
 
-    def recorded(self) -> set[str]:
-        """All that it records."""
-        return {self.key}
-
     def reads(self) -> set[str]:
         """Those of the keys that table and figure need."""
         return {self.key}
 
-    def cell(self, row: Row) -> str:
-        """The value as text; nothing where an optional one is missing."""
-        return self.written(row) if self.key in row else ""
-
     def written(self, row: Row) -> str:
-        """The value of a row that has it."""
+        """The value of a row that has it, as text."""
         return (self.format or str)(row[self.key])
 
 
@@ -77,10 +70,6 @@ class Mean(Column):
         ends = share_interval(value) if self.share else interval(value)
         seeds = {self._seeds: value.mean(1).tolist()} if self.by_seed else {}
         return {self.key: float(value.mean()), self._interval: list(ends), **seeds}
-
-    def recorded(self) -> set[str]:
-        """The mean and what belongs to it."""
-        return {self.key, self._interval} | ({self._seeds} if self.by_seed else set())
 
     def reads(self) -> set[str]:
         """The seeds' means are for the record alone, and so is an interval that is not shown."""
@@ -119,6 +108,25 @@ def count(value: int | None) -> str:
 def pair(values: tuple[float, float]) -> str:
     """Two numbers in one cell."""
     return "{:.3f}, {:.3f}".format(*values)
+
+
+def cost_columns(of: str, mflops: int = 0, milliseconds: int = 2, hidden: tuple[str, ...] = ()) -> tuple[Column, ...]:
+    """Passes, entries, FLOPs and seconds of a puzzle or an example.
+
+    mflops, milliseconds: how many digits are shown. hidden: headings of those that are recorded and not shown.
+    """
+    columns = (
+        Column("passes", "passes", "{:.1f}".format),
+        Column("entries_per_pass", "entries", "{:.1f}".format),
+        Column(f"flops_per_{of}", "MFLOPs", lambda flops: f"{flops / 1e6:.{mflops}f}"),
+        Column(f"seconds_per_{of}", "ms", lambda seconds: f"{seconds * 1e3:.{milliseconds}f}"),
+    )
+    return tuple(replace(c, heading="") if c.heading in hidden else c for c in columns)
+
+
+def costs(its: Outcome | Solved, of: str) -> Row:
+    """The values of `cost_columns`."""
+    return dict(zip((c.key for c in cost_columns(of)), (its.passes, its.entries, its.flops, its.seconds), strict=True))
 
 
 @dataclass(frozen=True)
@@ -167,7 +175,8 @@ class Table:
             raise ValueError(
                 f"a row lacks {', '.join(sorted(missing))}: the file is no study.json of ours, or not whole"
             )
-        return ["".join(c.cell(row) for c in self._columns(part) if c.heading == h) for h in self.headings]
+        there = [c for c in self._columns(part) if c.key in row]  # an optional one may be missing
+        return ["".join(c.written(row) for c in there if c.heading == h) for h in self.headings]
 
     def _columns(self, part: str) -> tuple[Column, ...]:
         if part not in self.parts:

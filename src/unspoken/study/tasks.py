@@ -5,8 +5,7 @@ Which claims of arXiv 2602.03769 hold on which task; where nothing separates, it
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,30 +15,34 @@ from torch import Tensor
 from unspoken.decoders.decode import Decoder, changed, read_decoder
 from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import CACHED_ALONE, CACHED_JOINT, MDM, SCDM, SIDM, Attention
-from unspoken.measure.likelihood import nll_by_latents
+from unspoken.measure.accuracy import Outcome, solved
+from unspoken.measure.intervals import Estimate
+from unspoken.measure.text import SLOT, bits_per_byte, sample_of
 from unspoken.model.denoiser import Denoiser
-from unspoken.record import environment
-from unspoken.study.family import Key, verdicts
-from unspoken.study.grid import check_once, check_positive, loaded, trained
-from unspoken.study.outcome import Outcome, cost_columns, solved
-from unspoken.study.report import Result, Stage
-from unspoken.study.table import Column, Mean, Row, Table
+from unspoken.study.base import Findings, SeededStudy, check_rising, loaded, trained
+from unspoken.study.report import Claim, Stage
+from unspoken.study.table import Column, Mean, Row, Table, cost_columns, costs
 from unspoken.tasks import SudokuGrids, Text
 from unspoken.tasks.base import Examples
 from unspoken.tasks.sudoku.grids import diversity
 from unspoken.training.config import Train
-from unspoken.training.loop import seeded
-from unspoken.training.losses import packed_losses
 from unspoken.training.objective import MaskedDiffusion, MultiToken, Objective
 from unspoken.training.pool import Job
 
-SLOT = MultiToken(window=1)
 METHODS: dict[str, tuple[Objective, Attention]] = {
     "AR": (SLOT, CACHED_ALONE),
     "AR + MTP": (MultiToken(prefixes=1), CACHED_JOINT),
     "SIDM": (MaskedDiffusion(), SIDM),
     "SCDM": (MaskedDiffusion(), SCDM),
     "MDM": (MaskedDiffusion(), MDM),
+}
+Way = tuple[str, int | None]  # method, latents (None for all)
+Key = tuple[str, str, int | None]  # task, and the way
+
+PAIRS: dict[str, tuple[Way, Way]] = {  # that the first does better than the second
+    "joint prediction": (("MDM", None), ("SIDM", 0)),
+    "the dial": (("SCDM", None), ("SCDM", 0)),
+    "lookahead": (("AR + MTP", None), ("AR", 0)),
 }
 TABLE = Table(
     "tasks",
@@ -75,8 +78,7 @@ class Case:
     counts: tuple[int, ...] = (0, 8)
 
     def __post_init__(self) -> None:
-        if not self.counts or list(self.counts) != sorted(set(self.counts)) or self.counts[0] != 0:
-            raise ValueError(f"counts={self.counts}: give counts of latents that rise from 0")
+        check_rising("counts", self.counts)
 
     @property
     def methods(self) -> list[str]:
@@ -102,40 +104,34 @@ class Case:
 
 
 @dataclass(frozen=True)
-class FamilyStudy:
+class FamilyStudy(SeededStudy):
     """The study's config.
 
     Attributes:
         cases: The tasks, each with its budget.
-        seeds: Training seeds.
         examples: Of each test split, at most.
         batch: Examples decoded together.
         draws: Random steps a window in the estimates of bits per byte.
-        workers: Runs trained at a time.
     """
 
+    TABLE = TABLE
+
     cases: tuple[Case, ...]
-    seeds: tuple[int, ...] = (0,)
     examples: int = 1000
     batch: int = 250
     draws: int = 16
-    workers: int = 2
 
     def __post_init__(self) -> None:
         names = [case.name for case in self.cases]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"the tasks are {names}: give one or more, each once")
-        check_once(self, "seeds")
-        check_positive(self, "examples", "batch", "draws", "workers")
+        super().__post_init__()
 
     def budget(self) -> str:
-        """One line on what will be done."""
         runs = sum(len(case.methods) for case in self.cases) * len(self.seeds)
         return f"{runs} runs on {', '.join(case.name for case in self.cases)}; {len(self.seeds)} seed(s)"
 
-    def run(self, runs: Path) -> Iterator[Stage | Result]:
-        """Trains what `runs` does not hold yet, measures, and ends in a `Result`; yields `Stage`s."""
-        began = environment()
+    def findings(self, runs: Path) -> Generator[Stage, None, Findings]:
         tests: dict[str, Examples] = {}
         for done, case in enumerate(self.cases):
             yield Stage(f"examples of {case.name}", done, len(self.cases))
@@ -154,7 +150,7 @@ class FamilyStudy:
                 shown = "all" if latents is None else latents
                 rows.append(TABLE.row(task=case.name, method=method, latents=shown, seeds=list(self.seeds), **row))
         bits = frozenset(case.name for case in self.cases if isinstance(case.train.task, Text))
-        yield Result(TABLE.study, self, rows, verdicts(values, bits), _notes(self), began)
+        return rows, verdicts(values, bits), _notes(self)
 
 
 # The number of latents; `[seeds, examples]`, solved or not, or of text bits per byte of each window; what a row holds.
@@ -166,45 +162,45 @@ def _answers(config: FamilyStudy, case: Case, method: str, models: list[Denoiser
     for latents, way in case.ways(method):
         its = [solved(model, task, test, way, config.batch) for model in models]
         outcome = Outcome.of([its])
-        row = {"accuracy": outcome.right, **outcome.costs("example")}
+        row = {"accuracy": outcome.right, **costs(outcome, "example")}
         if isinstance(task, SudokuGrids):
             row["distinct"] = sum(diversity(s.tokens) for s in its) / len(its)
         yield latents, outcome.right, row
 
 
-@torch.no_grad()
 def _bits(config: FamilyStudy, case: Case, method: str, models: list[Denoiser], test: Examples) -> Iterator[Cell]:
-    """Bits per byte of what is not given of every window, and a sample; of masked models over random orders."""
-    task = case.train.task
+    """Bits per byte of every window, and a sample; of masked models over random orders."""
+    task, ways = case.train.task, case.ways(method)
     assert isinstance(task, Text)
-    size = (task.bytes_in(test.x0) - task.bytes_in(test.prompt(task.mask_id))).double()
-    ways = case.ways(method)
-    nats = torch.stack([_nats(config, case, method, model, test, [n for n, _ in ways]) for model in models])
-    for (latents, way), of_windows in zip(ways, nats.unbind(2), strict=True):
-        bits = of_windows / math.log(2) / size.mean()  # a window counts by its bytes
-        yield latents, bits, {"bits_per_byte": bits, "sample": _said(task, models[0], way)}
+    counts = None if method == "AR" else [task.length if n is None else n for n, _ in ways]
+    of_seeds = [bits_per_byte(task, model, case.train.process, test, counts, config.draws) for model in models]
+    for (latents, way), its in zip(ways, torch.stack(of_seeds, dim=1), strict=True):
+        yield latents, its, {"bits_per_byte": its, "sample": sample_of(task, models[0], way)}
 
 
-def _nats(
-    config: FamilyStudy, case: Case, method: str, model: Denoiser, test: Examples, counts: list[int | None]
-) -> Tensor:
-    """`[windows, counts]` nats of each window's tokens that are not given."""
-    length, parts = case.train.task.length, []
-    for part in test.split(50):
-        if method == "AR":
-            packed = SLOT.pack(case.train.process, part.x0, part.given, model.mask_id)
-            parts.append(packed_losses(model, packed).sum(1, keepdim=True).double())
-        else:
-            n = [length if count is None else count for count in counts]
-            parts.append(nll_by_latents(model, part.x0, part.given, n, seeded("bits", len(parts)), config.draws))
-    return torch.cat(parts)
+def verdicts(values: Mapping[Key, Tensor], bits: frozenset[str] = frozenset()) -> list[Claim]:
+    """Each claim over the tasks that were measured. values: `[seeds, examples]`, of the tasks in `bits` less is better.
+
+    It holds where it does on a task at least, by a 95% interval of the paired difference, and is reversed on none.
+    """
+    claims = []
+    for name, (more, less) in PAIRS.items():
+        found: dict[str, list[str]] = {"better": [], "nothing separates": [], "worse": []}
+        for task in dict.fromkeys(task for task, _, _ in values):
+            if {(task, *more), (task, *less)} <= values.keys():
+                kind, text = _compared(task, values[task, *more], values[task, *less], task in bits)
+                found[kind].append(text)
+        if any(found.values()):
+            evidence = "; ".join(f"{kind}: {', '.join(its)}" for kind, its in found.items() if its)
+            claims.append(Claim(name, bool(found["better"]) and not found["worse"], evidence))
+    return claims
 
 
-def _said(task: Text, model: Denoiser, way: Decoder) -> str:
-    """One window that the model says of itself."""
-    blank = torch.full((1, task.length), task.mask_id)
-    *_, step = way.steps(model, blank, generator=seeded("sample"))
-    return task.show(step.tokens[0])
+def _compared(task: str, more: Tensor, less: Tensor, bits: bool) -> tuple[str, str]:
+    gain = Estimate.of(less - more if bits else more - less)
+    kind = "better" if gain.low > 0 else "worse" if gain.high < 0 else "nothing separates"
+    what = " bits per byte" if bits else ""
+    return kind, f"{task} {less.mean():.3f} to {more.mean():.3f}{what} ({gain.signed})"
 
 
 def _notes(config: FamilyStudy) -> list[str]:

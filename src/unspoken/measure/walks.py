@@ -1,4 +1,4 @@
-"""What the studies of noise share: bounds along paths, and sequences that walks draw, beside the exact chain."""
+"""Models of noise measured: bounds along paths, and sequences that walks draw, beside the exact chain."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unspoken.decoders.correct import correct
 from unspoken.decoders.denoise import denoise
 from unspoken.measure.bound import nelbo_along
 from unspoken.model.denoiser import Denoiser
@@ -15,8 +16,15 @@ from unspoken.model.prediction import predictor
 from unspoken.noise import Process
 from unspoken.noise.times import Path
 from unspoken.tasks import Chain
-from unspoken.tasks.base import Examples
+from unspoken.tasks.base import Examples, Task
 from unspoken.training.loop import seeded
+
+
+def chain_of(task: Task) -> Chain:
+    """The task, where illegal steps can be counted. ValueError where they can not."""
+    if not isinstance(task, Chain):
+        raise ValueError(f"{task.title} given; illegal steps are counted on a chain: give a Chain")
+    return task
 
 
 @torch.no_grad()
@@ -58,6 +66,16 @@ def drawn(
     for move in denoise(model, process, prompt, steps=steps, path=path, generator=generator):
         z = move.z
     return z
+
+
+def mended(
+    model: Denoiser, z: Tensor, given: Tensor, rounds: int, temperature: float, seed: int
+) -> tuple[Tensor, float]:
+    """`[n, seq]` after second thoughts; and how many passes they took a row."""
+    passes, generator = 0, seeded("second thoughts", seed)
+    for move in correct(model, z, given, rounds=rounds, temperature=temperature, generator=generator):
+        z, passes = move.z, passes + int(move.changed.any(1).sum())
+    return z, passes / len(z)
 
 
 @dataclass(frozen=True)

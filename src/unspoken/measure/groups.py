@@ -1,0 +1,142 @@
+"""Runs that differ in the seed alone, measured: their profile, and what schedules planned from it lose and draw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unspoken.decoders.policies import UNIFORM
+from unspoken.decoders.slots import Slots
+from unspoken.decoders.step import last
+from unspoken.measure.profile import InformationProfile, even, parallel_nll, profile_losses
+from unspoken.model.denoiser import Denoiser
+from unspoken.tasks.base import Examples, Split, Task
+from unspoken.training.config import Train
+from unspoken.training.loop import load, seeded
+from unspoken.training.objective import Denoising, MaskedDiffusion
+from unspoken.training.run import Run
+
+EVEN, PLANNED = "even", "planned"
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A schedule, beside all latents: what was foretold of it, and what came.
+
+    foretold: nats a token that it should lose, by the profile; `told` `[seeds, rows]` the same of each row.
+    nll, lost: `[seeds, rows]` nats a token of test, and those above saying one at a time; accuracy: its answers.
+    """
+
+    model: str
+    schedule: str
+    sizes: tuple[int, ...]
+    foretold: float
+    told: Tensor
+    nll: Tensor
+    lost: Tensor
+    accuracy: Tensor
+
+    @property
+    def passes(self) -> int:
+        """A pass for every size."""
+        return len(self.sizes)
+
+
+@dataclass(frozen=True)
+class Group:
+    """The seeds of one model on one task. draws: random sets or orders a row."""
+
+    name: str
+    train: Train
+    models: list[Denoiser]
+
+    def losses(self, known: Examples, latents: int | None, draws: int) -> Tensor:
+        """`[seeds, rows, L]`: of the profile. The same sets of known tokens for every model."""
+        its = [profile_losses(m, known.x0, known.given, latents, seeded("profile"), draws) for m in self.models]
+        return torch.stack(its)
+
+    def nll(self, test: Examples, sizes: Sequence[int], draws: int) -> Tensor:
+        """`[seeds, rows]` nats a token. Every schedule says the tokens in the same orders: they are pairs."""
+        of_seeds = []
+        for model in self.models:
+            its = [parallel_nll(model, test.x0, test.given, sizes, None, seeded("orders", n)) for n in range(draws)]
+            of_seeds.append(torch.stack(its).mean(0) / sum(sizes))
+        return torch.stack(of_seeds)
+
+    def right(self, test: Examples, sizes: Sequence[int]) -> Tensor:
+        """`[seeds, rows]`: which answers, drawn in such steps and in random order, are right."""
+        task, way = self.train.task, Slots(commit=tuple(sizes), order=UNIFORM, temperature=1.0)
+        prompt = test.prompt(task.mask_id)
+        its = [last(way.steps(model, prompt, generator=seeded("draws")), prompt) for model in self.models]
+        return torch.stack([task.score(prompt, tokens).double() for tokens in its])
+
+    def scheduled(
+        self, kind: str, sizes: tuple[int, ...], losses: Tensor, test: Examples, alone: Tensor, draws: int
+    ) -> Scheduled:
+        """A schedule measured. losses: of the profile; alone: `nll` of test, said one at a time."""
+        length = losses.shape[-1]
+        starts = torch.tensor([0, *sizes[:-1]]).cumsum(0)
+        told = ((losses[..., starts] * torch.tensor(sizes)).sum(-1) - losses.sum(-1)) / length
+        foretold = fitted(losses).overhead(sizes) / length
+        nll = self.nll(test, sizes, draws)
+        return Scheduled(self.name, kind, sizes, foretold, told, nll, nll - alone, self.right(test, sizes))
+
+
+def fitted(losses: Tensor) -> InformationProfile:
+    """The profile of all seeds together."""
+    return InformationProfile.fitted(losses.flatten(0, 1))
+
+
+def groups_of(runs: Sequence[str | Path]) -> list[Group]:
+    """The runs that differ in the seed alone. ValueError before any work for one that is not of masks at random."""
+    alike: dict[Train, list[Path]] = {}
+    for folder in map(Path, runs):
+        train = Run(folder).config(Train)
+        masked = train.process.absorbs and isinstance(train.objective, MaskedDiffusion | Denoising)
+        if not masked or train.trunk.times:
+            raise ValueError(
+                f"{folder} was trained with {train.objective} under {train.process}, times={train.trunk.times}; a "
+                "profile is of tokens masked at random, and its models are shown no times: give other runs"
+            )
+        alike.setdefault(replace(train, seed=0), []).append(folder)
+    names = [f"{train.attention.name.upper()}, {train.task.title}" for train in alike]
+    return [
+        Group(name if names.count(name) == 1 else f"{name} ({n})", train, [load(folder, "cpu") for folder in its])
+        for n, (name, (train, its)) in enumerate(zip(names, alike.items(), strict=True), 1)
+    ]
+
+
+def of_one_length(task: Task, split: Split, n: int, length: int | None = None) -> Examples:
+    """Of the split's examples the first n with `length` tokens to say, by default the commonest number."""
+    every = task.sample(split, task.size(split))
+    free = (~every.given).sum(1)
+    at = (free == (int(free.mode().values) if length is None else length)).nonzero()[:n, 0]
+    return Examples(every.x0[at], every.given[at])
+
+
+def known_and_test(task: Task, n: int) -> tuple[Examples, Examples]:
+    """Validation and test: n of each with as many tokens to say as is commonest in test. ValueError where none is."""
+    test = of_one_length(task, "test", n)
+    known = of_one_length(task, "validation", n, int((~test.given[0]).sum()))
+    if not len(known):
+        raise ValueError(f"{task.title}: no validation example has as many tokens to say as the test examples taken")
+    return known, test
+
+
+def schedules(profile: InformationProfile, passes: Sequence[int]) -> list[tuple[str, tuple[int, ...]]]:
+    """Even and planned sizes of every number of passes, and of the fewest planned passes as good as each even one."""
+    sizes: list[tuple[str, tuple[int, ...]]] = []
+    for n in [n for n in passes if n <= profile.length]:
+        equal = even(profile.length, n)
+        fewer = profile.fewest(profile.overhead(equal))
+        sizes += [
+            (EVEN, equal),
+            (PLANNED, profile.schedule(n)),
+            (PLANNED, fewer),
+            (EVEN, even(profile.length, len(fewer))),
+        ]
+    return list(dict.fromkeys(sizes))
