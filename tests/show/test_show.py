@@ -10,6 +10,7 @@ import matplotlib.image
 import pytest
 import torch
 from rich.console import Console
+from toy import TRUNK
 
 from unspoken.decoders.decode import decode
 from unspoken.decoders.step import Step
@@ -18,12 +19,12 @@ from unspoken.show.cells import UNKNOWN, cells
 from unspoken.study.catalogue import TABLES, table_of
 from unspoken.study.report import Claim, Result, Stage
 from unspoken.tasks import PathStar, Sudoku
-from unspoken.training.config import Train, Trunk
+from unspoken.training.config import Train
 from unspoken.training.loop import Update, new_denoiser
 from unspoken.training.run import Run
 
 TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)
-CONFIG = Train(TASK, trunk=Trunk(layers=1, width=16, heads=2))
+CONFIG = Train(TASK, trunk=TRUNK)
 M = TASK.mask_id
 
 
@@ -129,7 +130,7 @@ def test_watching_prints_every_board_and_returns_the_last_step(decoded):
 def test_a_path_is_watched_as_its_graph_and_answer():
     """Three lines: the edges, start and goal, what is said of the path."""
     task = PathStar(2, 3, 8, validation=10, test=10)
-    config = Train(task, trunk=Trunk(layers=1, width=16, heads=2))
+    config = Train(task, trunk=TRUNK)
     prompt = task.sample("test", 1).prompt(task.mask_id)
     steps = list(decode(new_denoiser(config).eval(), prompt, order="left_to_right", predict_latents=True))
     edges, ends, answer = terminal.board(steps[0], prompt, task).plain.split("\n")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from alone import in_process
+from toy import TRUNK
 
 from unspoken import cli, presets
 from unspoken.layout.attention import CACHED_JOINT
@@ -21,7 +22,7 @@ from unspoken.study import ar_latents
 from unspoken.study.ar_latents import ArLatentsStudy, Setting
 from unspoken.study.report import Result, Stage, read_result
 from unspoken.tasks import PathStar, Sudoku
-from unspoken.training.config import Train, Trunk
+from unspoken.training.config import Train
 from unspoken.training.loop import load
 from unspoken.training.objective import MultiToken
 from unspoken.training.run import Run
@@ -31,7 +32,7 @@ STAR = Setting(
         PathStar(2, 3, 8, validation=20, test=20),
         attention=CACHED_JOINT,
         objective=MultiToken(),
-        trunk=Trunk(layers=1, width=16, heads=2),
+        trunk=TRUNK,
         steps=4,
         batch=8,
         decay="constant",

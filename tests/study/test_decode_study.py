@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from alone import in_process
+from toy import TRUNK
 
 from unspoken import presets
 from unspoken.decoders.slots import Slots
@@ -20,11 +21,11 @@ from unspoken.study.decode import SEVERAL, Choice, DecodeStudy, cheapest
 from unspoken.study.report import Result, Stage
 from unspoken.study.speed import BASE, OURS, SAME_RULE, faster, quarter
 from unspoken.tasks import Sudoku
-from unspoken.training.config import Train, Trunk
+from unspoken.training.config import Train
 
 TINY = Train(
     Sudoku(2, 2, givens=8, train=100, validation=20, test=20),
-    trunk=Trunk(layers=1, width=16, heads=2),
+    trunk=TRUNK,
     steps=2,
     batch=8,
     warmup=1,

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+from toy import TRUNK
 
 from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import CACHED_JOINT, MDM, SCDM, SIDM
@@ -31,7 +32,7 @@ from unspoken.training.loop import new_denoiser
 TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)
 TRAIN = Train(
     TASK,
-    trunk=Trunk(layers=1, width=16, heads=2),
+    trunk=TRUNK,
     steps=20,
     batch=8,
     warmup=3,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from alone import finish, in_process
-from toy import seeded
+from toy import TRUNK, seeded
 
 from unspoken import presets
 from unspoken.decoders.correct import correct
@@ -183,7 +183,7 @@ def test_what_is_drawn_is_held_against_the_chain() -> None:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, list[str]]:
     base = tmp_path_factory.mktemp("steps")
-    plain = replace(TINY, trunk=Trunk(layers=1, width=16, heads=2))
+    plain = replace(TINY, trunk=TRUNK)
     configs = {
         "mdm": replace(plain, process=presets.chain().process, objective=presets.chain().objective),
         "scdm": replace(plain, attention=SCDM, process=presets.chain().process, objective=presets.chain().objective),
@@ -216,7 +216,7 @@ def test_seeds_of_one_model_are_a_group_and_other_noise_is_refused(folders: dict
     assert [len(g.models) for g in groups] == [2, 2]
     with pytest.raises(ValueError, match="masked at random"):
         groups_of(folders["hybrid"])
-    other = replace(presets.chain(), task=replace(CHAIN, seed=9), trunk=Trunk(layers=1, width=16, heads=2), steps=1)
+    other = replace(presets.chain(), task=replace(CHAIN, seed=9), trunk=TRUNK, steps=1)
     train(replace(other, attention=MDM, batch=8), tmp_path / "other")
     apart = groups_of([*folders["mdm"], str(tmp_path / "other")])
     assert [(g.name[-3:], len(g.models)) for g in apart] == [("(1)", 2), ("(2)", 1)]
@@ -226,7 +226,7 @@ def test_seeds_of_one_model_are_a_group_and_other_noise_is_refused(folders: dict
         PathStar(2, 3, 8, validation=10, test=10),
         attention=presets.path_star().attention,
         objective=NextTokenPrediction(),
-        trunk=Trunk(layers=1, width=16, heads=2),
+        trunk=TRUNK,
         steps=1,
         batch=8,
     )

@@ -9,6 +9,7 @@ import pytest
 import torch
 from alone import in_process
 from torch import Tensor
+from toy import TRUNK
 
 from unspoken.layout.attention import CACHED_ALONE
 from unspoken.presets import tasks as catalogue
@@ -19,13 +20,13 @@ from unspoken.show.report import table_cells
 from unspoken.study.report import Result, Stage
 from unspoken.study.tasks import METHODS, SLOT, Case, FamilyStudy, Key, verdicts
 from unspoken.tasks import Countdown, SudokuGrids, Text
-from unspoken.training.config import Train, Trunk
+from unspoken.training.config import Train
 from unspoken.training.loop import load
 from unspoken.training.losses import packed_losses
 
 
 def tiny(task: Any) -> Train:
-    trunk = Trunk(layers=1, width=16, heads=2)
+    trunk = TRUNK
     return Train(task, trunk=trunk, steps=2, batch=4, warmup=1, validate=2, save=2, log=1)
 
 
