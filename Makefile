@@ -11,7 +11,7 @@ run: $(VENV)/ready  ## the main job: train MDM, SCDM, SIDM on 6x6 Sudoku and sho
 	$(BIN)/unspoken study latents quick
 
 test: $(VENV)/ready lint  ## format, lint, types, then the laws
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest
 
 test-all: $(VENV)/ready lint  ## the slow ones too
 	$(BIN)/python -m pytest

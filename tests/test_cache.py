@@ -15,7 +15,7 @@ import pytest
 import torch
 import transformers
 from torch import Tensor
-from toy import EXACT, Ignorant, ragged_clean, seeded, tiny
+from toy import EXACT, Ignorant, Spy, ragged_clean, seeded, tiny
 
 from unspoken.decoders.autoregressive import next_tokens, speculate
 from unspoken.decoders.blocks import block_by_block
@@ -160,22 +160,6 @@ def test_a_ragged_batch_is_its_rows_alone(rule: str, latents: int | None) -> Non
         assert torch.equal(last(iter(together), tokens)[row], last(iter(steps), rows)[0])
 
 
-class Spy:
-    """A model that keeps the layouts that it was shown, and its cache: a new one when rows leave the batch."""
-
-    def __init__(self, inner: Denoiser | Ignorant) -> None:
-        self.inner, self.held, self.seen = inner, Cache(), []
-        self.attention, self.mask_id, self.vocab_size = inner.attention, inner.mask_id, inner.vocab_size
-
-    def __call__(self, layout: Layout, at: Tensor | None = None, cache: Cache | None = None) -> Tensor:
-        self.seen.append(layout)
-        self.held = self.held if cache is None else cache
-        return self.inner(layout, at, cache)
-
-    def new_cache(self) -> Cache | None:
-        return self.held if self.attention.cacheable else None
-
-
 DECODERS: dict[str, Any] = {
     "confidence": lambda m, t: decode(m, t, latents=2, commit=2),
     "threshold": lambda m, t: decode(m, t, latents=1, commit=3, threshold=0.5, order="left_to_right"),
@@ -193,13 +177,13 @@ def test_a_cache_holds_what_was_said_and_never_a_latent(name: str) -> None:
     tokens = prompts((6, 4, 2, 1))
     now, passes = tokens, 0
     for step in DECODERS[name](spy, tokens):
-        held, passes = spy.held.layout, passes + 1
+        held, passes = spy.cache.layout, passes + 1
         assert isinstance(held, Layout)
         # The keys of each layer are as many as the entries that the cache says it holds.
-        keys: Any = spy.held.keys
+        keys: Any = spy.cache.keys
         layers = keys.layers
         assert len(layers) == 2
-        assert all(layer.keys.shape[2] == layer.values.shape[2] == len(spy.held) for layer in layers)
+        assert all(layer.keys.shape[2] == layer.values.shape[2] == len(spy.cache) for layer in layers)
         assert not held.unsaid.any()
         for turn, row in enumerate(step.rows.tolist()):
             there = held.said[turn]
@@ -226,14 +210,14 @@ def test_entries_of_a_pass(latents: int | None, commit: int, cached: bool, peek:
         held = 0
         steps = decode(spy, tokens, latents=latents, commit=commit, candidates=3, cache=cached, predict_latents=peek)
         for step in steps:
-            layout, going = spy.seen[-1], (now == MASK).any(1)  # rows that are done are in no pass
+            layout, going = spy.passes[-1].layout, (now == MASK).any(1)  # rows that are done are in no pass
             beside, fresh = (step.candidates | step.latents).sum(1)[going], new.sum(1)[going]
             assert torch.equal(step.rows, going.nonzero()[:, 0])
             if cached:
                 assert step.entries == int((fresh + beside).max())
                 assert step.cached == held
                 held += int(fresh.max())
-                assert len(spy.held) == held
+                assert len(spy.cache) == held
                 assert torch.equal(layout.said.sum(1), fresh)
             else:
                 context = (now != MASK).sum(1)[going]
@@ -266,7 +250,7 @@ def test_a_cache_under_a_bidirectional_context_would_lie() -> None:
     spy = Spy(model("scdm"))
     tokens = prompts((6, 5))
     honest = list(decode(model("scdm"), tokens, order="left_to_right", latents=0))
-    spy.new_cache = lambda: spy.held
+    spy.new_cache = Cache
     forced = list(decode(spy, tokens, order="left_to_right", latents=0))
     assert forced[-1].cached > 0
     assert max(float((a.confidence - b.confidence).abs().max()) for a, b in zip(honest, forced, strict=True)) > 1e-3

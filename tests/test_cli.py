@@ -131,7 +131,10 @@ def flags_of_blocks() -> list[str]:
 
 
 NESTED = ("task", "trunk", "process", "objective", "port")
-OBJECTIVES = ("masked", "next-token-prediction", "latent-blocks", "teacherless", "registers", "block-diffusion")
+OBJECTIVES = (
+    *("masked-diffusion", "next-token-prediction", "multi-token"),
+    *("teacherless", "mu-to-r", "block-diffusion", "denoising"),
+)
 AR = [
     *flags(ArLatentsStudy, "path_star", "sudoku"),
     *[f"--{part}.{flag.removeprefix('--')}" for part in ("path-star", "sudoku") for flag in flags(Setting, "train")],
@@ -197,7 +200,7 @@ def test_help_names_every_command_and_preset(call):
         (["train", "sudoku-4x4", "--attention", "smdm"], "smdm"),
         (["train", "sudoku-4x4", "--decay", "cosine"], "cosine"),
         (["train", "sudoku-4x4", "objective:nextoken"], "objective:next-token-prediction"),
-        (["train", "sudoku-4x4", "--objective.reach", "2"], "objective:registers --help"),
+        (["train", "sudoku-4x4", "--objective.reach", "2"], "objective:mu-to-r --help"),
         (["solve"], "PATH"),
         (["solve", OLD / "masked", "--latent", "3"], "--latents {None}|INT Unsaid tokens"),
         (
@@ -265,12 +268,12 @@ def test_a_schedule_is_a_word_at_the_end(call, tmp_path):
     [
         ([], MaskedDiffusion()),
         (["--objective.bound"], MaskedDiffusion(bound=True)),
-        (["objective:masked", "--objective.bound"], MaskedDiffusion(bound=True)),
+        (["objective:masked-diffusion", "--objective.bound"], MaskedDiffusion(bound=True)),
         (["--attention", "mdm", "objective:teacherless"], Teacherless()),
         (["--attention", "cached-alone", "objective:next-token-prediction"], NextTokenPrediction()),
         (["objective:next-token-prediction", "--attention", "any-order"], NextTokenPrediction()),
-        (["objective:registers", "--attention", "cached-alone", "--objective.reach", "2"], MuToR(reach=2)),
-        (["objective:latent-blocks", "--objective.prefixes", "1"], MultiToken(prefixes=1)),
+        (["objective:mu-to-r", "--attention", "cached-alone", "--objective.reach", "2"], MuToR(reach=2)),
+        (["objective:multi-token", "--objective.prefixes", "1"], MultiToken(prefixes=1)),
         (["objective:block-diffusion", "--objective.size", "2", "--attention", "cached-joint"], BlockDiffusion(2)),
     ],
     ids=named,
@@ -523,16 +526,16 @@ RIGHT = Slots(order="left_to_right", latent_policy="next")
 OWN: dict[tuple[str, ...], tuple[Objective, Decoder, str]] = {
     # 6 tokens given, 2 to say: passes and the entries they compute, beside a cache
     ("objective:next-token-prediction",): (NextTokenPrediction(), NextToken(), "2 passes, 7 entries"),
-    ("objective:registers",): (MuToR(), NextToken(), "2 passes, 7 entries"),
+    ("objective:mu-to-r",): (MuToR(), NextToken(), "2 passes, 7 entries"),
     (): (MultiToken(), RIGHT, "2 passes, 10 entries"),
     ("--objective.window", "1"): (MultiToken(1), replace(RIGHT, latents=0), "2 passes, 9 entries"),
     ("objective:teacherless",): (Teacherless(), replace(RIGHT, commit=99), "1 passes, 8 entries"),
     ("objective:block-diffusion",): (BlockDiffusion(), Blocks(), "2 passes, 10 entries"),
-    ("objective:masked",): (MaskedDiffusion(), Slots(), "2 passes, 10 entries"),
+    ("objective:masked-diffusion",): (MaskedDiffusion(), Slots(), "2 passes, 10 entries"),
 }
 
 
-@pytest.mark.parametrize("words", OWN, ids=lambda words: " ".join(words) or "latent-blocks")
+@pytest.mark.parametrize("words", OWN, ids=lambda words: " ".join(words) or "multi-token")
 def test_a_run_is_decoded_as_it_was_trained(call, stars, words):
     objective, decoder, cost = OWN[words]
     folder = stars(*words)
@@ -602,7 +605,7 @@ def test_a_walk_keeps_the_noise_of_its_run(call, puzzle):
         assert solved.code == 0 and f"answer {TASK.show(last.tokens[0])} " in solved.out
 
 
-@pytest.mark.parametrize("words", [("objective:next-token-prediction",), ()], ids=["next-token", "latent-blocks"])
+@pytest.mark.parametrize("words", [("objective:next-token-prediction",), ()], ids=["next-token", "multi-token"])
 def test_a_page_of_a_path_holds_every_step(call, stars, tmp_path, words):
     path = tmp_path / "page.html"
     solved = call("solve", stars(*words), "--html", path)

@@ -18,7 +18,7 @@ from typing import Any, get_args
 import pytest
 import torch
 from torch import Tensor
-from toy import EXACT, Ignorant, ragged_clean, seeded, tiny
+from toy import EXACT, Ignorant, Spy, ragged_clean, seeded, tiny
 
 from unspoken.decoders.autoregressive import NextToken, Speculation, next_tokens, speculate
 from unspoken.decoders.blocks import Blocks, block_by_block
@@ -29,9 +29,7 @@ from unspoken.decoders.policies import MARGIN, NEAREST, ORDERS, LatentPolicy, Or
 from unspoken.decoders.slots import Slots
 from unspoken.decoders.step import Step, last
 from unspoken.layout.attention import CACHED_JOINT, MDM, SCDM, SIDM, Attention
-from unspoken.layout.entries import Layout
-from unspoken.model.cache import Cache
-from unspoken.model.denoiser import Denoiser, Model
+from unspoken.model.denoiser import Denoiser
 from unspoken.noise import Absorbing, Hybrid
 from unspoken.noise.times import Autoregressive, Blockwise, Paths, Pyramid
 from unspoken.record import RENAMED, from_record, to_record
@@ -43,22 +41,6 @@ MASK = 6
 def prompts(free: tuple[int, ...] = (6, 5, 3, 1, 0)) -> Tensor:
     x0, given = ragged_clean(free)
     return torch.where(given, x0, MASK)
-
-
-class Thinker:
-    """Keeps what a model thought, and of which entries."""
-
-    def __init__(self, model: Model) -> None:
-        self.model, self.thought = model, []
-        self.attention, self.mask_id, self.vocab_size = model.attention, model.mask_id, model.vocab_size
-
-    def __call__(self, layout: Layout, at: Tensor | None = None, cache: Cache | None = None) -> Tensor:
-        logits = self.model(layout, at, cache)
-        self.thought.append((layout, at, logits))
-        return logits
-
-    def new_cache(self) -> Cache | None:
-        return self.model.new_cache()
 
 
 def same(found: list[Step], expected: list[Step]) -> bool:
@@ -201,10 +183,10 @@ def test_an_option_of_no_decoder_is_refused() -> None:
     ],
 )
 def test_what_a_model_can_not_serve_is_refused_before_any_pass(decoder: Decoder, rule: Attention, reason: str) -> None:
-    spy = Thinker(tiny(rule))
+    spy = Spy(tiny(rule))
     with pytest.raises(ValueError, match=reason):
         decode(spy, prompts(), decoder=decoder)
-    assert spy.thought == []
+    assert spy.passes == []
 
 
 @pytest.mark.parametrize("decoder", [NextToken(), Speculation(), Blocks(), Walk()], ids=str)
@@ -275,12 +257,12 @@ def test_bounds_of_slots_are_short_for_those_of_their_commit() -> None:
 @pytest.mark.parametrize("order", [order for order in ORDERS if order != "uniform"])
 def test_a_threshold_says_the_longest_sure_prefix_and_at_least_one(order: str, threshold: float) -> None:
     """Against the pass's own logits: the candidates by the order's rule, cut before the first that is not sure."""
-    spy = Thinker(tiny(CACHED_JOINT, seed=1, positions=7))
+    spy = Spy(tiny(CACHED_JOINT, seed=1, positions=7))
     tokens = torch.cat([prompts(), prompts((7, 6, 5))])
     now, sizes = tokens, set()
     steps = decode(spy, tokens, order=order, commit=3, candidates=5, threshold=threshold, generator=seeded())
     for step in islice(steps, 8):  # and not forever
-        layout, at, logits = spy.thought[-1]
+        layout, at, logits = spy.passes[-1]
         going = (now == MASK).any(1).nonzero()[:, 0].tolist()
         assert step.rows.tolist() == going and not step.committed.any(1)[[r for r in range(8) if r not in going]].any()
         for turn, row in enumerate(going):
@@ -313,10 +295,10 @@ def test_a_threshold_says_the_longest_sure_prefix_and_at_least_one(order: str, t
 def test_tokens_of_a_pass_are_dated_one_after_the_other(order: str, cached: bool) -> None:
     """Each row's dates are 1, 2, ...: in the order of the passes; in a pass from the left, or the surest first."""
     tokens = prompts((7, 6, 4, 1))
-    spy = Thinker(tiny(CACHED_JOINT, seed=1, positions=7))
+    spy = Spy(tiny(CACHED_JOINT, seed=1, positions=7))
     steps = list(decode(spy, tokens, order=order, commit=3, latents=1, cache=cached, generator=seeded()))
     dates: dict[tuple[int, int], int] = {}
-    for step, (layout, _, _) in zip(steps, spy.thought, strict=True):
+    for step, (layout, _, _) in zip(steps, spy.passes, strict=True):
         for turn, e in layout.said.nonzero().tolist():
             place, date = (int(step.rows[turn]), int(layout.position[turn, e])), int(layout.order[turn, e])
             assert dates.setdefault(place, date) == date  # a date never changes

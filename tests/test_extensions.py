@@ -1,13 +1,16 @@
-"""What a stranger writes, with `unspoken` and torch alone: a commit rule, a latent policy, an order, a decoder."""
+"""What a stranger writes, with `unspoken` and torch alone: a commit rule, a latent policy, an order, a decoder,
+
+a noise process, a task with vectors."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from toy import tiny
+from toy import seeded, tiny
 
 import unspoken as us
 
@@ -151,3 +154,110 @@ def test_a_decoder_is_a_class() -> None:
         us.decode(model, TOKENS, decoder=Oracle(), latents=2)
     with pytest.raises(ValueError, match="wish is no option of a decoder; Nameless takes none"):
         us.decode(model, TOKENS, decoder=Nameless(), wish=1)
+
+
+# --- a noise process: one class
+
+
+@dataclass(frozen=True)
+class Late(us.Discrete):
+    """Masks that come late: a token stays with probability 1 - t^3."""
+
+    schedule: Any = field(default_factory=us.Linear)
+    absorbs = True
+
+    def _alpha(self, tau: Tensor, rest: Tensor) -> Tensor:
+        return 1 - tau**3
+
+    def _noise(self, tau: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
+        return tau**3, torch.zeros_like(tau)
+
+    def _inflow(self, tau: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
+        return 3 * tau**2 / (1 - tau**3).clamp_min(1e-12), torch.zeros_like(tau)
+
+
+def test_a_noise_process_is_a_class(tmp_path: Path) -> None:
+    """Its bound is that of masks at any timing (4,000 draws, 5 standard errors); it trains, goes on and is walked."""
+    x0, model = TOKENS.clamp_max(5)[:1], tiny(us.MDM, seed=1, positions=7)
+    given = TOKENS[:1] != MASK
+    bounds = [
+        us.nelbo_along(us.predictor(model, given), p, x0, given, MASK, draws=4_000, generator=seeded())
+        for p in (Late(), us.Absorbing())
+    ]
+    error = torch.stack([b.std() / b.numel() ** 0.5 for b in bounds]).norm()
+    assert abs(float(bounds[0].mean() - bounds[1].mean())) < 5 * float(error)
+    board = us.presets.sudoku_4x4()
+    config = replace(board, attention=us.MDM, process=Late(), objective=us.Denoising(), steps=2, save=1, batch=4)
+    trained = [us.train(config, tmp_path / "run") for _ in range(2)]  # the second time it is there already
+    prompt = board.task.sample("test", 1).prompt(board.task.mask_id)
+    for own in trained:
+        late: Any = Late()
+        *_, last = us.decode(own, prompt, decoder=us.Walk(late, passes=3))
+        assert (last.tokens != board.task.mask_id).all()
+        with pytest.raises(ValueError, match=r"'Late'.*decoder="):
+            us.decode(own, prompt)
+
+
+# --- a task with vectors: one file
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Four numbers with equal steps; the first two are given."""
+
+    length = 4
+    vocab_size = 2
+    mask_id = 1
+    judged = True
+    title = "lines"
+    values = us.tasks.Values("Vectors", (1,))
+
+    def size(self, split: str) -> int:
+        return 50
+
+    def sample(self, split: str, n: int, generator: torch.Generator | None = None) -> us.tasks.Examples:
+        u = torch.rand(n, 2, 1, generator=generator or seeded(len(split)))
+        value = u[:, :1] + torch.arange(4.0)[:, None] * u[:, 1:]
+        return us.tasks.Examples(torch.zeros(n, 4).long(), (torch.arange(4) < 2).expand(n, -1), value)
+
+    def read(self, path: str | Path) -> us.tasks.Examples:
+        raise ValueError("no files")
+
+    def score(self, prompt: Tensor, answer: Tensor) -> Tensor:
+        steps = answer.diff(dim=1)
+        return ((steps - steps[:, :1]).abs() < 0.5).flatten(1).all(1)
+
+    def encode(self, text: str) -> Tensor:
+        return torch.tensor([[float("nan") if w == "." else float(w)] for w in text.split()])
+
+    def show(self, tokens: Tensor) -> str:
+        return " ".join("." if x != x else f"{x:.2f}" for x in tokens[:, 0].tolist())
+
+    def symbol(self, token: int) -> str:
+        return ".o"[token == 0]
+
+    def gap(self, position: int) -> str:
+        return " "
+
+
+def test_a_task_with_vectors_is_a_class(tmp_path: Path) -> None:
+    task: Any = Lines()
+    config = us.Train(
+        task,
+        attention=us.MDM,
+        trunk=us.Trunk(1, 32, 2, times=True, init=0.1),
+        process=us.Gaussian("linear"),
+        objective=us.Denoising(times=us.Mixture(), weight="flat"),
+        port=us.Vectors(1, placeholder=0),
+        steps=150,
+        batch=64,
+        warmup=10,
+        validate=150,
+        save=150,
+    )
+    model = us.train(config, tmp_path / "run")
+    prompt = task.sample("test", 50).prompt(1)
+    *_, last = us.decode(model, prompt, passes=8)
+    assert torch.equal(last.answer[:, :2], prompt[:, :2])
+    # Untrained, none or few are right; chance that half of 50 are right at a tenth each: below 1e-10.
+    assert float(task.score(prompt, last.answer).double().mean()) > 0.5

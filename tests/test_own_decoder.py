@@ -5,14 +5,13 @@ decoding would differ, the objective refuses the attention, and here is why.
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
-from toy import EXACT, ragged_clean, seeded, tiny
+from toy import EXACT, Spy, ragged_clean, seeded, tiny
 
 from unspoken.decoders.autoregressive import NextToken
 from unspoken.decoders.blocks import Blocks
@@ -23,7 +22,6 @@ from unspoken.decoders.step import Step, last
 from unspoken.layout.attention import ATTENTIONS, CACHED_JOINT, MDM
 from unspoken.layout.entries import Layout
 from unspoken.layout.packing import SUCCESSOR, Clean, ask_masks, blocks, every_start, left_to_right
-from unspoken.model.cache import Cache
 from unspoken.model.denoiser import Model
 from unspoken.noise import Absorbing, Hybrid, Process
 from unspoken.record import to_record
@@ -42,40 +40,19 @@ from unspoken.training.objective import (
 MASK = 6
 
 
-class Forced:
-    """A model whose decoder says the clean tokens whatever it thinks; keeps what it thought, and of which entries.
-
-    target: from the entries asked and their layout to the tokens that are to be said, `[batch, m]`.
-    """
-
-    def __init__(self, model: Model, target: Callable[[Layout, Tensor, int], Tensor]) -> None:
-        self.model, self.target, self.thought = model, target, []
-        self.attention, self.mask_id, self.vocab_size = model.attention, model.mask_id, model.vocab_size
-
-    def __call__(self, layout: Layout, at: Tensor | None = None, cache: Cache | None = None) -> Tensor:
-        assert at is not None
-        logits = self.model(layout, at, cache)
-        said = self.target(layout, at, len(self.thought))
-        self.thought.append((layout, at, logits))
-        return torch.nn.functional.one_hot(said, self.vocab_size).double()
-
-    def new_cache(self) -> Cache | None:
-        return self.model.new_cache()
-
-
 def own(objective: Objective, process: Process | None = None) -> Decoders:
     return read_decoder(objective.decoder(process or Absorbing()))
 
 
-def forced(model: Model, x0: Tensor, given: Tensor, decoder: Decoders) -> tuple[Forced, list[Step]]:
-    """Has decoded `x0`; `thought` holds a pass for each threshold."""
+def forced(model: Model, x0: Tensor, given: Tensor, decoder: Decoders) -> tuple[Spy, list[Step]]:
+    """Has decoded `x0`; `passes` holds a pass for each threshold."""
     place = left_to_right(x0, given).place
 
     def target(layout: Layout, at: Tensor, number: int) -> Tensor:
         position = layout.position.gather(1, at)
         return x0.gather(1, place[:, number : number + 1] if isinstance(decoder, NextToken) else position)
 
-    spy = Forced(model, target)
+    spy = Spy(model, target)
     steps = list(decoder.steps(spy, torch.where(given, x0, MASK), predict_latents=isinstance(decoder, Slots)))
     assert torch.equal(steps[-1].tokens, x0)
     # Rows that are done leave, and those of `ragged_clean` are done from the last one on: the others keep their place.
@@ -115,7 +92,7 @@ def test_training_is_what_the_own_decoder_computes(name: str, rule: str) -> None
             if (slot == SUCCESSOR) != isinstance(own(objective), NextToken):
                 continue  # asked beside, and not decoded by: registers, and the share of next tokens
             start = before.index(position) if slot == SUCCESSOR else turns.index(position) - slot
-            layout, at, logits = spy.thought[start]
+            layout, at, logits = spy.passes[start]
             there = (layout.position[row, at[row]] == position) & steps[start].real[row, : at.shape[1]]
             there &= layout.said[row, at[row]] if slot == SUCCESSOR else layout.unsaid[row, at[row]]
             (where,) = there.nonzero()[:, 0].tolist()
@@ -138,7 +115,7 @@ def test_training_in_random_order_is_what_the_own_decoder_computes(rule: str) ->
     answers, asked = model(packed.layout, packed.one.at), 0
     for row, column in packed.one.real.nonzero().tolist():
         start = int(when[row, packed.layout.position[row, packed.one.at[row, column]]])
-        layout, at, logits = spy.thought[start]
+        layout, at, logits = spy.passes[start]
         assert layout.position[row, at[row, 0]] == packed.layout.position[row, packed.one.at[row, column]]
         assert torch.allclose(answers[row, column], logits[row, 0], **EXACT)
         asked += 1

@@ -13,15 +13,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from toy import EXACT, Ignorant, chi_square_p, ragged_clean, seeded, tiny
+from toy import EXACT, Ignorant, Spy, chi_square_p, ragged_clean, seeded, tiny
 
 from unspoken.decoders.decode import decode
 from unspoken.decoders.policies import LATENT_POLICIES, ORDERS, attended
 from unspoken.decoders.step import Step
 from unspoken.layout.attention import ATTENTIONS
-from unspoken.layout.entries import Layout
-from unspoken.model.cache import Cache
-from unspoken.model.denoiser import Denoiser, Model
+from unspoken.model.denoiser import Denoiser
 
 MASK, SEQ = 6, 9
 CACHEABLE = [name for name, rule in ATTENTIONS.items() if rule.cacheable]
@@ -38,22 +36,6 @@ def model(rule: str) -> Denoiser:
 def prompts(free: tuple[int, ...] = (9, 5, 7, 1, 0)) -> Tensor:
     x0, given = ragged_clean(free, SEQ)
     return torch.where(given, x0, MASK)
-
-
-class Spy:
-    """Keeps what each pass was shown, and what it answered."""
-
-    def __init__(self, inner: Model) -> None:
-        self.inner, self.seen = inner, []
-        self.attention, self.mask_id, self.vocab_size = inner.attention, inner.mask_id, inner.vocab_size
-
-    def __call__(self, layout: Layout, at: Tensor | None = None, cache: Cache | None = None) -> Tensor:
-        logits = self.inner(layout, at, cache)
-        self.seen.append((layout, logits))
-        return logits
-
-    def new_cache(self) -> Cache | None:
-        return self.inner.new_cache()
 
 
 def story(steps: list[Step], row: int) -> list[tuple[Tensor, ...]]:
@@ -134,7 +116,7 @@ def test_rows_that_are_done_leave(options: dict[str, Any], cached: bool) -> None
             assert torch.equal(step.rows, (doubt if again else unsaid.any(1)).nonzero()[:, 0])
             context = (fresh & ~torch.tensor(again)) if cached else ~unsaid & present
             said, beside = (part.sum(1)[step.rows] for part in (context, step.candidates | step.latents))
-            layout = spy.seen[-1][0]
+            layout = spy.passes[-1].layout
             assert torch.equal(layout.said.sum(1), said) and torch.equal(layout.unsaid.sum(1), beside)
             assert step.entries == layout.shape[1] == int((said + beside).max())
             now, here = step.tokens, step.committed.any(1, keepdim=True)
@@ -205,7 +187,7 @@ def test_the_longest_prefix_that_keeps_to_its_bounds_is_said(commit: int, thresh
         turns = torch.zeros_like(left)
         options: dict[str, Any] = {"order": order, "min_confidence": widen, "latents": 1, "candidates": 5}
         for step in decode(spy, tokens, commit=commit, threshold=threshold, entropy_bound=entropy, **options):
-            p = spy.seen[-1][1].softmax(-1)
+            p = spy.passes[-1].logits.softmax(-1)
             for turn, row in enumerate(step.rows.tolist()):
                 where = step.position[turn, : step.n_candidates].tolist()
                 said = step.said[turn, : min(commit, int(left[row]))].tolist()
@@ -252,7 +234,7 @@ def test_a_policy_picks_what_a_loop_picks(beside: str, order: str, latents: int 
     for step in decode(
         spy, tokens, **options, present=present, commit=2 if order == "confidence" else 1, predict_latents=True
     ):
-        p = spy.seen[-1][1].softmax(-1)
+        p = spy.passes[-1].logits.softmax(-1)
         for turn, row in enumerate(step.rows.tolist()):
             real = step.real[turn]
             ids = step.position[turn, real].tolist()
@@ -281,7 +263,7 @@ def test_what_matters_most_sees_most(rule: str, beside: str) -> None:
     spy, inward = Spy(model(rule)), BESIDE[beside].inward
     assert inward == (beside in ("nearest", "attended"))
     for step in decode(spy, prompts(), latents=3, candidates=2, latent_policy=BESIDE[beside]):
-        layout = spy.seen[-1][0]
+        layout = spy.passes[-1].layout
         for turn in range(len(step.rows)):
             ids = step.position[turn, step.real[turn]].tolist()
             rank = {

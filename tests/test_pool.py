@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 import torch
+from toy import TRUNK
 
 from unspoken.layout.attention import CACHED_ALONE
 from unspoken.tasks import PathStar
-from unspoken.training.config import Train, Trunk
+from unspoken.training.config import Train
 from unspoken.training.loop import load, train, training
 from unspoken.training.objective import NextTokenPrediction
 from unspoken.training.pool import finished, train_all
@@ -26,7 +27,7 @@ CONFIG = Train(
     PathStar(2, 3, 8, validation=10, test=10),
     attention=CACHED_ALONE,
     objective=NextTokenPrediction(),
-    trunk=Trunk(layers=1, width=16, heads=2),
+    trunk=TRUNK,
     steps=6,
     batch=8,
     warmup=2,

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy import TRUNK
 
 from unspoken import presets
 from unspoken.layout.attention import ATTENTIONS, CACHED_ALONE, Attention
@@ -64,7 +65,7 @@ from unspoken.training.objective import (
 from unspoken.training.run import Run
 
 TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)
-CONFIG = Train(TASK, trunk=Trunk(layers=1, width=16, heads=2))
+CONFIG = Train(TASK, trunk=TRUNK)
 
 above_0 = st.floats(1e-6, 1e6)
 schedules = st.one_of(st.builds(Linear), st.builds(Cosine), st.builds(Polynomial, power=above_0))

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
+from toy import TRUNK
 from transformers import GPT2Config
 
 from unspoken.layout.attention import ATTENTIONS, CACHED_ALONE, CACHED_JOINT, SIDM
@@ -52,7 +53,7 @@ from unspoken.training.run import Run
 TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)
 CONFIG = Train(
     TASK,
-    trunk=Trunk(layers=1, width=16, heads=2),
+    trunk=TRUNK,
     steps=12,
     batch=8,
     accumulate=2,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from unspoken.layout.entries import PADDING, Layout, one_block
 from unspoken.model.cache import Cache
 from unspoken.model.denoiser import Denoiser, Model
 from unspoken.model.ports import Port
+from unspoken.training.config import Trunk
 
 EXACT: dict[str, Any] = {"rtol": 0.0, "atol": 1e-9}  # for float64
 
@@ -93,6 +95,48 @@ class Ignorant:
 
     def new_cache(self) -> Cache | None:
         return Cache() if self.attention.cacheable else None
+
+
+class Pass(NamedTuple):
+    """What a network was shown, where it was asked, and what it thought."""
+
+    layout: Layout
+    at: Tensor
+    logits: Tensor
+
+
+class Spy:
+    """A network watched from outside: every pass, and the cache it last used.
+
+    says: what it answers in place of what it thought, `[batch, m]` tokens, from the layout, the entries asked and the
+        number of the pass.
+    """
+
+    def __init__(self, inner: Model, says: Callable[[Layout, Tensor, int], Tensor] | None = None) -> None:
+        self.inner, self.says, self.passes = inner, says, list[Pass]()
+        self.used: Cache | None = None
+        self.attention, self.mask_id, self.vocab_size = inner.attention, inner.mask_id, inner.vocab_size
+
+    def __call__(self, layout: Layout, at: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+        assert at is not None
+        logits, self.used = self.inner(layout, at, cache), cache
+        self.passes.append(Pass(layout, at, logits))
+        if self.says is None:
+            return logits
+        said = self.says(layout, at, len(self.passes) - 1)
+        return torch.nn.functional.one_hot(said, self.vocab_size).double()
+
+    def new_cache(self) -> Cache | None:
+        return self.inner.new_cache()
+
+    @property
+    def cache(self) -> Cache:
+        """The one of the last pass."""
+        assert self.used is not None
+        return self.used
+
+
+TRUNK = Trunk(layers=1, width=16, heads=2)  # of runs whose losses do not matter
 
 
 def tiny(

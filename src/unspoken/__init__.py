@@ -37,7 +37,7 @@ from unspoken.measure.profile import InformationProfile, parallel_nll, profile_l
 from unspoken.model.denoiser import Denoiser, Model
 from unspoken.model.ports import Categorical, Codes, Vectors
 from unspoken.model.prediction import Prediction, guided, predictor
-from unspoken.noise import Absorbing, Gaussian, Hybrid, SNRMix, Uniform
+from unspoken.noise import Absorbing, Discrete, Gaussian, Hybrid, Ids, Reals, SNRMix, Uniform
 from unspoken.noise.schedule import Cosine, Linear, Polynomial
 from unspoken.noise.times import (
     AlongPath,
@@ -97,9 +97,11 @@ __all__ = [
     "Denoising",
     "DenoisingStep",
     "Diagonal",
+    "Discrete",
     "Divergence",
     "Gaussian",
     "Hybrid",
+    "Ids",
     "Independent",
     "InformationProfile",
     "LatentPolicy",
@@ -119,6 +121,7 @@ __all__ = [
     "PrefixClean",
     "Pyramid",
     "Question",
+    "Reals",
     "SNRMix",
     "Shared",
     "Sizes",

@@ -123,7 +123,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON whole or not at all."""
-    write_text(path, json.dumps(value, indent=1) + "\n")
+    write_text(path, as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """The text of a JSON file of ours."""
+    return json.dumps(value, indent=1) + "\n"
 
 
 @contextmanager

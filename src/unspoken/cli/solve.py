@@ -21,7 +21,6 @@ from unspoken.measure.accuracy import solve
 from unspoken.measure.intervals import wilson
 from unspoken.noise.times import Paths
 from unspoken.show import html, terminal
-from unspoken.tasks import Text
 from unspoken.training.config import Train
 from unspoken.training.loop import check_vocabulary, decoder_record, load, seeded
 from unspoken.training.run import Run
@@ -85,8 +84,8 @@ class SolveRun:
         """Solves and judges a whole file, and prints the share solved with its interval."""
         task, model = Run(self.general.run).config(Train).task, load(self.general.run)
         check_vocabulary(model, task)
-        if isinstance(task, Text):
-            raise ValueError("text has no right answers to count; give --puzzle, or see the bits of `study tasks`")
+        if not task.judged:
+            raise ValueError(f"{task.title}: there are no right answers to count; give --puzzle, or no --file")
         examples = task.read(file).by_size()
         stages = solve(model, task, examples, self.decoder, seed=self.general.seed)
         solved = terminal.watch_solving(console, stages, len(examples))
@@ -110,9 +109,9 @@ class SolveRun:
         if not steps:
             console.print("nothing to say: every cell is given")
             return
-        answer = steps[-1].tokens
+        answer = steps[-1].answer
         console.print(f"puzzle  {task.show(prompt)}\nanswer  {task.show(answer[0])}")
-        if not isinstance(task, Text):  # text has no right answer
+        if task.judged:
             console.print("solved: every rule is kept" if bool(task.score(batch, answer)[0]) else "NOT solved")
         entries = sum(step.entries for step in steps)
         console.print(

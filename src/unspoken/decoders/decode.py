@@ -71,7 +71,14 @@ def decoder_of(model: Model) -> Decoders:
 
 def read_decoder(record: dict[str, Any] | None) -> Decoders:
     """The decoder of a record, such as an objective's `decoder` gives; `Slots()` where there is none."""
-    return Slots() if record is None else from_record(Decoders, record)
+    if record is None:
+        return Slots()
+    try:
+        return from_record(Decoders, record)
+    except ValueError as error:
+        raise ValueError(
+            f"the model's own decoder can not be read: {error}. Pass another: decoder=us.Slots()"
+        ) from error
 
 
 def changed(decoder: Decoder, changes: dict[str, Any]) -> Decoder:

@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from unspoken.decoders.step import Step
+from unspoken.noise.space import is_unknown
 from unspoken.tasks import Task
 
 Kind = Literal["given", "said", "now", "latent", "candidate", "out"]
@@ -18,20 +19,18 @@ def cells(step: Step, prompt: Tensor, task: Task, row: int = 0) -> list[tuple[st
 
     A latent or candidate shows its best guess where the head ran on it: for the latents', decode with
     `predict_latents=True`.
-    prompt: `[batch, seq]`, what decoding began with.
+    prompt: `[batch, seq]`, what decoding began with; or values `[batch, seq, width]`.
     """
-    shown = []
+    shown, given = [], prompt != task.mask_id if prompt.dim() == 2 else ~is_unknown(prompt)
     for i in range(prompt.shape[1]):
-        kind = _kind(step, prompt, task.mask_id, row, i)
+        kind = "given" if given[row, i] else _kind(step, task.mask_id, row, i)
         tokens = step.guess if kind in ("latent", "candidate") else step.tokens
         token = int(tokens[row, i])
         shown.append((UNKNOWN if token == task.mask_id else task.symbol(token), kind))
     return shown
 
 
-def _kind(step: Step, prompt: Tensor, mask_id: int, row: int, i: int) -> Kind:
-    if prompt[row, i] != mask_id:
-        return "given"
+def _kind(step: Step, mask_id: int, row: int, i: int) -> Kind:
     if step.committed[row, i]:
         return "now"
     if step.tokens[row, i] != mask_id:

@@ -1,6 +1,6 @@
 """Tasks: data and their judges, one room each."""
 
-from unspoken.tasks.base import Examples, Split, Task
+from unspoken.tasks.base import Examples, Split, Task, Values
 from unspoken.tasks.bouncing import Bouncing
 from unspoken.tasks.chain import Chain
 from unspoken.tasks.colouring import Colouring
@@ -33,5 +33,6 @@ __all__ = [
     "Task",
     "Tasks",
     "Text",
+    "Values",
     "Zebra",
 ]

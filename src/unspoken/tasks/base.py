@@ -90,6 +90,11 @@ class Task(Protocol):
         """What it is, in a few words."""
         ...
 
+    @property
+    def judged(self) -> bool:
+        """Whether there are right answers: of text and of images there are none."""
+        ...
+
     def size(self, split: Split) -> int:
         """Examples in a split."""
         ...

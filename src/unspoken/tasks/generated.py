@@ -172,6 +172,11 @@ class Generated(ABC):
         return self.train, self.validation, self.test
 
     @property
+    def judged(self) -> bool:
+        """There are right answers."""
+        return True
+
+    @property
     def vocab_size(self) -> int:
         """The words and the mask."""
         return len(self.words) + 1

@@ -23,7 +23,6 @@ BLANK = "."
 class Valued(ABC):
     """A task of values. A final one is a frozen dataclass."""
 
-    judged: ClassVar[bool] = True  # whether there are right answers
     source: ClassVar[str] = "generated here"
     licence: ClassVar[str] = "no rights reserved"
 
@@ -46,6 +45,11 @@ class Valued(ABC):
     def mask_id(self) -> int:
         """The id after the placeholder's."""
         return 1
+
+    @property
+    def judged(self) -> bool:
+        """Whether there are right answers."""
+        return True
 
     @property
     @abstractmethod

@@ -142,6 +142,8 @@ class Train:
                 f"process={self.process} with objective={self.objective}, which asks masks alone: take Denoising()"
             )
 
+        if isinstance(self.objective, Denoising):
+            self.objective.check_process(self.process)
         self._check_values()
 
     def _check_values(self) -> None:
@@ -162,8 +164,6 @@ class Train:
             raise ValueError(
                 f"{type(self.port).__name__} under {self.process}: vectors take Gaussian(), codes take Absorbing()"
             )
-        if isinstance(self.process, Gaussian) and not isinstance(self.objective, Denoising):
-            raise ValueError(f"{self.process} is trained by Denoising(), not by {self.objective}")
 
     def rate(self, step: int) -> float:
         """The learning rate of step 0, 1, ..."""

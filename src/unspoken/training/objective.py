@@ -46,6 +46,7 @@ from unspoken.record import to_record
 from unspoken.training.losses import bound_weight, noised
 
 EVERY = 2**20  # tokens a pass: more than any row has
+MIN_SNR = 5.0  # where the weights of vectors are clipped
 
 
 @dataclass(frozen=True)
@@ -330,17 +331,18 @@ class Denoising(Objective):
         times: How the times of a row are drawn.
         weight: `snr` counts all log-SNRs alike (GIDD's "dynamic" weights, halved; arXiv 2512.10858's unweighted loss);
             `elbo` is the likelihood bound, whose weights explode at both ends; `clamp` is that, at most `most`.
+            Of vectors, `snr` is Min-SNR (arXiv 2303.09556), and `flat` counts the squared errors of all times alike.
         most: Where weights are clamped.
     """
 
     times: Times = field(default_factory=Shared)
-    weight: Literal["snr", "elbo", "clamp"] = "snr"
+    weight: Literal["snr", "elbo", "clamp", "flat"] = "snr"
     most: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.weight not in ("snr", "elbo", "clamp") or not self.most > 0:
+        if self.weight not in ("snr", "elbo", "clamp", "flat") or not self.most > 0:
             raise ValueError(
-                f"weight={self.weight!r}, most={self.most}: give 'snr', 'elbo' or 'clamp', and most above 0"
+                f"weight={self.weight!r}, most={self.most}: give 'snr', 'elbo', 'clamp' or 'flat', and most above 0"
             )
         if self.weight == "elbo" and self.times not in (Shared(), AlongPath(Diagonal())):
             raise ValueError(
@@ -357,6 +359,7 @@ class Denoising(Objective):
         return {"type": "Walk", "process": to_record(process)}
 
     def _pack(self, batch: Batch) -> Packed:
+        self.check_process(batch.process)
         t = self.times.draw(batch.given, batch.generator)
         if isinstance(batch.process, Gaussian):
             return self._of_values(batch.process, batch, t)
@@ -374,6 +377,13 @@ class Denoising(Objective):
         loss = Divergence(process.marginal(t, space).take(asked.at), z.gather(1, asked.at))
         return Packed(layout, (replace(asked, weight=weight, loss=loss),))
 
+    def check_process(self, process: AnyProcess) -> None:
+        """Raises ValueError for weights that the process has not."""
+        if (self.weight == "flat") != isinstance(process, Gaussian) and self.weight != "snr":
+            raise ValueError(
+                f"weight={self.weight!r} under {process}: vectors take 'snr' or 'flat', ids 'snr', 'elbo' or 'clamp'"
+            )
+
     def _of_values(self, process: Gaussian, batch: Batch, t: Tensor) -> Packed:
         """Vectors, each at its own time; every one that is not given is asked for the clean vector."""
         x0 = batch.values
@@ -381,7 +391,7 @@ class Denoising(Objective):
         z = torch.where(batch.given[..., None], x0, process.mix(Views(x0, eps), t.to(x0.dtype)))
         layout = replace(one_block(batch.x0, ~batch.given, torch.zeros_like(batch.x0), time=t), value=z)
         asked = ask_masks(layout, batch.x0).one
-        clip = 5.0 if self.weight == "snr" else None
+        clip = MIN_SNR if self.weight == "snr" else None
         loss = SquaredError(process, t.to(x0.dtype).gather(1, asked.at), entries_of(eps, asked.at), clip)
         return Packed(layout, (replace(asked, target=entries_of(x0, asked.at), port="values", loss=loss),))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from unspoken.record import environment, from_record, to_record, write_json, write_text
+from unspoken.record import as_json, environment, from_record, to_record, write_json, write_text
 
 T = TypeVar("T")
 
@@ -38,12 +38,14 @@ class Run:
 
         Raises ValueError where it is another's.
         """
-        path = self.folder / "config.json"
+        path, record = self.folder / "config.json", to_record(config)
         if not path.exists():
             write_json(self.folder / "environment.json", environment())
-            write_json(path, to_record(config))
+            write_json(path, record)
+        elif path.read_text() == as_json(record):  # also where it holds classes of one's own, which are not read back
+            return
         elif (old := self.config(type(config))) != config:
-            differ = ", ".join(_differences(to_record(old), to_record(config)))
+            differ = ", ".join(_differences(to_record(old), record))
             raise ValueError(
                 f"{self.folder} holds a run of another configuration (it differs in {differ}); "
                 "give another folder, or remove this one"

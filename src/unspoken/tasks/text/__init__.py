@@ -81,6 +81,11 @@ class Text:
             raise ValueError(f"path={self.path!r} and held_out={self.held_out!r} given; a file's own end is its test")
 
     @property
+    def judged(self) -> bool:
+        """No text is the right one."""
+        return False
+
+    @property
     def vocab_size(self) -> int:
         """The bytes or pieces, and the mask."""
         return self.mask_id + 1
