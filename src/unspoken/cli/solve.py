@@ -46,7 +46,7 @@ class General:
     Attributes:
         run: A run folder that `unspoken train` made.
         puzzle: A puzzle, its rows one after the other, `.` or `0` for a blank.
-        file: A .txt, .csv (source,question,answer,rating) or .npy file of puzzles: all are solved and judged.
+        file: A file of examples (.txt, .jsonl; of Sudoku .csv too): all are solved and judged.
         by: The decoder, by default the run's own. A walk goes through the run's own noise.
         seed: Of every random choice.
         html: Also write the decoding as a self-contained page.
