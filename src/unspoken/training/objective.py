@@ -402,7 +402,7 @@ Objectives = MaskedDiffusion | NextTokenPrediction | MultiToken | Teacherless | 
 def _masks(process: AnyProcess, objective: object) -> Absorbing:
     """Raises ValueError for a process that is not masks alone."""
     if not isinstance(process, Absorbing):
-        raise ValueError(f"{objective} asks masks, and {process} has other noise: take the objective Diffused")
+        raise ValueError(f"{objective} asks masks, and {process} has other noise: take the objective Denoising()")
     return process
 
 
