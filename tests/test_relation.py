@@ -9,7 +9,7 @@ from toy import ragged_clean, seeded, tiny
 from unspoken.decoders.policies import attended
 from unspoken.layout.attention import ATTENTIONS, SCDM
 from unspoken.layout.entries import random_order
-from unspoken.measure.relation import relation_of
+from unspoken.measure.relation import looks, relation_of
 from unspoken.noise import Absorbing
 from unspoken.training.losses import noised
 
@@ -25,10 +25,10 @@ def test_looks_are_shares_of_what_is_visible(rule: str) -> None:
     unsaid = ~given & (torch.rand(x0.shape, generator=seeded(3)) < 0.7)
     layout = random_order(torch.where(unsaid, MASK, x0), unsaid, given, seeded())
     kernel, before = model.trunk.config._attn_implementation, model(layout)
-    looks, visible = model.looks(layout), layout.mask(model.attention)[:, 0]
-    assert looks.shape == visible.shape
-    assert torch.allclose((looks * visible).sum(-1), torch.ones(4, 7, dtype=looks.dtype), **CLOSE)
-    assert torch.equal(looks > 0, visible)
+    told, visible = looks(model, layout), layout.mask(model.attention)[:, 0]
+    assert told.shape == visible.shape
+    assert torch.allclose((told * visible).sum(-1), torch.ones(4, 7, dtype=told.dtype), **CLOSE)
+    assert torch.equal(told > 0, visible)
     assert model.trunk.config._attn_implementation == kernel == "sdpa"
     assert torch.equal(model(layout), before)
 
@@ -43,7 +43,7 @@ def test_the_kernel_is_put_back_when_a_pass_fails(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(model, "embed", fail)
     with pytest.raises(RuntimeError, match="no memory"):
-        model.looks(layout)
+        looks(model, layout)
     assert model.trunk.config._attn_implementation == "sdpa"
 
 
@@ -54,17 +54,17 @@ def test_a_relation_is_the_mean_look_of_a_pair_that_is_unsaid(rule: str) -> None
     model, (x0, given) = tiny(ATTENTIONS[rule], positions=7), ragged_clean((6, 4, 3, 3, 2))
     given[:, 2] = True  # never unsaid
     found = relation_of(model, x0, given, draws=3, generator=seeded())
-    looks: dict[tuple[int, int], list[float]] = {}
+    seen: dict[tuple[int, int], list[float]] = {}
     generator = seeded()
     for _ in range(3):
         z = noised(Absorbing(), x0, given, MASK, generator)
-        tells, visible = model.looks(z.layout), z.layout.mask(model.attention)[:, 0]
+        tells, visible = looks(model, z.layout), z.layout.mask(model.attention)[:, 0]
         for row in range(len(x0)):
             unsaid = z.unsaid[row].nonzero()[:, 0].tolist()
             for pair in ((i, j) for i in unsaid for j in unsaid if visible[row, i, j] and i != j):
-                looks.setdefault(pair, []).append(float(tells[row][pair]))
+                seen.setdefault(pair, []).append(float(tells[row][pair]))
     expected = torch.zeros(7, 7)
-    for pair, values in looks.items():
+    for pair, values in seen.items():
         expected[pair] = sum(values) / len(values)
     assert found.shape == (7, 7) and torch.allclose(found, expected, **CLOSE)
     assert (found >= 0).all() and not found.diagonal().any()

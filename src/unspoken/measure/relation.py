@@ -9,7 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from unspoken.layout.entries import Layout
 from unspoken.model.denoiser import Denoiser
+from unspoken.model.trunks import check_reach
 from unspoken.noise import Absorbing
 from unspoken.training.losses import noised
 
@@ -35,6 +37,27 @@ def relation_of(
         z = noised(process or Absorbing(), x0, given, model.mask_id, generator)
         layout, unsaid = z.layout.to(model.device), z.unsaid.to(model.device)
         both = unsaid[:, :, None] & unsaid[:, None, :] & layout.mask(model.attention)[:, 0]
-        total += (model.looks(layout) * both).sum(0)
+        total += (looks(model, layout) * both).sum(0)
         seen += both.sum(0)
     return (total / seen.clamp_min(1)).fill_diagonal_(0)
+
+
+@torch.no_grad()
+def looks(model: Denoiser, layout: Layout) -> Tensor:
+    """`[batch, entries, entries]`: how much each (row) attends to each (column), mean over layers and heads."""
+    check_reach(model.trunk.config, model.known_positions, layout)
+    kernel = model.trunk.config._attn_implementation or "sdpa"
+    model.trunk.set_attn_implementation("eager")  # the others do not tell
+    try:
+        mask = layout.mask(model.attention)
+        seen = torch.zeros_like(mask, dtype=model.trunk.dtype)
+        out = model.trunk.base_model(
+            inputs_embeds=model.embed(layout),
+            position_ids=layout.position,
+            attention_mask=seen.masked_fill(~mask, torch.finfo(seen.dtype).min),
+            use_cache=False,
+            output_attentions=True,
+        )
+    finally:
+        model.trunk.set_attn_implementation(kernel)
+    return torch.stack([heads.mean(1) for heads in out.attentions]).mean(0)

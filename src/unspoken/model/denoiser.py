@@ -8,8 +8,7 @@ mask that `Attention` draws over the layout. A checkpoint folder is an ordinary 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
@@ -23,6 +22,7 @@ from unspoken.layout.attention import Attention
 from unspoken.layout.entries import Layout, entries_of
 from unspoken.layout.questions import Question
 from unspoken.model.cache import Cache
+from unspoken.model.folder import OURS, WEIGHTS, of_today, quietly, read_ours
 from unspoken.model.ports import Categorical, CodeWeights, Port, VectorWeights, check_port, check_values
 from unspoken.model.trunks import Clock, cache_argument, check_reach, check_trunk, vocabulary
 from unspoken.record import from_record, to_record
@@ -30,7 +30,6 @@ from unspoken.record import from_record, to_record
 if TYPE_CHECKING:  # slow to import: loaded where a trunk is made
     from transformers import PretrainedConfig, PreTrainedModel
 
-OURS, WEIGHTS = "unspoken.json", "unspoken.safetensors"
 Kernel = Literal["sdpa", "flex"]
 
 
@@ -163,7 +162,7 @@ class Denoiser(nn.Module):
                 "for one of ours name its run folder, e.g. runs/sudoku-6x6/scdm-seed0"
             )
         try:
-            with _quiet():
+            with quietly():
                 trunk = AutoModelForCausalLM.from_pretrained(folder, **trunk_options)
         except (OSError, SafetensorError) as error:
             raise ValueError(f"no model in {folder}, or not a whole one: {error}") from error
@@ -174,14 +173,14 @@ class Denoiser(nn.Module):
             model = cls(trunk, attention, mask_id, positions, kernel, times, port, decoder)
         if model.inputs and ours is not None:
             try:
-                model.inputs.load_state_dict(_prefixed(load_file(Path(folder) / WEIGHTS)))
+                model.inputs.load_state_dict(of_today(load_file(Path(folder) / WEIGHTS)))
             except (OSError, SafetensorError, RuntimeError) as error:
                 raise ValueError(f"{folder} lacks its learned positions or times ({WEIGHTS}): {error}") from error
         return model.eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the trunk as a Hugging Face folder, and beside it our `unspoken.json` and learned inputs."""
-        with _quiet():
+        with quietly():
             self.trunk.save_pretrained(folder)
         positions = 0 if self.place is None else self.place.num_embeddings
         if self.inputs:
@@ -249,25 +248,6 @@ class Denoiser(nn.Module):
             **({} if cache is None else {self.cache_argument: cache.keys}),
         ).last_hidden_state
 
-    def looks(self, layout: Layout) -> Tensor:
-        """`[batch, entries, entries]`: how much each (row) attends to each (column), mean over layers and heads."""
-        check_reach(self.trunk.config, self.known_positions, layout)
-        kernel = self.trunk.config._attn_implementation or "sdpa"
-        self.trunk.set_attn_implementation("eager")  # the others do not tell
-        try:
-            mask = layout.mask(self.attention)
-            seen = torch.zeros_like(mask, dtype=self.trunk.dtype)
-            out = self.trunk.base_model(
-                inputs_embeds=self.embed(layout),
-                position_ids=layout.position,
-                attention_mask=seen.masked_fill(~mask, torch.finfo(seen.dtype).min),
-                use_cache=False,
-                output_attentions=True,
-            )
-        finally:
-            self.trunk.set_attn_implementation(kernel)
-        return torch.stack([heads.mean(1) for heads in out.attentions]).mean(0)
-
     def new_cache(self) -> Cache | None:
         """An empty cache of the context, None under an attention whose context states change as tokens are said."""
         return Cache() if self.attention.cacheable else None
@@ -317,36 +297,3 @@ class Denoiser(nn.Module):
     def device(self) -> torch.device:
         """Where the trunk lives."""
         return self.trunk.device
-
-
-def _prefixed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights by the names of today: older folders hold the places alone, and call them "weight"."""
-    return {"place.weight" if name == "weight" else name: value for name, value in weights.items()}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' progress bars: they would break into ours."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-def read_ours(folder: str | Path) -> dict[str, Any] | None:
-    """What `unspoken.json` of a checkpoint records, None where there is none. ValueError where it is broken."""
-    path = Path(folder) / OURS
-    if not path.exists():
-        return None
-    try:
-        record = json.loads(path.read_text())
-        if record.keys() >= {"attention", "mask_id"}:
-            return record
-    except (json.JSONDecodeError, AttributeError):
-        pass
-    raise ValueError(f"{path} is no record of ours: it should hold attention and mask_id; save the model anew")

@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from unspoken.layout.packing import Packed
-from unspoken.model.denoiser import Denoiser, read_ours
+from unspoken.model.denoiser import Denoiser
+from unspoken.model.folder import read_ours
 from unspoken.record import new_folder
 from unspoken.tasks import Task
 from unspoken.tasks.base import Examples

@@ -1,0 +1,95 @@
+"""What every objective has: a batch, its signature, and what it refuses."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unspoken.layout.attention import Attention
+from unspoken.layout.packing import (
+    Packed,
+    ask_values,
+)
+from unspoken.noise import Absorbing, AnyProcess, Gaussian, Hybrid, SNRMix, Uniform
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clean sequences, and how they are to be corrupted.
+
+    x0: `[batch, seq]` token ids; where the tokens are values, the placeholder id.
+    given: `[batch, seq]` bool: the prompt.
+    value: `[batch, seq, width]` vectors or codes of tokens that are values; None where all are ids.
+    """
+
+    process: AnyProcess
+    x0: Tensor
+    given: Tensor
+    mask_id: int
+    generator: torch.Generator | None = None
+    value: Tensor | None = None
+
+    @property
+    def values(self) -> Tensor:
+        """The values. Raises ValueError where there are none."""
+        if self.value is None:
+            raise ValueError(f"{self.process} noises vectors, and these tokens are ids: take masks or uniform noise")
+        return self.value
+
+
+class Objective(ABC):
+    """What a training pass holds and is asked. A final one is a frozen dataclass."""
+
+    @abstractmethod
+    def check(self, attention: Attention) -> None:
+        """Raises ValueError for a rule under which a token would see what it is asked for."""
+
+    @abstractmethod
+    def decoder(self, process: AnyProcess) -> dict[str, Any]:
+        """The record of the decoder that it trains for (`record.from_record` reads it into one of `decoders`)."""
+
+    @abstractmethod
+    def _pack(self, batch: Batch) -> Packed:
+        """A pass over ids, or over the placeholders of values."""
+
+    def pack(
+        self,
+        process: AnyProcess,
+        x0: Tensor,
+        given: Tensor,
+        mask_id: int,
+        generator: torch.Generator | None = None,
+        value: Tensor | None = None,
+    ) -> Packed:
+        """A pass over a batch, and its questions.
+
+        x0, given: `[batch, seq]` clean tokens, and which are the prompt. value: `[batch, seq, width]`, the vectors or
+        codes that stand for the tokens, where tokens are values (then x0 is the placeholder id everywhere).
+        Raises ValueError where process, objective and values do not go together.
+        """
+        if value is not None and isinstance(process, Uniform | Hybrid | SNRMix):
+            raise ValueError(f"{process} redraws ids, and these tokens are values: take Absorbing() or Gaussian()")
+        packed = self._pack(Batch(process, x0, given, mask_id, generator, value))
+        if value is None or isinstance(process, Gaussian):
+            return packed
+        return ask_values(packed, value, mask_id)
+
+
+def masks_alone(process: AnyProcess, objective: object) -> Absorbing:
+    """Raises ValueError for a process that is not masks alone."""
+    if not isinstance(process, Absorbing):
+        raise ValueError(f"{objective} asks masks, and {process} has other noise: take the objective Denoising()")
+    return process
+
+
+def need_causal(attention: Attention, objective: object) -> None:
+    """Under a bidirectional context, clean tokens of a packed pass would hand later ones to earlier thresholds."""
+    if not attention.cacheable:
+        raise ValueError(
+            f"{objective} with attention {attention.name}: its clean tokens would see what they are asked for; take a "
+            "causal context that sees no latents: cached-joint, cached-alone or any-order"
+        )
