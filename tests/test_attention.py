@@ -3,9 +3,12 @@
 import pytest
 import torch
 from torch.nn.attention.flex_attention import create_mask
+from toy import seeded, tiny
 
 from unspoken.layout.attention import ATTENTIONS, MDM, Attention
 from unspoken.layout.entries import FOREVER, PADDING, Layout, draw_ranks, one_block, random_order
+from unspoken.model.prediction import predictor
+from unspoken.training.objective import Denoising
 
 # Three context tokens (two of the prompt, one committed at step 1), then three latents of ranks 0, 1, 2.
 # A row is a query, a column a key.
@@ -137,3 +140,25 @@ def test_ranks_are_uniform() -> None:
 def test_bad_rules_are_refused(fields: tuple, remedy: str) -> None:
     with pytest.raises(ValueError, match=remedy):
         Attention(*fields)
+
+
+def takes(rule: Attention) -> list[bool]:
+    """Whether the objective trains under a rule, and a walk goes under it."""
+    found = []
+    for ask in (Denoising().check, lambda r: predictor(tiny(r), torch.zeros(1, 2).bool())):
+        try:
+            ask(rule)
+            found.append(True)
+        except ValueError:
+            found.append(False)
+    return found
+
+
+@pytest.mark.parametrize("context", ["bidirectional", "causal"])
+@pytest.mark.parametrize(("latents", "seen"), [("joint", True), ("joint", False), ("ordered", False), ("alone", False)])
+def test_what_is_trained_through_noise_can_be_walked(context, latents, seen) -> None:
+    """One predicate: both take just the rules under which everything sees everything."""
+    rule = Attention(context, latents, seen)
+    assert takes(rule) == [rule.full, rule.full]
+    layout = random_order(ints(0, 6, 1, 6), ints(0, 1, 0, 1).bool(), ints(0, 0, 1, 0).bool(), seeded())
+    assert rule.full == bool(layout.mask(rule).all())

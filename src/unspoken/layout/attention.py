@@ -65,6 +65,11 @@ class Attention:
         return self.context == "causal" and not self.context_sees_latents
 
     @property
+    def full(self) -> bool:
+        """True where every entry sees every other of its document, as noise at any time needs: nothing is context."""
+        return self.context == "bidirectional" and self.latents == "joint" and self.context_sees_latents
+
+    @property
     def name(self) -> str:
         """The literature's name for this rule, or its three fields."""
         known = (name for name, rule in ATTENTIONS.items() if rule == self)

@@ -48,7 +48,7 @@ def predictor(model: Model, given: Tensor, kind: Kind = "leave-one-out") -> Pred
     Raises ValueError for a rule under which a token does not see all others.
     """
     rule = model.attention
-    if rule.context != "bidirectional" or rule.latents != "joint" or not rule.context_sees_latents:
+    if not rule.full:
         raise ValueError(
             f"attention {rule.name}: a walk through noise shows every token to every other; take mdm, or decode this "
             "model with unspoken.decode"

@@ -128,7 +128,7 @@ class Denoising(Objective):
 
     def check(self, attention: Attention) -> None:
         """Raises ValueError where a token does not see all others: what is visible may be noise, none is context."""
-        if attention.cacheable or attention.latents != "joint" or not attention.context_sees_latents:
+        if not attention.full:
             raise ValueError(f"{self} with attention {attention.name}: every token must see every other; take mdm")
 
     def decoder(self, process: AnyProcess) -> dict[str, Any]:
