@@ -14,7 +14,7 @@ test: $(VENV)/ready lint  ## format, lint, types, then the laws
 	$(BIN)/python -m pytest
 
 test-all: $(VENV)/ready lint  ## the slow ones too
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m ""
 
 bench: $(VENV)/ready  ## ratios of speed, on an idle machine; written to docs/results/benchmarks
 	$(BIN)/python benchmarks/decode.py --out docs/results/benchmarks

@@ -2,8 +2,11 @@
 
 import ast
 import re
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "unspoken"
@@ -19,14 +22,24 @@ def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports(path: Path) -> set[str]:
-    """The rooms that a file imports from, wherever in the file."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("unspoken"):
-            parts = node.module.split(".")
-            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
-    return found & set(rooms())
+def imports(path: Path, text: str | None = None) -> set[str]:
+    """The rooms that a file imports from, wherever in the file and in whatever form."""
+    inside, names = ["unspoken", *path.relative_to(PACKAGE).parts[:-1]], set()
+    for node in ast.walk(ast.parse(path.read_text() if text is None else text)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = inside[: len(inside) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            names |= {f"{module}.{alias.name}" for alias in node.names}
+    return {roof().get(n, n).split(".")[1] for n in names if n.startswith("unspoken.")} & set(rooms())
+
+
+@cache
+def roof() -> dict[str, str]:
+    """From a name of the package itself to where it is from."""
+    nodes = [n for n in ast.parse((PACKAGE / "__init__.py").read_text()).body if isinstance(n, ast.ImportFrom)]
+    return {f"unspoken.{a.asname or a.name}": f"{n.module}.{a.name}" for n in nodes for a in n.names}
 
 
 def graph() -> dict[str, set[str]]:
@@ -85,3 +98,18 @@ def test_arrows_that_must_never_be() -> None:
     assert set(NEVER) | {"cli"} == set(rooms())
     edges = graph()
     assert {room: edges[room] & never for room, never in NEVER.items() if edges[room] & never} == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from unspoken.decoders.slots import Slots",
+        "import unspoken.decoders.slots",
+        "from unspoken.decoders import slots",
+        "from unspoken import Slots",
+        "from ..decoders import slots",
+        "def f():\n    from ..decoders.slots import Slots",
+    ],
+)
+def test_no_form_of_an_import_is_overlooked(line: str) -> None:
+    assert imports(PACKAGE / "training" / "run.py", line) == {"decoders"}

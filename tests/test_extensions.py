@@ -106,6 +106,59 @@ def test_an_order_scores_what_the_network_said() -> None:
         assert all(step.committed[row, least[row]] for row in step.rows.tolist())
 
 
+def test_a_policy_may_score_as_it_likes_but_not_with_nan() -> None:
+    """Infinite scores are scores: nothing is left masked. What is no number is refused."""
+    never = us.Order("never seen", lambda ahead: ahead.entropy, lambda logp: logp.amax(-1), needs_entropy=True)
+    *_, last = us.decode(cached(), TOKENS, order=never, latents=1, latent_policy="oldest")
+    assert (last.tokens != MASK).all()
+    far = us.LatentPolicy("far", lambda around: torch.full(around.rest.shape, torch.inf))
+    assert all(
+        int(s.latents.sum()) > 0
+        for s in list(us.decode(cached(), TOKENS, latents=2, candidates=1, latent_policy=far))[:-1]
+    )
+    broken = us.Order("broken", lambda ahead: torch.full(ahead.unsaid.shape, torch.nan))
+    with pytest.raises(ValueError, match="'broken' scores a position with nan"):
+        list(us.decode(cached(), TOKENS, order=broken))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"order": None}, "order=None; write one of uniform"),
+        ({"order": lambda ahead: ahead.unsaid}, r"pass a us.Order"),
+        ({"latent_policy": 7}, r"pass a us.LatentPolicy"),
+        ({"decoder": us.Slots}, r"is a class; give a value: Slots\(\)"),
+        ({"commit": us.Commit, "decoder": us.Slots}, "is a class"),
+    ],
+    ids=("none", "function", "number", "class", "class and change"),
+)
+def test_what_is_no_policy_is_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        us.decode(cached(), TOKENS, **options)
+
+
+def test_a_rule_needs_something_to_choose_from() -> None:
+    with pytest.raises(ValueError, match="give Commit"):
+        us.Commit(rule=every_other)
+
+
+def test_a_models_decoder_is_a_value_that_is_saved(tmp_path: Path) -> None:
+    model = cached()
+    model.decoder = us.Slots(latents=1, order="left_to_right")
+    found = [list(us.decode(m, TOKENS)) for m in (model, _saved(model, tmp_path))]
+    assert [s.entries for s in found[0]] == [s.entries for s in found[1]]
+    assert all(torch.equal(a.tokens, b.tokens) for a, b in zip(*found, strict=True))
+    model.decoder = us.Slots(commit=us.Commit(2, rule=every_other))
+    with pytest.raises(ValueError, match="is a function, and a record holds data alone"):
+        model.save_pretrained(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def _saved(model: us.Denoiser, folder: Path) -> us.Denoiser:
+    model.save_pretrained(folder)
+    return us.Denoiser.from_pretrained(folder).double()
+
+
 # --- a decoder: one class
 
 

@@ -168,6 +168,43 @@ def test_ctc_refuses_targets_that_do_not_fit() -> None:
         CTC(3, torch.tensor([3, 3]))(logits, torch.tensor([[0, 1, 2], [0, 0, 1]]))
 
 
+@torch.no_grad()
+def test_ctc_counts_the_slots_that_are_asked() -> None:
+    """A row of two slots costs the same alone and beside a row of four."""
+    logits = torch.randn(2, 4, 5, generator=seeded(), dtype=torch.float64)
+    at, target = torch.arange(4).expand(2, 4), torch.tensor([[0, 0, 0, 0], [1, 2, 3, 0]])
+    weight = torch.tensor([[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
+    together = Question(at, target, weight, at, loss=CTC(4, torch.tensor([1, 3])))
+    alone = Question(at[:1, :2], target[:1, :2], weight[:1, :2], at[:1, :2], loss=CTC(4, torch.tensor([1])))
+    assert torch.allclose(
+        together.loss(logits, target)[0, 0], alone.loss(logits[:1, :2], target[:1, :2])[0, 0], **EXACT
+    )
+    with pytest.raises(ValueError, match="row 0 needs 3 slots"):
+        Question(at, target, weight, at, loss=CTC(4, torch.tensor([2, 3]))).loss(logits, target)
+
+
+def test_ctc_trains_a_model_by_its_own_head() -> None:
+    """The mask's logit is -inf, and no gradient is not a number; it is that of the loss without the mask's column."""
+    model = tiny(MDM)
+    token = torch.full((1, 4), 6)
+    layout = one_block(token, token == 6, torch.arange(4)[None])
+    at, target = torch.arange(4)[None], torch.tensor([[1, 2, 0, 0]])
+    question = Question(at, target, torch.full((1, 4), 0.25), at, loss=CTC(5, torch.tensor([2])))
+    packed_losses(model, Packed(layout, (question,))).sum().backward()
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    assert grads and all(bool(g.isfinite().all()) for g in grads) and any(bool((g != 0).any()) for g in grads)
+    logits = model(layout).detach()[..., :6].requires_grad_()
+    question.loss(logits, target).sum().backward()
+    whole = torch.nn.functional.pad(logits.detach(), (0, 1), value=-torch.inf).requires_grad_()
+    question.loss(whole, target).sum().backward()
+    assert whole.grad is not None and logits.grad is not None
+    assert torch.allclose(whole.grad[..., :6], logits.grad, **EXACT) and not whole.grad[..., 6].any()
+    with pytest.raises(ValueError, match="blank=6 has no probability"):
+        packed_losses(
+            model, Packed(layout, (Question(at, target, torch.ones(1, 4), at, loss=CTC(6, torch.tensor([2]))),))
+        )
+
+
 # Layouts with values
 
 
@@ -285,6 +322,22 @@ def test_vectors_are_noised_at_their_own_times() -> None:
     assert float(q.weight.sum()) == pytest.approx(1, abs=1e-6) and int(q.real.sum()) == int((~given).sum())
 
 
+def test_values_that_are_not_shown_reach_no_gradient() -> None:
+    model, layout = tiny(MDM, port=VECTORS), valued(VECTORS)
+    assert layout.value is not None
+    hidden = torch.where((layout.token == 0)[..., None], layout.value, torch.nan)
+    model.embed(replace(layout, value=hidden)).sum().backward()
+    assert model.values is not None
+    assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in model.values.parameters())
+
+
+def test_a_checkpoint_keeps_its_own_port(tmp_path: Path) -> None:
+    tiny(MDM, port=VECTORS).save_pretrained(tmp_path)
+    assert Denoiser.from_pretrained(tmp_path, port=VECTORS).port == VECTORS
+    with pytest.raises(ValueError, match="leave port out"):
+        Denoiser.from_pretrained(tmp_path, port=Vectors(4, placeholder=0))
+
+
 @each_port
 def test_a_port_is_saved_with_the_weights(port: Port, tmp_path: Path) -> None:
     model, layout = tiny(MDM, port=port), valued(port)
@@ -316,6 +369,9 @@ def test_a_port_is_saved_with_the_weights(port: Port, tmp_path: Path) -> None:
         (lambda: tiny(MDM, port=CODES).embed(valued(Vectors(2, placeholder=0))), "int64 codes"),
         (lambda: replace(valued(VECTORS), value=torch.zeros(2, 5, 3)), "give .batch, entries, width."),
         (lambda: tiny(MDM).predict_values(valued(VECTORS), torch.zeros(2, 1).long()), "no port of values"),
+        (lambda: Question(*[torch.zeros(1, 1)] * 4, port="foo"), "give 'ids'"),  # pyright: ignore[reportArgumentType]
+        (lambda: valued(VECTORS).join(valued(CODES)), "of width 3 and 2 do not join"),
+        (lambda: SquaredError()(Seen(torch.zeros(1, 1, 2), "x0"), torch.zeros(1, 1, 1)), "make them equal"),
         (lambda: Gaussian().sample(torch.zeros(1, 2, 3), torch.zeros(1, 2), Reals(2)), "give floats"),
         (lambda: MaskedDiffusion().pack(Hybrid(), *ragged_clean(), 6, seeded(), torch.zeros(4, 7, 2)), "redraws ids"),
         (lambda: Denoising().pack(Gaussian(), *ragged_clean(), 6, seeded()), "noises vectors"),

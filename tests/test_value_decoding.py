@@ -115,7 +115,7 @@ def test_a_walk_tells_which_vectors_are_clean() -> None:
         (lambda: us.NextToken().steps(tiny(us.CACHED_JOINT, port=CODES), codes_prompt()), "need a model with a port"),
         (lambda: us.Slots().steps(tiny(us.MDM, port=VECTORS), torch.zeros(1, 2, 2)), r"us.Walk\(process=us.Gaussian"),
         (lambda: us.Walk().steps(tiny(us.MDM, port=VECTORS), torch.zeros(1, 2, 2)), "walked through Gaussian"),
-        (lambda: us.Walk(us.Gaussian()).steps(tiny(us.MDM, port=CODES), codes_prompt()), "the model's port is Codes"),
+        (lambda: us.Walk(us.Gaussian()).steps(tiny(us.MDM, port=CODES), codes_prompt()), "under the port Codes"),
         (lambda: us.Walk(us.Gaussian(), rounds=1).steps(tiny(us.MDM, port=VECTORS), torch.zeros(1, 2, 2)), "rounds=1"),
         (lambda: us.decode(tiny(us.MDM, port=CODES), torch.zeros(1, 5).long()), r"\[batch, seq, 2\] int64 codes"),
         (lambda: us.decode(tiny(us.MDM, port=CODES), torch.zeros(1, 5, 3).long()), r"\[batch, seq, 2\] int64 codes"),
@@ -123,6 +123,8 @@ def test_a_walk_tells_which_vectors_are_clean() -> None:
         (lambda: us.decode(tiny(us.MDM), codes_prompt()), "need a model with a port"),
         (lambda: us.decode(tiny(us.MDM, port=CODES), codes_prompt(), order="margin"), "confidence, uniform or left"),
         (lambda: us.decode(tiny(us.MDM, port=CODES), codes_prompt(), entropy_bound=1.0), "no entropy_bound"),
+        (lambda: us.decode(tiny(us.MDM, port=CODES), codes_prompt(), latent_policy="certain"), "needs no entropies"),
+        (lambda: us.decode(tiny(us.MDM, port=VECTORS), torch.full((1, 2, 2), torch.inf)), "give finite ones"),
         (lambda: us.decode(tiny(us.MDM, port=VECTORS), torch.zeros(1, 2, 3)), r"\[batch, seq, 2\] floats, nan"),
         (lambda: _eps_walk(), "let the network predict x0, v or u"),
     ],
@@ -196,8 +198,34 @@ def test_solving_measures_values() -> None:
         ({"process": us.Absorbing(), "objective": us.MaskedDiffusion()}, r"vectors take Gaussian\(\)"),
         ({"objective": us.MaskedDiffusion()}, "take Denoising"),
         ({"task": us.presets.sudoku_4x4().task}, "is made of ids"),
+        ({"port": us.Vectors(2, placeholder=1)}, "give placeholder=0"),
+        ({"port": us.Vectors(2, "eps", placeholder=0)}, "give the view x0, v or u"),
+        ({"trunk": us.Trunk()}, "Trunk.times=True"),
     ],
 )
 def test_configs_that_do_not_go_together_are_refused(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         replace(us.presets.bouncing(), **changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"objective": us.BlockDiffusion(), "attention": us.CACHED_JOINT},
+        {"objective": us.NextTokenPrediction(), "attention": us.CACHED_JOINT},
+        {"objective": us.MultiToken(next_token=0.5), "attention": us.CACHED_JOINT},
+        {"objective": us.Denoising(), "attention": us.MDM},
+    ],
+    ids=lambda changes: type(changes["objective"]).__name__,
+)
+def test_objectives_that_codes_have_no_decoder_for_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="with codes: these are asked at their own masks"):
+        replace(us.presets.digits(), **changes)
+
+
+def test_a_run_of_values_starts_from_a_checkpoint(tmp_path: Path) -> None:
+    """The port is the config's, and a folder of ours that has another is refused."""
+    short = replace(us.presets.digits(), steps=1, batch=4, save=1, trunk=us.Trunk(1, 16, 2))
+    us.train(short, tmp_path / "first")
+    again = replace(short, trunk=replace(short.trunk, checkpoint=str(tmp_path / "first")))
+    assert us.train(again, tmp_path / "second").port == short.port

@@ -57,7 +57,7 @@ def to_record(value: Any) -> Any:
         name = getattr(value, "__qualname__", repr(value))
         raise ValueError(
             f"{name} is a function, and a record holds data alone: pass it where it is used, as in "
-            "us.decode(model, tokens, commit=us.Commit(rule=...))"
+            "us.decode(model, tokens, commit=us.Commit(8, rule=...))"
         )
     return value
 

@@ -134,7 +134,7 @@ def parse_solve(words: list[str], prog: str) -> SolveRun:
     _check_flags(words, decoder)
     parsed = tyro.cli(_flags_of(decoder), args=words, prog=prog, description=_about())
     general = {f.name: getattr(parsed, f.name) for f in fields(General)}
-    return SolveRun(General(**general), replace(decoder, **_values(parsed, general)))
+    return SolveRun(General(**general), replace(decoder, **_values(parsed, general, decoder)))
 
 
 def decoder_of_run(run: Path) -> Decoders:
@@ -148,6 +148,7 @@ def chosen(run: Path, by: str | None) -> Decoders:
     own = decoder_of_run(run)
     if by is None or by == _name(type(own)):
         return own
+    by = by.replace("-", "_")
     if by not in BY:
         raise ValueError(f"no decoder is called {by!r}; write --by with one of {', '.join(BY)}")
     if BY[by] is Walk:
@@ -177,9 +178,14 @@ def _flags_of(decoder: Decoders) -> type:
     return made
 
 
-def _values(flags: Any, without: Container[str]) -> dict[str, Any]:
-    """What the flags say, as the decoder's fields hold it. Raises ValueError on a path that has no name."""
+def _values(flags: Any, without: Container[str], decoder: Decoders) -> dict[str, Any]:
+    """What the flags say, as the decoder's fields hold it. Raises ValueError on a path that has no name.
+
+    A path whose name is the decoder's own is that path, with its numbers.
+    """
     values = {f.name: getattr(flags, f.name) for f in fields(flags) if f.name not in without}
+    if isinstance(decoder, Walk) and values["path"] == _name(type(decoder.path)):
+        return values | {"path": decoder.path}
     if "path" in values and values["path"] not in PATHS:
         raise ValueError(f"no path is called {values['path']!r}; write one of {', '.join(PATHS)}")
     return values | ({"path": PATHS[values["path"]]} if "path" in values else {})
@@ -213,6 +219,8 @@ def _option(flag: str) -> str:
 def _check_flags(words: list[str], decoder: Decoders) -> None:
     """Raises ValueError on an option of another decoder."""
     for flag in _flags(words):
+        if _option(flag) == "process":
+            raise ValueError("--process: a walk goes through the noise that the run was trained with; leave it out")
         others = decoders_with(_option(flag))
         if others and type(decoder).__name__ not in others:
             names = [_name(kind) for kind in BY.values() if kind.__name__ in others]

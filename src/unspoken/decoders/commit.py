@@ -38,6 +38,10 @@ class Commit:
             raise ValueError(f"commit={self.most}; give whole numbers")
         if self.most < 1:
             raise ValueError(f"commit={self.most}; need 1 <= commit <= candidates")
+        if self.rule is not None and self.most == 1:
+            raise ValueError(
+                "a rule chooses among the `most` best candidates, and most=1: give Commit(most=8, rule=...)"
+            )
         if not 0 <= self.threshold <= 1 or not self.entropy_bound >= 0:
             raise ValueError(
                 f"threshold={self.threshold}, entropy_bound={self.entropy_bound}; give a probability and nats of 0 or "

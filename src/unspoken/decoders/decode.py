@@ -60,13 +60,16 @@ def decode(
     where the model can not be decoded so.
     """
     decoder = decoder_of(model) if decoder is None else decoder
+    if isinstance(decoder, type):
+        raise ValueError(f"decoder={decoder.__name__} is a class; give a value: {decoder.__name__}()")
     decoder = changed(decoder, changes) if changes else decoder
     return decoder.steps(model, tokens, present=present, predict_latents=predict_latents, generator=generator)
 
 
 def decoder_of(model: Model) -> Decoders:
     """The decoder that a model was trained for, as it records; `Slots()` where it records none."""
-    return read_decoder(getattr(model, "decoder", None))
+    own = getattr(model, "decoder", None)
+    return read_decoder(own) if own is None or isinstance(own, dict) else own
 
 
 def read_decoder(record: dict[str, Any] | None) -> Decoders:

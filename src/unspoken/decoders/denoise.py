@@ -68,6 +68,8 @@ class Walk:
                 f"process={self.process}, rounds={self.rounds}: vectors are walked through Gaussian(), and have no "
                 "second thoughts; codes are decoded by Slots"
             )
+        if bool((tokens != model.mask_id).all()):
+            return iter(())
         walked = denoise_values(
             model, self.process, value, steps=self.passes or tokens.shape[1], path=self.path, generator=generator
         )
@@ -152,8 +154,10 @@ def denoise_values(
     """
     tokens, _ = split_prompt(model, value)
     port, given = port_of(model), tokens != model.mask_id
-    if not isinstance(port, Vectors):
-        raise ValueError(f"{process} noises vectors, and the model's port is {port}; make it with port=us.Vectors(...)")
+    if not isinstance(port, Vectors) or not isinstance(process, Gaussian):
+        raise ValueError(
+            f"{process} under the port {port}: vectors are noised by us.Gaussian() and read by us.Vectors(...)"
+        )
     check_walk(steps, shown)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     known = with_port(model)

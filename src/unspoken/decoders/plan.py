@@ -8,7 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unspoken.decoders.policies import NEXT_IN_ORDER, UNIFORM_LATENTS, Around, at_random
+from unspoken.decoders.policies import (
+    LATENT_POLICIES,
+    NEXT_IN_ORDER,
+    ORDERS,
+    UNIFORM_LATENTS,
+    Around,
+    LatentPolicy,
+    Order,
+    at_random,
+)
 from unspoken.decoders.rules import Rules, Width
 from unspoken.decoders.state import DecodingState
 
@@ -34,7 +43,7 @@ def plan_of(state: DecodingState, width: Width, rules: Rules) -> Plan:
     """A step's candidates, and its latents among the rest: as many as the step may come to."""
     c, m = width.candidates, width.most
     ahead = state.ahead(rules.generator)
-    before = torch.where(ahead.unsaid, rules.order.before(ahead), math.inf)
+    before = _scores(rules.order.before(ahead), ahead.unsaid, rules.order)
     alike = rules.latent_policy is NEXT_IN_ORDER or (
         rules.latent_policy is UNIFORM_LATENTS and rules.order.before is at_random
     )
@@ -44,5 +53,16 @@ def plan_of(state: DecodingState, width: Width, rules: Rules) -> Plan:
         return Plan(position, real, c)
     rest = state.unsaid.scatter(1, state.where(position, real), False)[:, :-1]
     score = rules.latent_policy.rank(Around(rest, position, real, before, ahead))
-    value, latents = torch.where(rest, score, math.inf).topk(m, dim=1, largest=False)
+    value, latents = _scores(score, rest, rules.latent_policy).topk(m, dim=1, largest=False)
     return Plan(torch.cat([position, latents], dim=1), torch.cat([real, value < math.inf], dim=1), c)
+
+
+def _scores(score: Tensor, among: Tensor, policy: Order | LatentPolicy) -> Tensor:
+    """`[r, seq]`: the scores of those `among`, infinite for the others alone: whoever is scored so can be taken.
+
+    Raises ValueError where a policy of one's own scores with what is no number.
+    """
+    ours = policy in ORDERS.values() or policy in LATENT_POLICIES.values()
+    if not ours and bool(score[among].isnan().any()):
+        raise ValueError(f"{policy.name!r} scores a position with nan: give numbers, the lowest for the first")
+    return torch.where(among, score.clamp_max(torch.finfo(score.dtype).max), math.inf)

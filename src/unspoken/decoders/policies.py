@@ -127,13 +127,19 @@ ORDERS: dict[str, Order] = {o.name: o for o in (UNIFORM, LEFT_TO_RIGHT, CONFIDEN
 
 def order_named(order: Order | str) -> Order:
     """An `Order`, or the one of that name."""
-    return _known(order, ORDERS, "order") if isinstance(order, str) else order
+    return _known(order, ORDERS, "order", Order)
 
 
-def _known(name: str, table: dict[str, T], option: str) -> T:
-    if name not in table:
-        raise ValueError(f"no {option} is called {name!r}; write one of {', '.join(table)}, or pass one of your own")
-    return table[name]
+def _known(value: T | str, table: dict[str, T], option: str, kind: type[T]) -> T:
+    if isinstance(value, kind):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(
+            f"{option}={value!r}; write one of {', '.join(table)}, or pass a us.{kind.__name__}(name, ...)"
+        )
+    if value not in table:
+        raise ValueError(f"no {option} is called {value!r}; write one of {', '.join(table)}, or pass one of your own")
+    return table[value]
 
 
 def _recorded(value: Order | LatentPolicy, table: Mapping[str, Order | LatentPolicy], option: str) -> str:
@@ -217,4 +223,4 @@ def attended(relation: Tensor) -> LatentPolicy:
 
 def policy_named(policy: LatentPolicy | str) -> LatentPolicy:
     """A `LatentPolicy`, or the one of that name."""
-    return _known(policy, LATENT_POLICIES, "latent_policy") if isinstance(policy, str) else policy
+    return _known(policy, LATENT_POLICIES, "latent_policy", LatentPolicy)

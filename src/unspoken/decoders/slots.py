@@ -153,10 +153,12 @@ class Slots:
         if isinstance(port_of(model), Vectors):
             need_ids(self, model)
         order = order_named(self.order)
-        if order.after not in (None, top_probability) or order.needs_entropy or self.entropy_bound < math.inf:
+        entropies = order.needs_entropy or policy_named(self.latent_policy).needs_entropy
+        if order.after not in (None, top_probability) or entropies or self.entropy_bound < math.inf:
             raise ValueError(
-                f"order={self.order!r}, entropy_bound={self.entropy_bound}: of code vectors the probability alone is "
-                "known; take the order confidence, uniform or left_to_right, and no entropy_bound"
+                f"order={self.order!r}, latent_policy={self.latent_policy!r}, entropy_bound={self.entropy_bound}: of "
+                "code vectors the probability alone is known; take the order confidence, uniform or left_to_right, a "
+                "latent policy that needs no entropies, and no entropy_bound"
             )
 
     def _rules(self, predict_latents: bool, generator: torch.Generator | None) -> Rules:

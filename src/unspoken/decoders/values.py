@@ -40,6 +40,8 @@ def split_prompt(model: Model, prompt: Tensor) -> tuple[Tensor, Tensor | None]:
             f"the prompt is {prompt.dtype} of shape {tuple(prompt.shape)}, and the model's tokens are values: give "
             f"[batch, seq, {port.size[0]}] {kind} where they are not known"
         )
+    if isinstance(port, Vectors) and bool(prompt.isinf().any()):
+        raise ValueError("the prompt holds an infinite number; give finite ones, nan where a vector is not known")
     if isinstance(port, Codes) and bool((prompt >= port.levels).any()):
         raise ValueError(f"codes run up to {int(prompt.max())}; the model knows 0 to {port.levels - 1}")
     placeholder = with_port(model).placeholder
@@ -50,7 +52,7 @@ def need_ids(decoder: object, model: Model) -> None:
     """Raises ValueError for a model whose tokens are values."""
     if (port := port_of(model)) is not None:
         other = "Walk(process=us.Gaussian())" if isinstance(port, Vectors) else "Slots()"
-        raise ValueError(f"{type(decoder).__name__} decodes ids, and the tokens of {port} are values: take us.{other}")
+        raise ValueError(f"{type(decoder).__name__} can not decode the tokens of {port}: take us.{other}")
 
 
 def draw_values(prediction: Any, model: Model, generator: torch.Generator, temperature: float) -> tuple[Tensor, Tensor]:

@@ -101,6 +101,8 @@ class Layout:
         some = self.value if self.value is not None else other.value
         if some is None:
             return None
+        if self.value is not None and other.value is not None and self.value.shape[2] != other.value.shape[2]:
+            raise ValueError(f"values of width {self.value.shape[2]} and {other.value.shape[2]} do not join; give one")
         nothing = [some.new_zeros(*side.shape, some.shape[2]) for side in (self, other)]
         values = [n if side.value is None else side.value for n, side in zip(nothing, (self, other), strict=True)]
         return torch.cat(values, 1)

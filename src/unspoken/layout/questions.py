@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -63,6 +63,10 @@ class SquaredError:
 
     def __call__(self, prediction: Seen, target: Tensor) -> Tensor:
         """prediction: vectors `[batch, m, width]` of a view; target: clean vectors of that shape."""
+        if prediction.value.shape != target.shape:
+            raise ValueError(
+                f"targets of shape {tuple(target.shape)} for vectors {tuple(prediction.value.shape)}: make them equal"
+            )
         if self.process is None or self.t is None or self.eps is None:
             return (prediction.value - target).square().mean(-1)
         wanted = self.process.seen(Views(target, self.eps), self.t, prediction.view)
@@ -81,28 +85,36 @@ class CTC:
     any monotone way: slots say a token, repeat the one before, or say nothing (`blank`). The row's loss stands at its
     first slot, the others' are 0.
 
-    blank: the id that says nothing. lengths: `[batch]` how many of the targets are real.
+    blank: the id that says nothing; not the mask, which is never predicted. lengths: `[batch]` how many of the targets
+        are real. slots: `[batch]` how many of the entries asked are; a `Question` fills it in from its weights.
     Raises ValueError where a target does not fit: it needs a slot for each token, and one between equal neighbours.
     """
 
     blank: int
     lengths: Tensor
+    slots: Tensor | None = None
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """prediction: logits `[batch, m, vocab]`; target: `[batch, m]` ids, filled up past `lengths`."""
-        slots = prediction.shape[1]
-        there = torch.arange(1, slots, device=target.device) < self.lengths[:, None]
+        width = prediction.shape[1]
+        slots = torch.full_like(self.lengths, width) if self.slots is None else self.slots
+        self._check(prediction, target, slots)
+        # The mask's logit is -inf, of which torch's gradient here is not a number; nothing is as improbable as this.
+        says = prediction.log_softmax(-1).clamp_min(-1e4).transpose(0, 1)
+        losses = torch.nn.functional.ctc_loss(says, target, slots, self.lengths, self.blank, reduction="none")
+        return torch.nn.functional.pad(losses[:, None], (0, width - 1))
+
+    def _check(self, prediction: Tensor, target: Tensor, slots: Tensor) -> None:
+        if bool(prediction[..., self.blank].isinf().any()):
+            raise ValueError(f"blank={self.blank} has no probability, as the mask has none: give an id of its own")
+        there = torch.arange(1, target.shape[1], device=target.device) < self.lengths[:, None]
         needed = self.lengths + ((target[:, 1:] == target[:, :-1]) & there).sum(1)
         if bool((needed > slots).any()):
             row = int((needed > slots).nonzero()[0])
             raise ValueError(
                 f"the target of row {row} needs {int(needed[row])} slots (a token each, one between equal neighbours), "
-                f"the block has {slots}: give longer blocks or shorter targets"
+                f"the block has {int(slots[row])}: give longer blocks or shorter targets"
             )
-        says = prediction.log_softmax(-1).transpose(0, 1)
-        whole = torch.full_like(self.lengths, slots)
-        losses = torch.nn.functional.ctc_loss(says, target, whole, self.lengths, self.blank, reduction="none")
-        return torch.nn.functional.pad(losses[:, None], (0, slots - 1))
 
 
 Loss = Callable[[Any, Tensor], Tensor]
@@ -127,6 +139,12 @@ class Question:
     slot: Tensor
     port: PortName = "ids"
     loss: Loss = CrossEntropy()
+
+    def __post_init__(self) -> None:
+        if self.port not in get_args(PortName):
+            raise ValueError(f"port={self.port!r}: give 'ids' for the head over ids, 'values' for the port of values")
+        if isinstance(self.loss, CTC) and self.loss.slots is None:
+            object.__setattr__(self, "loss", replace(self.loss, slots=self.real.sum(1)))
 
     @property
     def real(self) -> Tensor:

@@ -64,7 +64,7 @@ class Denoiser(nn.Module):
     times: every token's time is shown at the input (`Layout.time`): what is said may be noise, where a process says so.
     port: of tokens that are values, read at entries of its placeholder id and predicted by its own head.
     kernel: `sdpa`, or `flex` for FlexAttention (its backward needs CUDA).
-    decoder: the record of the decoder that it was trained for (`record.from_record` reads it), None where nobody said.
+    decoder: the one that it was trained for, as a record or as a value (`us.Slots(latents=4)`); None where nobody said.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Denoiser(nn.Module):
         kernel: Kernel = "sdpa",
         times: bool = False,
         port: Port | None = None,
-        decoder: dict[str, Any] | None = None,
+        decoder: Any = None,
     ):
         super().__init__()
         vocab = vocabulary(trunk)
@@ -117,7 +117,7 @@ class Denoiser(nn.Module):
         kernel: Kernel = "sdpa",
         times: bool = False,
         port: Port | None = None,
-        decoder: dict[str, Any] | None = None,
+        decoder: Any = None,
     ) -> Denoiser:
         """A trunk from scratch in evaluation mode, its weights drawn from torch's global generator.
 
@@ -154,8 +154,10 @@ class Denoiser(nn.Module):
             attention = attention or Attention(**ours["attention"])
             mask_id = ours["mask_id"] if mask_id is None else mask_id
             positions, times, decoder = ours.get("positions", 0), ours.get("times", False), ours.get("decoder")
-            recorded = ours.get("port")
-            port = port if recorded is None else from_record(Port, recorded)
+            recorded = from_record(Port, ours["port"]) if ours.get("port") else None
+            if port not in (None, recorded):
+                raise ValueError(f"{folder} has the port {recorded}, not {port}: leave port out")
+            port = recorded
         if attention is None:
             raise ValueError(
                 f"{folder} has no {OURS}: for a foreign model say who may look at whom, e.g. attention=us.SCDM; "
@@ -175,11 +177,15 @@ class Denoiser(nn.Module):
             try:
                 model.inputs.load_state_dict(of_today(load_file(Path(folder) / WEIGHTS)))
             except (OSError, SafetensorError, RuntimeError) as error:
-                raise ValueError(f"{folder} lacks its learned positions or times ({WEIGHTS}): {error}") from error
+                raise ValueError(f"{folder} lacks its learned positions, times or port ({WEIGHTS}): {error}") from error
         return model.eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Writes the trunk as a Hugging Face folder, and beside it our `unspoken.json` and learned inputs."""
+        """Writes the trunk as a Hugging Face folder, and beside it our `unspoken.json` and learned inputs.
+
+        Raises ValueError for a decoder that can not be recorded, before anything is written.
+        """
+        decoder = to_record(self.decoder)
         with quietly():
             self.trunk.save_pretrained(folder)
         positions = 0 if self.place is None else self.place.num_embeddings
@@ -190,7 +196,7 @@ class Denoiser(nn.Module):
             "mask_id": self.mask_id,
             "positions": positions,
             "times": self.clock is not None,
-            "decoder": self.decoder,
+            "decoder": decoder,
         }
         if self.port is not None:
             record["port"] = to_record(self.port)
@@ -266,7 +272,8 @@ class Denoiser(nn.Module):
         check_values(self.port, layout.value)
         assert layout.value is not None
         shows = (layout.token == self.placeholder)[..., None]
-        return torch.where(shows, self._values.read(layout.value), 0.0)
+        # Twice: a value that is no number and not shown must not reach the gradient either.
+        return torch.where(shows, self._values.read(torch.where(shows, layout.value, 0)), 0.0)
 
     @property
     def inputs(self) -> nn.ModuleDict:

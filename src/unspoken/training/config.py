@@ -9,7 +9,7 @@ from unspoken.layout.attention import SCDM, Attention
 from unspoken.model.ports import Port, Vectors
 from unspoken.noise import Absorbing, Gaussian, Process
 from unspoken.tasks import Tasks
-from unspoken.training.objective import Denoising, MaskedDiffusion, Objectives
+from unspoken.training.objective import Denoising, MaskedDiffusion, MultiToken, Objectives, Teacherless
 
 if TYPE_CHECKING:  # slow to import: loaded where a trunk is made
     from transformers import LlamaConfig
@@ -160,9 +160,24 @@ class Train:
                 f"{self.task.title} is made of values of {values.size}: give port=us.{values.port}"
                 f"({', '.join(map(str, values.size))}, placeholder={values.placeholder}), not {self.port}"
             )
+        if self.port.placeholder != values.placeholder:
+            raise ValueError(f"{self.port}: give placeholder={values.placeholder}, as {self.task.title} has it")
         if isinstance(self.port, Vectors) != isinstance(self.process, Gaussian):
             raise ValueError(
                 f"{type(self.port).__name__} under {self.process}: vectors take Gaussian(), codes take Absorbing()"
+            )
+        if isinstance(self.port, Vectors):
+            if self.port.view == "eps" or not self.trunk.times:
+                raise ValueError(
+                    f"view={self.port.view!r}, times={self.trunk.times}: a walk begins at t = 1, where eps does not "
+                    "tell the vectors, and shows every time; give the view x0, v or u, and Trunk(times=True)"
+                )
+        elif not isinstance(self.objective, MaskedDiffusion | MultiToken | Teacherless) or (
+            isinstance(self.objective, MultiToken) and self.objective.next_token
+        ):
+            raise ValueError(
+                f"{self.objective} with codes: these are asked at their own masks, and decoded by Slots; take "
+                "MaskedDiffusion, Teacherless, or MultiToken with next_token=0"
             )
 
     def rate(self, step: int) -> float:

@@ -174,7 +174,8 @@ def new_denoiser(config: Train) -> Denoiser:
         if config.trunk.checkpoint:
             start = checkpoint_folder(config.trunk.checkpoint)
             mask_id = task.mask_id if read_ours(start) is None else None  # our own models know theirs
-            model = Denoiser.from_pretrained(start, attention=config.attention, mask_id=mask_id)
+            given = {"attention": config.attention, "mask_id": mask_id, "port": config.port}
+            model = Denoiser.from_pretrained(start, **given)
         else:
             hf_config = config.trunk.config(task.vocab_size, task.length)
             positions = task.length if config.trunk.learned_positions else 0

@@ -64,7 +64,12 @@ class Noised:
 def noised(
     process: Absorbing, x0: Tensor, given: Tensor, mask_id: int, generator: torch.Generator | None = None
 ) -> Noised:
-    """Draws a time a row (stratified over the batch), noises what is not given, and lays it out in random order."""
+    """Draws a time a row (stratified over the batch), noises what is not given, and lays it out in random order.
+
+    Raises ValueError for a process that is not masks alone.
+    """
+    if not process.absorbs:
+        raise ValueError(f"{process} has other noise than masks; take Absorbing(), or measure it by nelbo_along")
     t = stratified_times(x0.shape[0], generator, x0.device)[:, None].expand(x0.shape)
     xt = torch.where(given, x0, process.sample(x0, t, Ids(mask_id), generator))
     unsaid = (xt == mask_id) & ~given
