@@ -24,7 +24,7 @@ def room_of(path: Path) -> str:
 
 def imports(path: Path, text: str | None = None) -> set[str]:
     """The rooms that a file imports from, wherever in the file and in whatever form."""
-    inside, names = ["unspoken", *path.relative_to(PACKAGE).parts[:-1]], set()
+    inside, names = ["unspoken", *path.relative_to(PACKAGE).parts[:-1]], set[str]()
     for node in ast.walk(ast.parse(path.read_text() if text is None else text)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
