@@ -72,7 +72,7 @@ class Generated(Worded):
 
     def draw(self, n: int, rng: np.random.Generator) -> Rows:
         """`[n, width]` rows of any split; a task that overrides `draw_part` needs none."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} draws nothing; write draw or draw_part")
 
     def draw_part(self, index: int) -> Rows:
         """`[part, width]`: part `index` of the endless sequence of rows that `seed` begins."""
@@ -80,7 +80,7 @@ class Generated(Worded):
 
     def fresh(self, n: int, generator: torch.Generator) -> Tensor:
         """`[n, width]` new rows of train, of a task that is `endless`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} is endless, and draws nothing new; write fresh")
 
     @abstractmethod
     def canonical(self, rows: Rows) -> Hashes:
