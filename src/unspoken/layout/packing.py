@@ -146,7 +146,7 @@ class Packed:
 
 
 def slot_of(layout: Layout, seq: int) -> Tensor:
-    """`[batch, entries]`: of a block's entries, which slot each is (see `Packed.slot`)."""
+    """`[batch, entries]`: of a block's entries, which slot each is (see `Question.slot`)."""
     return (layout.order + 1) % seq
 
 
