@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from unspoken import cli
-from unspoken.cli import runs, solve
+from unspoken.cli import commands, runs, solve
 from unspoken.cli.solve import General
 from unspoken.decoders.autoregressive import NextToken, Speculation
 from unspoken.decoders.blocks import Blocks
@@ -280,15 +280,15 @@ def test_a_schedule_is_a_word_at_the_end(call, tmp_path):
 )
 def test_an_objective_is_a_word(words, objective):
     """Before or after the other flags; its own flags after it, or, of the preset's own objective, anywhere."""
-    parsed = cli.parse(["train", "sudoku-4x4", "--steps", "7", *words, "--seed", "3"])
-    assert isinstance(parsed, cli.TrainRun)
+    parsed = commands.parse(["train", "sudoku-4x4", "--steps", "7", *words, "--seed", "3"])
+    assert isinstance(parsed, runs.TrainRun)
     assert (parsed.config.objective, parsed.config.steps, parsed.config.seed) == (objective, 7, 3)
 
 
 def test_the_presets_from_left_to_right_take_the_flags_of_their_blocks():
     for preset in ("path-star", "sudoku-6x6-ar"):
-        parsed = cli.parse(["train", preset, "--objective.window", "2", "--objective.prefixes", "3"])
-        assert isinstance(parsed, cli.TrainRun)
+        parsed = commands.parse(["train", preset, "--objective.window", "2", "--objective.prefixes", "3"])
+        assert isinstance(parsed, runs.TrainRun)
         assert parsed.config.objective == MultiToken(window=2, prefixes=3)
 
 
