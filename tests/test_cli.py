@@ -36,6 +36,7 @@ from unspoken.study.decode import DecodeStudy
 from unspoken.study.forcing import ForcingStudy
 from unspoken.study.gidd import GiddStudy
 from unspoken.study.latents import LatentsStudy
+from unspoken.study.report import Claim
 from unspoken.tasks import PathStar, Sudoku
 from unspoken.training.config import Train
 from unspoken.training.loop import load, seeded, training
@@ -668,7 +669,7 @@ def test_a_study_leaves_table_and_figure_and_show_reads_them(call, study):
     shown = call("show", study / "out" / "study.json")
     assert shown.code == 0
     for claim in record["claims"]:
-        assert f"{claim['name']}: {'holds' if claim['holds'] else 'does not hold'}" in shown.out
+        assert f"{claim['name']}: {Claim(**claim).verdict}" in shown.out
         assert " ".join(claim["evidence"].split()) in shown.out
     assert all(f"note: {note}" in shown.out for note in record["notes"])
 
