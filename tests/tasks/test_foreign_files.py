@@ -46,7 +46,7 @@ def test_a_formula_whose_first_assignment_is_the_last(tmp_path):
     [
         (CNF.replace("p cnf 3 4", "p cnf 20 4"), r"Sat\(variables=20, clauses=4\)"),
         (CNF.replace("p cnf 3 4", "p cnf 3 5"), "file, line 8: 4 clauses given, 5 expected by the line with p"),
-        (CNF.replace("3 0 -1", "4 0 -1"), "file, line 4: '4' given, a whole number from -3 to 3 expected"),
+        (CNF.replace("3 0 -1", "4 0 -1"), "file, line 4: '4' given, a whole number -3..3 expected"),
         (CNF.replace("1 2 -3 0", "1 2 0"), "file, the formula: clause '1,2' given, three literals"),
         (CNF.replace("p cnf 3 4", "p cnf 3"), "file, line 3: 'p cnf 3' given, p cnf and two numbers expected"),
         (CNF.replace("1 2 -3 0", "9" * 5000 + " 0"), "line 8: '9+'... .5,000 characters. given, a whole number"),
@@ -78,7 +78,7 @@ def test_a_graph_is_read_and_coloured(tmp_path, name, kind):
         (COL.replace("4 5", "5 5"), r"the graph: 5 nodes given, 4 expected; write Colouring\(nodes=5, edges=5\)"),
         (COL.replace("4 5", "4 9"), "file, line 7: 5 edges given, 9 expected"),
         (COL.replace("e 4 1", "e 1 1"), "file, line 5: an edge from 1 to itself"),
-        (COL.replace("e 4 1", "e 0 1"), "file, line 5: '0' given, a whole number from 1 to 4"),
+        (COL.replace("e 4 1", "e 0 1"), "file, line 5: '0' given, a whole number 1..4"),
         (COL.replace("e 4 1", "4 1"), "file, line 5: '4 1' given, e and two nodes expected"),
         ("p edge 4 4\ne 1 2\ne 1 3\ne 1 4\ne 2 3\n", "the graph: 4 edges given, 5 expected; write edges=4"),
     ],

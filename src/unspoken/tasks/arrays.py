@@ -33,7 +33,7 @@ def load_integers(path: Path) -> NDArray[np.integer]:
         raise ValueError(f"{wrong} ({str(error)[:200] or type(error).__name__})") from None
     if dtype.kind not in "iu":
         raise ValueError(f"{wrong}: of {dtype} given")
-    if math.prod(shape) * dtype.itemsize != rest:
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != rest:
         told = f"an array {shape} of {dtype} is {math.prod(shape) * dtype.itemsize:,} bytes"
         raise ValueError(f"{wrong}: {told} and the file holds {rest:,}; is it whole?")
     return np.load(path, allow_pickle=False)

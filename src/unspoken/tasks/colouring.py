@@ -26,7 +26,7 @@ from torch import Tensor
 from unspoken.messages import quoted
 from unspoken.tasks.base import check_range
 from unspoken.tasks.dimacs import is_dimacs, read_col
-from unspoken.tasks.files import Text, located, read_lines, texts
+from unspoken.tasks.files import Text, located, read_lines, texts, whole_number
 from unspoken.tasks.generated import Generated
 from unspoken.tasks.hashing import Hashes
 from unspoken.tasks.refine import permutations, refine, rejection, subsets
@@ -183,11 +183,12 @@ class Colouring(Generated):
         return "the graph", lambda: " ".join(f"{a - 1}-{b - 1}" for a, b in edges)
 
     def _edge(self, word: str) -> int:
-        ends = [int(end) for end in word.split("-") if end.isdecimal()]
-        if word.count("-") != 1 or len(set(ends)) != 2 or max(ends) >= self.nodes:
+        try:
+            a, b = sorted(whole_number(end, 0, self.nodes - 1) for end in word.split("-"))
+            return self.words.index(f"{a}-{b}")
+        except ValueError:
             expected = f"two distinct nodes of 0 to {self.nodes - 1}, as 2-5, expected"
-            raise ValueError(f"edge {quoted(word)} given, {expected}")
-        return self.words.index(f"{min(ends)}-{max(ends)}")
+            raise ValueError(f"edge {quoted(word)} given, {expected}") from None
 
 
 @lru_cache

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from unspoken.messages import quoted
-from unspoken.tasks.files import Line
+from unspoken.tasks.files import Line, whole_number
 
-_DIGITS = 9  # of a number: no file names a billion of anything
+_MOST = 10**9  # of anything
 
 
 def is_dimacs(lines: list[Line], *kinds: str) -> bool:
@@ -72,10 +72,11 @@ def _sizes(lines: list[Line], *kinds: str) -> tuple[int, int, Iterator[tuple[int
     number, head = next(rest, (1, []))
     if len(head) != 4 or head[0] != "p" or head[1] not in kinds:
         raise ValueError(f"line {number}: {quoted(' '.join(head))} given, p {kinds[0]} and two numbers expected")
-    return _number(head[2], number, 1, 10**_DIGITS), _number(head[3], number, 0, 10**_DIGITS), rest
+    return _number(head[2], number, 1, _MOST), _number(head[3], number, 0, _MOST), rest
 
 
 def _number(word: str, line: int, low: int, high: int) -> int:
-    if len(word) > _DIGITS + 1 or not word.lstrip("-").isdecimal() or not low <= int(word) <= high:
-        raise ValueError(f"line {line}: {quoted(word)} given, a whole number from {low} to {high} expected")
-    return int(word)
+    try:
+        return whole_number(word, low, high)
+    except ValueError as error:
+        raise ValueError(f"line {line}: {error}") from None

@@ -92,6 +92,15 @@ def read_record(text: str) -> Any:
         raise ValueError(f"{quoted(text)} is no JSON: {error}") from None
 
 
+def whole_number(word: str, low: int, high: int) -> int:
+    """The number that a word says; ValueError where it is none of low..high. Of a long word nothing is computed."""
+    digits = word.removeprefix("-")
+    known = digits.isascii() and digits.isdecimal() and len(digits) <= len(str(max(high, -low)))
+    if not known or not low <= int(word) <= high:
+        raise ValueError(f"{quoted(word)} given, a whole number {low}..{high} expected")
+    return int(word)
+
+
 @contextmanager
 def located(path: Path, where: str = "") -> Iterator[None]:
     """Around work on a file: a ValueError names the file, and where in it what is wrong is unless it does so itself."""

@@ -1,5 +1,6 @@
 """The Sudoku task: puzzles with one solution on boards of any box shape, and a judge that knows the rules.
 
+from unspoken.messages import quoted
 from unspoken.tasks.sudoku import Sudoku
 
 task = Sudoku()  # 6x6, minimal puzzles
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unspoken.messages import quoted
 from unspoken.tasks.base import Examples, Split, check_range
 from unspoken.tasks.files import Text
 from unspoken.tasks.hashing import Hashes
@@ -68,7 +70,7 @@ class Sudoku(Boards):
         super().__post_init__()
         check_range(self, "givens", 0, self.length, " for its cells; 0 is minimal")
         if self.augment not in get_args(Augment):
-            raise ValueError(f"augment={self.augment!r} given, one of {', '.join(get_args(Augment))} expected")
+            raise ValueError(f"augment={quoted(self.augment)} given, one of {', '.join(get_args(Augment))} expected")
 
     @cached_property
     def form(self) -> Form:

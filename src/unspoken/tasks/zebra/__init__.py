@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unspoken.messages import quoted
 from unspoken.tasks.base import check_range
 from unspoken.tasks.generated import Generated
 from unspoken.tasks.hashing import Hashes
@@ -135,7 +136,7 @@ class Zebra(Generated):
         words = text.split()
         for word in words:
             if word not in ID and word != BLANK:
-                raise ValueError(f"word {word!r} given, one of {' '.join(WORDS[:-1])} or {BLANK} expected")
+                raise ValueError(f"word {quoted(word)} given, one of {' '.join(WORDS[:-1])} or {BLANK} expected")
         if words.count("ANSWER") != 1:
             raise ValueError(f"{words.count('ANSWER')} ANSWER given, clues, ANSWER and the grid expected")
         at = words.index("ANSWER")
@@ -146,7 +147,7 @@ class Zebra(Generated):
         values = (*DIGITS[: self.houses], BLANK)
         for cell in cells:
             if cell not in values:
-                raise ValueError(f"{cell!r} behind ANSWER given, 0..{self.houses - 1} or {BLANK} expected")
+                raise ValueError(f"{quoted(cell)} behind ANSWER given, 0..{self.houses - 1} or {BLANK} expected")
         grid = [self.mask_id if cell == BLANK else int(cell) for cell in cells]
         return torch.tensor(self._tokens(parse_clues(words[:at], self.shape), grid))
 
