@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from unspoken.tasks import Colouring, Countdown, Sat
+from unspoken.tasks import Colouring, Countdown, Sat, Zebra
 
 SAT = Sat(variables=3, clauses=4)
 CNF = """c a formula by hand
@@ -128,3 +128,91 @@ def test_other_records_of_countdown_are_named(tmp_path, record, says):
 def test_six_numbers_that_reach_nothing_are_soon_told(tmp_path):
     with pytest.raises(ValueError, match="no steps in whole numbers"):
         read(tmp_path, Countdown(numbers=6, most=99), json.dumps({"target": 97, "nums": [1, 1, 1, 1, 1, 1]}))
+
+
+ZEBRA = Zebra(houses=3, attributes=3)
+ABOUT = """There are 3 houses, numbered 1 to 3 from left to right, as seen from across the street. Each house has:
+ - Each person has a unique name: `Peter`, `Eric`, `Arnold`
+ - Each person has a favorite color: `red`, `yellow`, `white`
+ - People have unique hair colors: `black`, `red`, `brown`
+
+## Clues:
+"""
+ANSWER = {"header": ["House", "Name", "Color", "HairColor"], "rows": []}
+ANSWER["rows"] = [["1", "Arnold", "white", "red"], ["2", "Peter", "red", "brown"], ["3", "Eric", "yellow", "black"]]
+
+
+def zebralogic(*clues, about=ABOUT, solution=ANSWER):
+    said = "".join(f"{i}. {clue}\n" for i, clue in enumerate(clues, start=1))
+    return json.dumps({"id": "by hand", "size": "3*3", "puzzle": about + said, "solution": solution})
+
+
+CLUES = {
+    "Arnold is in the first house.": "= LHS c 0 2 RHS n 0 0",
+    "The person who has black hair is not in the second house.": "!= LHS c 2 0 RHS n 0 1",
+    "Arnold is the person who loves white.": "= LHS c 0 2 RHS c 1 2",
+    "The person who has red hair is the person who loves white.": "= LHS c 2 1 RHS c 1 2",
+    "The person whose favorite color is red is Peter.": "= LHS c 1 0 RHS c 0 0",
+    "Eric is not the person who has brown hair.": "!= LHS c 0 1 RHS c 2 2",
+    "Peter is directly left of the person who loves yellow.": "immediate-left LHS c 0 0 RHS c 1 1",
+    "Eric is directly right of the person whose favorite color is red.": "immediate-left LHS c 1 0 RHS c 0 1",
+    "Arnold is somewhere to the left of Eric.": "left-of LHS c 0 2 RHS c 0 1",
+    "Eric is somewhere to the right of Arnold.": "left-of LHS c 0 2 RHS c 0 1",
+    "Peter and the person who has black hair are next to each other.": "nbr LHS c 0 0 RHS c 2 0",
+}
+
+
+@pytest.mark.parametrize("name", ["zebra.jsonl", "zebra"])
+@pytest.mark.parametrize("clue", CLUES)
+def test_a_clue_of_zebralogic_is_read(tmp_path, clue, name):
+    assert read(tmp_path, ZEBRA, zebralogic(clue), name) == [f"{CLUES[clue]} CLUE_END ANSWER 2 0 1 2 0 1 1 2 0"]
+
+
+def test_a_puzzle_of_zebralogic_is_read(tmp_path):
+    shown = " ".join(f"{words} CLUE_END" for words in list(CLUES.values())[:6])
+    assert read(tmp_path, ZEBRA, zebralogic(*list(CLUES)[:6])) == [f"{shown} ANSWER 2 0 1 2 0 1 1 2 0"]
+
+
+@pytest.mark.parametrize(
+    ("values", "phrase", "value"),
+    [
+        (("jan", "sept", "april"), "The person whose birthday is in September", 1),
+        (("water", "tea", "boba tea"), "The boba tea drinker", 2),
+        (("water", "tea", "boba tea"), "The tea drinker", 1),
+        (("short", "very short", "tall"), "The person who is very short", 1),
+        (("ford f150", "tesla model 3", "toyota camry"), "The person who owns a Ford F-150", 0),
+        (("craftsman", "ranch", "modern"), "The person in a ranch-style home", 1),
+        (("hip hop", "rock", "jazz"), "The person who loves hip-hop music", 0),
+        (("high school", "associate", "master"), "The person with an associate's degree", 1),
+        (("brit", "swede", "dane"), "The Swedish person", 1),
+        (("horse", "bird", "cat"), "The person who keeps horses", 0),
+    ],
+)
+def test_values_are_known_in_the_words_of_clues(tmp_path, values, phrase, value):
+    """Also where others begin as they do."""
+    about = ABOUT.replace("`red`, `yellow`, `white`", ", ".join(f"`{name}`" for name in values))
+    rows = [[row[0], row[1], values[(i + value) % 3], row[3]] for i, row in enumerate(ANSWER["rows"])]
+    said = zebralogic(f"{phrase} is in the first house.", about=about, solution={"rows": rows})
+    assert read(tmp_path, ZEBRA, said)[0].startswith(f"= LHS c 1 {value} RHS n 0 0 CLUE_END ANSWER")
+
+
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        (zebralogic("There is one house between Arnold and Eric."), "line 1: clue .* cannot be said in the task"),
+        (zebralogic("There are two houses between Arnold and Eric."), "cannot be said in the task"),
+        (zebralogic("Arnold is red."), "clue 'Arnold is red' given, which can mean nothing of the known"),
+        (zebralogic("Arnold is in the fourth house."), "can mean nothing"),
+        (zebralogic("Arnold sings."), "can mean nothing"),
+        (zebralogic("Eric is in the first house."), "a right answer expected"),
+        (
+            zebralogic("Arnold is in the first house.", about=ABOUT.replace("Peter`, ", "")),
+            "0 houses and 3|2 houses and 3",
+        ),
+        (zebralogic("Eric is in the third house.", solution={"rows": [["___"] * 4] * 3}), "this copy has no solutions"),
+        (zebralogic("Eric is in the third house.", solution=[1]), r"solution \[1\] given, a header and a row of 4"),
+    ],
+)
+def test_what_zebralogic_leaves_unclear_is_refused(tmp_path, record, says):
+    with pytest.raises(ValueError, match=says):
+        read(tmp_path, ZEBRA, record)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from unspoken.tasks.hashing import Hashes
 from unspoken.tasks.sampled import BLANK, Form
 from unspoken.tasks.store import Rows
 from unspoken.tasks.zebra.clues import DIGITS, ID, WORDS, Clue, Size, parse_clues, places
+from unspoken.tasks.zebra.english import in_words, is_zebralogic
 from unspoken.tasks.zebra.generate import draw_puzzle
 from unspoken.tasks.zebra.propagate import open_cells
 from unspoken.tasks.zebra.symmetry import canonical, disguise, pack, unpack
@@ -42,6 +43,7 @@ class Zebra(Generated):
 
     Drawn puzzles have one solution and lose that with any clue. Any answer that every clue holds in is right.
 
+    JSON lines may also be ZebraLogic's records (`english`), of one size; a clue whose meaning is not clear is refused.
     The .pkl files of Shah et al. become .jsonl files by `python tools/zebra_pickles.py`.
 
     Attributes:
@@ -160,6 +162,10 @@ class Zebra(Generated):
         """A line for the clues, one for ANSWER, and one for each attribute."""
         cell = position - self.room
         return "\n" if cell == -1 or (cell % self.houses == 0 <= cell < self.shape.cells) else super().gap(position)
+
+    def line(self, record: dict[str, Any]) -> str:
+        """Of `{"input": "= LHS ... ANSWER", "output": "0 1 ..."}`, or of a record of ZebraLogic."""
+        return super().line(in_words(record, self.shape) if is_zebralogic(record) else record)
 
     def file(self, path: str | Path) -> Path:
         if Path(path).suffix.lower() == ".pkl":
