@@ -7,6 +7,7 @@ is a digit, and for others it is a blank. Where both can be meant nothing is gue
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from string import ascii_uppercase
 
 DIGITS = "123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -28,7 +29,12 @@ def plain(side: int, texts: Iterable[str]) -> dict[int, str]:
 
     ValueError where 0 may be a digit as well as a blank, as there is another sign for a blank too.
     """
-    used = {sign.upper() for sign in set().union(*texts)}
+    return _table(side, frozenset().union(*texts))
+
+
+@lru_cache(maxsize=1024)  # a file is read board by board, and most use the same signs
+def _table(side: int, seen: frozenset[str]) -> dict[int, str]:
+    used = {sign.upper() for sign in seen}
     digits, blanks = DIGITS[:side], blanks_of(side)
     others = sorted(used & set(blanks) - {"0"})
     if "0" in used and others and (side > 9 or digits[-1] not in used):
