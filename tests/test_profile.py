@@ -341,7 +341,7 @@ def test_sizes_go_on_with_the_last_and_replace_confidences() -> None:
         assert [int(s.chosen.sum(1)[0]) for s in decode(model, tokens, order=order, commit=(1, 2))] == [1, 2, 2, 1]
     with pytest.raises(ValueError, match="one or the other"):
         decode(model, tokens, commit=(1, 2), threshold=0.5)
-    with pytest.raises(ValueError, match="commit <= candidates"):
+    with pytest.raises(ValueError, match="commit=0; give whole numbers of 1 or more"):
         decode(model, tokens, commit=(1, 0))
 
 

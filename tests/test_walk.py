@@ -278,7 +278,7 @@ def test_second_thoughts_run_out_of_patience() -> None:
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda t: denoise(MODEL, Absorbing(), t, steps=0), "1 step"),
+        (lambda t: denoise(MODEL, Absorbing(), t, steps=0), "steps=0; give whole numbers of 1 or more"),
         (lambda t: denoise(MODEL, Hybrid(), t, steps=3, remask=0.5), "Absorbing alone"),
         (lambda t: denoise(MODEL, Absorbing(), t, steps=3, remask=1.5), "share"),
         (lambda t: denoise(MODEL, Absorbing(), t, steps=3, shown=1.0), "time in"),

@@ -24,8 +24,8 @@ BELOW_1 = 1 - 2**-24  # the last number that float32 does not round to 1
 def count(name: str, value: Any, least: int = 0, most: int = MOST) -> None:
     """Raises ValueError unless `value` is a whole number (an `int`) from `least` to `most`."""
     if type(value) is not int or not least <= value <= most:
-        end = "or more" if most == MOST else f"to {most}"
-        raise ValueError(f"{name}={quoted(value)}; give whole numbers of {least} {end}")
+        where = f"of {least} or more" if most == MOST else f"from {least} to {most}"
+        raise ValueError(f"{name}={quoted(value)}; give whole numbers {where}")
 
 
 def counts(name: str, values: Any, least: int = 0) -> None:
@@ -49,8 +49,9 @@ def number(name: str, value: Any, least: float, most: float, give: str) -> None:
 
 
 def temperature(value: Any) -> None:
-    """Raises ValueError unless `value` is a temperature of draws."""
-    number("temperature", value, 0, HUGE, "0 for the likeliest token, or more to sample")
+    """Raises ValueError unless `value` is a temperature of draws. Its limits are known: `prediction.tempered`."""
+    if not (isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < math.inf):
+        raise ValueError(f"temperature={quoted(value)}; give 0 for the likeliest token, or more to sample")
 
 
 def kind(name: str, value: Any, kinds: type | tuple[type, ...], give: str) -> None:

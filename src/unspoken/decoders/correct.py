@@ -11,6 +11,7 @@ from unspoken import checks
 from unspoken.decoders.checks import check_answers, check_tokens
 from unspoken.decoders.walk import DenoisingStep, draw
 from unspoken.model.denoiser import Model
+from unspoken.model.ports import tempered
 from unspoken.model.prediction import Prediction, predictor
 
 
@@ -94,9 +95,7 @@ def _second_thoughts(
     generator: torch.Generator | None,
 ) -> Tensor:
     """The tokens after the `commit` best replacements of each row."""
-    logits = prediction.logits
-    # Less the maximum first: a small temperature would carry the logits past what floats hold.
-    p = ((logits - logits.amax(-1, keepdim=True)) / (temperature or 1)).softmax(-1)
+    p = tempered(prediction.logits, temperature) if temperature else prediction.logits.softmax(-1)
     other = draw(p, generator) if temperature else p.argmax(-1)
     score = p.gather(2, other[..., None])[..., 0] * ((other != z) & ~given)
     value, at = score.topk(min(commit, z.shape[1]), dim=1)

@@ -127,7 +127,6 @@ def denoise(
             "below the mask, so the mask should be the last one"
         )
     checks.number("remask", remask, 0, 1, "a share in [0, 1]")
-    checks.number("guidance", guidance, -checks.HUGE, checks.HUGE, "a number: 1 for none, more to hold on to the prompt")
     if remask and not isinstance(process, Absorbing):
         raise ValueError(f"remask={remask} under {process}: give a share above 0 under Absorbing alone")
     check_walk(steps, shown, path, generator)

@@ -172,6 +172,7 @@ def one_block(
     """
     checks.tensor("tokens", tokens, torch.int64, ("batch", "seq"))
     checks.tensor("unsaid", unsaid, torch.bool, tokens.shape)
+    checks.tensor("order", order, torch.int64, tokens.shape)
     if present is not None:
         checks.tensor("present", present, torch.bool, tokens.shape)
     position = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)

@@ -70,6 +70,7 @@ class Path(ABC):
         """`[steps + 1, batch, seq]`: the times before the first of so many steps and after each; the last are 0."""
         checks.count("steps", steps, 1)
         _check_given(given)
+        checks.ranks(rank, given)
         us = 1 - torch.arange(steps + 1, device=given.device, dtype=torch.float64) / steps
         return torch.stack([self._rounded(self.at(u.expand(len(given)), given, rank)[0]) for u in us])
 
