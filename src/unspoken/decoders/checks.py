@@ -49,7 +49,8 @@ class Numbers:
     means waiting, and so it is done once, at the end: all that was said before is void then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self._waits = device.type == "cpu"
         self._later: list[tuple[int, Tensor, Tensor]] = []
 
     def see(self, index: int, answer: Tensor, real: Tensor, rows: Tensor, waits: bool = True) -> None:
@@ -58,7 +59,7 @@ class Numbers:
         index: of the pass. answer: `[r, a]` the probabilities of what is likeliest. real: `[r, a]`; the others may be
         anything. rows: `[r]` of the batch. waits: for the device in any case.
         """
-        if not (waits or answer.device.type == "cpu"):
+        if not (waits or self._waits):
             self._later.append((index, (answer.isnan() & real).any(1), rows))
         elif bool(answer.isnan().any()):
             self._raise(index, (answer.isnan() & real).any(1), rows)
@@ -80,8 +81,8 @@ class Numbers:
 def check_answers(index: int, answer: Tensor, real: Tensor | None = None) -> None:
     """Raises ValueError where an answer `[batch, a]` of a pass over the whole batch is no number (see `Numbers`)."""
     if bool(answer.isnan().any()):
-        Numbers().see(index, answer, torch.ones_like(answer, dtype=torch.bool) if real is None else real,
-                      torch.arange(len(answer), device=answer.device))
+        real = torch.ones_like(answer, dtype=torch.bool) if real is None else real
+        Numbers(answer.device).see(index, answer, real, torch.arange(len(answer), device=answer.device))
 
 
 def check_all_present(decoder: object, present: Tensor | None) -> None:

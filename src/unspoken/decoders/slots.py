@@ -181,7 +181,8 @@ def _steps(
     model: Model, tokens: Tensor, value: Tensor | None, present: Tensor, rules: Rules, cache: Cache | None
 ) -> Iterator[Step]:
     """The loop, whose arguments are checked and complete."""
-    numbers, passes, groups = Numbers(), 0, [(begin(tokens, value, (tokens == model.mask_id) & present, present), cache)]
+    numbers, passes = Numbers(tokens.device), 0
+    groups = [(begin(tokens, value, (tokens == model.mask_id) & present, present), cache)]
     while groups:
         state, cache = groups.pop()
         going = state.left > 0

@@ -84,7 +84,7 @@ def _walk(
     generator: torch.Generator | None,
 ) -> Iterator[DenoisingStep[P]]:
     """The loop of `walk`, whose arguments are checked."""
-    numbers, rows = Numbers(), torch.arange(len(z), device=z.device)
+    numbers, rows = Numbers(z.device), torch.arange(len(z), device=z.device)
     for index in range(len(times) - 1):
         t, s = times[index].to(z.device), times[index + 1].to(z.device)
         prediction = predict(z, t.clamp_min(shown))
