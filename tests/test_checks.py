@@ -1,7 +1,7 @@
 """Every number, shape and object that a user can hand in is checked: before any work, and the message names it.
 
-One table over the public functions of `noise`, `layout`, `decoders` and `measure`. A call is right as it stands, and with
-any one argument of the table in place of its own it raises ValueError or TypeError.
+One table over the public functions of `noise`, `layout`, `decoders` and `measure`. A call is right as it stands, and
+with any one argument of the table in place of its own it raises ValueError or TypeError.
 """
 
 import math
@@ -96,14 +96,24 @@ CALLS: dict[str, Call] = {
     "Mixture": Call(us.Mixture, {}, {"share": (*REALS, -0.1, 1.1), "first": (None, us.Shared), "second": (7,)}),
     **{
         f"{type(times).__name__}.draw": Call(times.draw, {"given": GIVEN}, {"given": not_none(FLAGS[4:])[2:]})
-        for times in (us.Shared(), us.Independent(), us.BlockConstant(2), us.PrefixClean(), us.AlongPath(), us.Mixture())
+        for times in (
+            us.Shared(),
+            us.Independent(),
+            us.BlockConstant(2),
+            us.PrefixClean(),
+            us.AlongPath(),
+            us.Mixture(),
+        )
     },
     "Path.grid": Call(us.Diagonal().grid, {"steps": 3, "given": GIVEN}, {"steps": no(0), "given": FLAGS[6:], **RANK}),
     "Layout": Call(
         us.Layout,
         {name: WHOLE for name in ("token", "position", "order", "horizon", "block", "document")},
         {
-            **{name: (WHOLE[:1], WHOLE[:, :1], WHOLE.float(), WHOLE[None]) for name in ("position", "order", "document")},
+            **{
+                name: (WHOLE[:1], WHOLE[:, :1], WHOLE.float(), WHOLE[None])
+                for name in ("position", "order", "document")
+            },
             "token": (WHOLE[0], WHOLE.float()),
             "time": (T[:1], T[:, :1], WHOLE),
         },
@@ -130,7 +140,9 @@ CALLS: dict[str, Call] = {
     ),
     "LatentPolicy": Call(us.LatentPolicy, {"name": "a", "rank": print}, {"name": (None, 7), "rank": (None, 7)}),
     "attended": Call(
-        us.attended, {"relation": torch.ones(4, 4)}, {"relation": (None, [[1.0]], T, T[0], torch.full((4, 4), math.nan))}
+        us.attended,
+        {"relation": torch.ones(4, 4)},
+        {"relation": (None, [[1.0]], T, T[0], torch.full((4, 4), math.nan))},
     ),
     "decode": Call(
         us.decode,
@@ -243,9 +255,7 @@ CALLS: dict[str, Call] = {
         {"losses": torch.ones(3, 2)},
         {"losses": (None, torch.ones(3), torch.ones(0, 2), torch.full((3, 2), math.nan))},
     ),
-    "InformationProfile.schedule": Call(
-        us.InformationProfile((2.0, 1.0)).schedule, {"steps": 2}, {"steps": no(0, 3)}
-    ),
+    "InformationProfile.schedule": Call(us.InformationProfile((2.0, 1.0)).schedule, {"steps": 2}, {"steps": no(0, 3)}),
     "InformationProfile.fewest": Call(
         us.InformationProfile((2.0, 1.0)).fewest, {"overhead": 2}, {"overhead": (*REALS, -1.0, math.inf)}
     ),

@@ -49,23 +49,22 @@ def ids_of(model: us.Model, tokens: Tensor) -> Any:
     return us.correct(model, torch.where(tokens == model.mask_id, 1, tokens), tokens != model.mask_id, temperature=1.0)
 
 
+OPTIONS: list[dict[str, Any]] = [
+    *({"order": order} for order in ("confidence", "margin", "entropy", "promising")),
+    {"order": "left_to_right", "temperature": 1.0},
+    {"order": "uniform", "cache": False},
+    {"commit": 2, "threshold": 0.9},
+    {"order": "promising", "commit": 2, "entropy_bound": 0.1},
+    {"min_confidence": 0.9, "latents": 1},
+    {"latent_policy": "uncertain", "latents": 1, "temperature": 0.5},
+    {"commit": us.Commit(2, rule=lambda logp, real: real)},
+    {"rebatch": 0.1},
+    {"stale": True, "latents": 1},
+]
 DECODERS: dict[str, tuple[us.Attention, Callable[[us.Model, Tensor], Any]]] = {
     **{
         f"slots {number}": (us.CACHED_JOINT, lambda model, tokens, options=options: us.decode(model, tokens, **options))
-        for number, options in enumerate(
-            [
-                *[{"order": order} for order in ("confidence", "margin", "entropy", "promising")],
-                {"order": "left_to_right", "temperature": 1.0},
-                {"order": "uniform", "cache": False},
-                {"commit": 2, "threshold": 0.9},
-                {"order": "promising", "commit": 2, "entropy_bound": 0.1},
-                {"min_confidence": 0.9, "latents": 1},
-                {"latent_policy": "uncertain", "latents": 1, "temperature": 0.5},
-                {"commit": us.Commit(2, rule=lambda logp, real: real)},
-                {"rebatch": 0.1},
-                {"stale": True, "latents": 1},
-            ]
-        )
+        for number, options in enumerate(OPTIONS)
     },
     "next tokens": (us.CACHED_JOINT, us.next_tokens),
     "speculation": (us.CACHED_JOINT, lambda model, tokens: us.speculate(model, tokens, latents=1)),
@@ -124,7 +123,9 @@ def test_where_looking_would_mean_waiting_it_is_done_at_the_end(order: str, monk
     assert len(list(us.decode(Broken(us.SCDM, V, 9, 2, math.nan), tokens, order=order))) == 4
 
 
-@pytest.mark.parametrize("port", [us.Codes(2, 3, placeholder=5), us.Vectors(2, placeholder=5)], ids=["codes", "vectors"])
+@pytest.mark.parametrize(
+    "port", [us.Codes(2, 3, placeholder=5), us.Vectors(2, placeholder=5)], ids=["codes", "vectors"]
+)
 def test_values_that_are_no_numbers(port: Any) -> None:
     model = tiny(us.MDM, port=port)
     assert model.values is not None

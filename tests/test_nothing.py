@@ -65,7 +65,8 @@ def test_what_is_given_costs_no_nats(rule: us.Attention, name: str) -> None:
     assert torch.equal(us.nll_by_latents(model, x0, given, [0, 2]), torch.zeros(n, 2, dtype=torch.float64))
     if rule == us.MDM:
         for process in (us.Absorbing(), us.Hybrid()):
-            for options in ({}, {"path": us.Autoregressive()}, {"ends": (0.1, 0.9)}):
+            ways: list[dict[str, Any]] = [{}, {"path": us.Autoregressive()}, {"ends": (0.1, 0.9)}]
+            for options in ways:
                 bound = us.nelbo_along(us.predictor(model, given), process, x0, given, MASK, **options)
                 assert torch.equal(bound, torch.zeros(n, 8, dtype=torch.float64))
 

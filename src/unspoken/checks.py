@@ -84,7 +84,9 @@ def tensor(name: str, value: Any, dtype: torch.dtype, shape: Sequence[int | str]
     """
     wanted = f"{str(dtype).removeprefix('torch.')} [{', '.join(map(str, shape))}]"
     kind(name, value, Tensor, f"a tensor, {wanted}")
-    fits = len(shape) == value.dim() and all(isinstance(n, str) or n == m for n, m in zip(shape, value.shape))
+    fits = len(shape) == value.dim() and all(
+        isinstance(n, str) or n == m for n, m in zip(shape, value.shape, strict=True)
+    )
     if not fits or value.dtype != dtype:
         raise ValueError(f"{name} is {value.dtype} of shape {tuple(value.shape)}; give {wanted}")
 

@@ -72,9 +72,10 @@ class Numbers:
     def _raise(self, index: int, bad: Tensor, rows: Tensor) -> None:
         found = rows[bad].tolist()
         if found:
+            where = f"row {found[0]}" if len(found) == 1 else f"row {found[0]} and {len(found) - 1} more"
             raise ValueError(
-                f"pass {index}: what the network says in row {found[0]}{f' and {len(found) - 1} more' * (len(found) > 1)} "
-                "is nan or infinite: are the model's weights numbers, and is its precision wide enough?"
+                f"pass {index}: what the network says in {where} is nan or infinite: are the model's weights numbers, "
+                "and is its precision wide enough?"
             )
 
 

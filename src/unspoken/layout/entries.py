@@ -30,8 +30,8 @@ class Layout:
     order: of a context token, when it was committed (prompt = 0); of a latent, its rank in its block.
     horizon: the entry sees context of `order < horizon`.
     block: -1 for context, else the id of the latent block.
-    document: packed documents do not see each other. `PADDING` entries are in no document: none of a document sees them,
-        or is seen by them.
+    document: packed documents do not see each other. `PADDING` entries are in none: they and the entries of documents
+        do not see each other.
     time: how noisy a token is, float in [0, 1]; None where the said are clean and the unsaid at the prior.
     value: `[batch, entries, width]` vectors, or codes, read at the entries whose token is the port's placeholder id;
         None where all is ids.

@@ -41,7 +41,9 @@ class InformationProfile:
         for nats in self.h:
             checks.number("h", nats, -checks.HUGE, checks.HUGE, "numbers, in nats")
         if not self.h or (np.diff(self.h) > 1e-9).any():
-            raise ValueError(f"h={quoted(self.h)}: give the cross-entropy beside 0, 1, ... known tokens, which never rises")
+            raise ValueError(
+                f"h={quoted(self.h)}: give the cross-entropy beside 0, 1, ... known tokens, which never rises"
+            )
 
     @classmethod
     def fitted(cls, losses: Tensor) -> InformationProfile:
@@ -50,7 +52,9 @@ class InformationProfile:
 
         checks.kind("losses", losses, Tensor, "a tensor, [examples, L] nats")
         if losses.dim() != 2 or not losses.numel() or not bool(losses.isfinite().all()):
-            raise ValueError(f"losses of shape {tuple(losses.shape)}: give finite numbers [examples, L], 1 or more each")
+            raise ValueError(
+                f"losses of shape {tuple(losses.shape)}: give finite numbers [examples, L], 1 or more each"
+            )
         mean = losses.double().mean(0).cpu().numpy()
         return cls(tuple(isotonic_regression(mean, increasing=False).x.tolist()))
 
@@ -94,11 +98,6 @@ class InformationProfile:
         """(s_max - 1) / L of the total information: no schedule of that largest step loses more."""
         self._check(sizes)
         return (max(sizes) - 1) / self.length * self.total_information
-
-    def looser_bound(self, sizes: Sequence[int]) -> float:
-        """Theorem 1 of arXiv 2505.21400: the largest step rounded up to a power of two. Never below `bound`."""
-        self._check(sizes)
-        return (2 ** int(np.ceil(np.log2(max(sizes)))) - 1) / self.length * self.total_information
 
     def schedule(self, steps: int) -> tuple[int, ...]:
         """The sizes of so many steps that lose least: exact, by dynamic programming."""
@@ -155,38 +154,6 @@ def even(length: int, steps: int) -> tuple[int, ...]:
     checks.count("steps", steps, 1, length)
     ends = [length * i // steps for i in range(steps + 1)]
     return tuple(b - a for a, b in pairwise(ends))
-
-
-def of_what_remains(length: int, share: float) -> tuple[int, ...]:
-    """Steps of at most 1 + share (what remains after them + 1): whatever the data, at most share TC is lost.
-
-    Large steps first: good where the first tokens tell little. Logarithmic in the length.
-    """
-    _check_share(share)
-    sizes, left = [], length
-    while left:
-        size = max(1, int((1 + share * (left + 1)) / (1 + share) + 1e-9))
-        sizes.append(min(size, left))
-        left -= sizes[-1]
-    return tuple(sizes)
-
-
-def of_what_is_known(length: int, share: float) -> tuple[int, ...]:
-    """Steps of at most 1 + share (what is known before them + 1): whatever the data, at most share DTC is lost.
-
-    Small steps first: good where the first tokens tell nearly all.
-    """
-    _check_share(share)
-    sizes, known = [], 0
-    while known < length:
-        sizes.append(min(1 + int(share * (known + 1) + 1e-9), length - known))
-        known += sizes[-1]
-    return tuple(sizes)
-
-
-def _check_share(share: float) -> None:
-    if not share >= 0:
-        raise ValueError(f"share={share}: give the part of the (dual) total correlation that may be lost, 0 or more")
 
 
 @torch.no_grad()

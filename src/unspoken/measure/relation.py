@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from unspoken import checks
 from unspoken.layout.entries import Layout
 from unspoken.measure.likelihood import check_clean
 from unspoken.model.denoiser import Denoiser

@@ -70,7 +70,9 @@ class Discrete(ABC):
     def _mass(self, mask: Tensor, uniform: Tensor, space: Ids) -> Mass:
         """uniform: of all the data's tokens together; where the mask is 0 there are none below it, and masks alone."""
         if not (space.mask_id or self.absorbs):
-            raise ValueError(f"mask_id=0 under {self}: its noise is drawn from the ids below the mask; give one above 0")
+            raise ValueError(
+                f"mask_id=0 under {self}: its noise is drawn from the ids below the mask; give one above 0"
+            )
         return Mass(mask, uniform / max(space.mask_id, 1), space.mask_id)
 
     def marginal(self, t: Tensor, space: Ids) -> Marginal:
@@ -193,7 +195,9 @@ class Hybrid(Discrete):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.number("p_u", self.p_u, 0, checks.BELOW_1, "the share of uniform noise at the middle, in [0, 1), e.g. 0.2")
+        checks.number(
+            "p_u", self.p_u, 0, checks.BELOW_1, "the share of uniform noise at the middle, in [0, 1), e.g. 0.2"
+        )
         past = "past 2 transition probabilities would be negative"
         checks.number("gamma", self.gamma, checks.TINY, 2, f"a number in (0, 2]: {past}")
 
