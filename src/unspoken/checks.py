@@ -41,16 +41,19 @@ def number(name: str, value: Any, least: float, most: float, give: str) -> None:
 
     give: what to give, for the message. Infinity is refused unless an end is infinite, "not a number" always.
     """
-    real = isinstance(value, Real) and not isinstance(value, bool)
-    if not real or not least <= value <= most:
+    if not _real(value) or not least <= value <= most:
         raise ValueError(f"{name}={quoted(value)}; give {give}")
     if value and not math.isinf(value) and not TINY <= abs(value) <= HUGE:
         raise ValueError(f"{name}={quoted(value)}, which float32 does not hold ({TINY:.1e} to {HUGE:.1e}); give {give}")
 
 
+def _real(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def temperature(value: Any) -> None:
     """Raises ValueError unless `value` is a temperature of draws. Its limits are known: `prediction.tempered`."""
-    if not (isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < math.inf):
+    if not (_real(value) and 0 <= value < math.inf):
         raise ValueError(f"temperature={quoted(value)}; give 0 for the likeliest token, or more to sample")
 
 

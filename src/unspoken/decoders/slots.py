@@ -12,6 +12,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -109,8 +110,9 @@ class Slots:
                     "into the Commit, and nowhere else"
                 )
             return (self.commit,)
-        several = isinstance(self.commit, Sequence) and not isinstance(self.commit, str)
-        sizes = tuple(self.commit) if several else (self.commit,)
+        commit: Any = self.commit
+        several = isinstance(commit, Sequence) and not isinstance(commit, str)
+        sizes = tuple(commit) if several else (commit,)
         if not sizes:
             raise ValueError("commit=() says nothing; give one number or more")
         return tuple(Commit(size, self.threshold, self.entropy_bound) for size in sizes)
