@@ -57,7 +57,7 @@ GENERATOR = {"generator": (7, "seed", torch.Generator)}
 MODEL = {"model": (None, 7, "scdm", Ignorant)}
 ROWS = {"tokens": (*IDS, TOKENS - 9, TOKENS + 1)}
 DATA = {"x0": CLEAN, "given": FLAGS}
-BOUNDS = {"threshold": (*REALS, -0.1, 1.1, 1e-46), "entropy_bound": (*REALS, -0.1, None)}
+BOUNDS = {"threshold": (*REALS, -0.1, 1.1, 1e-46), "entropy_bound": (*REALS, -0.1, 1e39, 10**400, None)}
 PASSES = {
     "commit": (*COUNTS[:7], 0, 2**63, torch.tensor(2), (), "12", (2, 0), (1.5,), None),
     "latents": COUNTS,
@@ -125,6 +125,15 @@ CALLS: dict[str, Call] = {
     ),
     "random_order": Call(
         us.random_order, {"tokens": TOKENS, "unsaid": ~GIVEN, "given": GIVEN}, {"unsaid": FLAGS, "given": FLAGS}
+    ),
+    "Question": Call(
+        us.Question,
+        {"at": WHOLE, "target": WHOLE, "weight": T, "slot": WHOLE},
+        {
+            **{name: (WHOLE[:1], WHOLE[:, :1], WHOLE[0], WHOLE[..., None]) for name in ("weight", "slot")},
+            "target": (WHOLE[:1], WHOLE[:, :1], WHOLE[0]),
+            "port": (None, 7, "codes"),
+        },
     ),
     "Slots": Call(us.Slots, {}, PASSES),
     "Commit": Call(us.Commit, {"most": 4}, {"rule": (7, "all"), **BOUNDS}),

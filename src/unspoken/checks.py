@@ -43,7 +43,7 @@ def number(name: str, value: Any, least: float, most: float, give: str) -> None:
     """
     if not _real(value) or not least <= value <= most:
         raise ValueError(f"{name}={quoted(value)}; give {give}")
-    if value and not math.isinf(value) and not TINY <= abs(value) <= HUGE:
+    if value and abs(value) != math.inf and not TINY <= abs(value) <= HUGE:
         raise ValueError(f"{name}={quoted(value)}, which float32 does not hold ({TINY:.1e} to {HUGE:.1e}); give {give}")
 
 
