@@ -61,7 +61,7 @@ MUTANTS = [
         "layout/entries.py",
         "1 + draw_ranks(~unsaid & ~given, generator)",
         "draw_ranks(~unsaid & ~given, generator)",
-        "tests/test_likelihood.py tests/test_packing.py tests/test_denoiser.py",
+        "tests/test_packing.py",
     ),
     Mutant(
         "layout/entries.py",
@@ -157,19 +157,19 @@ MUTANTS = [
         "measure/accuracy.py",
         "latents=latents / max(passes, 1)",
         "latents=latents / n",
-        "tests/study/test_decode_study.py",
+        "tests/test_accuracy.py",
     ),
     Mutant(
         "measure/accuracy.py",
         "len(seeds[0].right) / right.shape[1]",
         "1 / len(parts)",
-        "tests/study/test_decode_study.py",
+        "tests/test_accuracy.py",
     ),
     Mutant(
         "measure/costs.py",
         "entries * (cached + entries)",
         "entries * entries",
-        "tests/study/test_decode_study.py tests/study/test_latents.py",
+        "tests/test_accuracy.py",
     ),
     Mutant("measure/relation.py", "seen += both.sum(0)", "seen += len(both)", "tests/test_relation.py"),
     Mutant(
