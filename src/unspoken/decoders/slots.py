@@ -112,7 +112,7 @@ class Slots:
             return (self.commit,)
         commit: Any = self.commit
         several = isinstance(commit, Sequence) and not isinstance(commit, str)
-        sizes = tuple(commit) if several else (commit,)
+        sizes: tuple[Any, ...] = tuple(commit) if several else (commit,)
         if not sizes:
             raise ValueError("commit=() says nothing; give one number or more")
         return tuple(Commit(size, self.threshold, self.entropy_bound) for size in sizes)
