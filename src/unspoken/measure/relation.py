@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from unspoken.layout.entries import Layout
+from unspoken.measure.likelihood import check_clean
 from unspoken.model.denoiser import Denoiser
 from unspoken.model.trunks import check_reach
 from unspoken.noise import Absorbing
@@ -31,6 +32,7 @@ def relation_of(
     x0, given: `[n, seq]` training examples; each is noised `draws` times. The diagonal is 0, and so are pairs that
     were never unsaid together.
     """
+    check_clean(model, x0, given, draws, generator)
     total = torch.zeros(x0.shape[1], x0.shape[1], device=model.device)
     seen = torch.zeros_like(total)
     for _ in range(draws):

@@ -244,6 +244,8 @@ class Denoiser(nn.Module):
         cache: what it holds is seen and not computed.
         """
         check_reach(self.trunk.config, self.known_positions, layout)
+        if not layout.token.numel():  # which trunks can not reshape
+            return self.embed(layout)
         seen = layout if cache is None else cache.before(layout)
         mask = seen.block_mask if self.kernel == "flex" else seen.mask
         return self.trunk.base_model(
