@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unspoken.layout.entries import Layout
 from unspoken.model.denoiser import Denoiser
-from unspoken.model.trunks import check_reach
+from unspoken.model.reach import check_reach
 from unspoken.noise import Absorbing
 from unspoken.training.losses import noised
 

@@ -1,0 +1,108 @@
+"""A folder's weights, all of them and as they were saved, or a ValueError that says what is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from unspoken.model.folder import OURS, WEIGHTS, quietly
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+OF_THE_HUB = re.compile(r"[\w.-]+(/[\w.-]+)?")  # names of models there
+
+
+def sums(folder: str | Path) -> dict[str, str]:
+    """The SHA-256 of each file of weights in a folder, by name."""
+    found = {}
+    for path in sorted(Path(folder).glob("*.safetensors")):
+        with path.open("rb") as file:
+            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def check_sums(folder: str | Path, ours: dict[str, Any]) -> None:
+    """Refuses weights that are not those that were saved; folders of before there were sums have none to check."""
+    recorded = ours.get("sha256", {})
+    found = sums(folder) if recorded else {}
+    for name, expected in recorded.items():
+        if name not in found:
+            raise ValueError(f"{folder} lacks {name}; copy the folder anew, or take another checkpoint")
+        if found[name] != expected:
+            raise ValueError(
+                f"{Path(folder) / name} is not a whole one, or not the one that was saved (its SHA-256 differs from that in "
+                f"{OURS}); copy the folder anew, or take another checkpoint"
+            )
+
+
+def check_folder(folder: str | Path, options: dict[str, Any]) -> None:
+    """Refuses what is no folder of a model that transformers knows. options: `from_pretrained`'s."""
+    from transformers import __version__
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    path = Path(folder)
+    if not path.exists() and OF_THE_HUB.fullmatch(str(folder)) is None:
+        raise ValueError(f"no model in {folder}: there is no such folder")
+    if not path.exists() or options.get("trust_remote_code"):
+        return  # a name of the Hub, or the caller's own risk
+    try:
+        config = json.loads((path / "config.json").read_text())
+        kind = config.get("model_type")
+    except OSError as error:
+        raise ValueError(f"no model in {folder}: it holds no config.json that can be read") from error
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"no model in {folder}: its config.json is no JSON of a config") from error
+    if kind not in CONFIG_MAPPING:
+        own = ", with code of its own, which is not run" if "auto_map" in config else ""
+        raise ValueError(
+            f"{folder} is of the type {str(kind)[:60]!r}{own}; transformers {__version__} does not know it: take a decoder "
+            "that it knows, or make the trunk yourself and hand it to us.Denoiser"
+        )
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise ValueError(
+            f"{folder} is of the type {kind!r}, which is no causal language model in transformers {__version__}: take a "
+            "decoder, or make the trunk yourself and hand it to us.Denoiser"
+        )
+
+
+def load_trunk(folder: str | Path, options: dict[str, Any]) -> PreTrainedModel:
+    """The causal language model of a folder or of the Hub, with just the weights that its config asks for."""
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with quietly():
+            trunk, info = AutoModelForCausalLM.from_pretrained(folder, **options | {"output_loading_info": True})
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"no model in {folder}, or not a whole one: {said[:300]}") from error
+    wrong = {
+        "lacks": sorted(info["missing_keys"]),
+        "has, and its config does not ask for,": sorted(info["unexpected_keys"]),
+        "has in another shape": sorted(str(each[0]) for each in info["mismatched_keys"]),
+    }
+    for what, names in wrong.items():
+        if names:
+            raise ValueError(
+                f"{folder} {what} {len(names)} weights, such as {', '.join(names[:3])}: it is damaged, or its config.json "
+                "is another model's; copy it anew, or load the trunk yourself and hand it to us.Denoiser"
+            )
+    return trunk
+
+
+def load_inputs(inputs: nn.ModuleDict, folder: str | Path) -> None:
+    """Fills the learned positions, times and port of a model from our file beside the trunk."""
+    try:
+        weights = load_file(Path(folder) / WEIGHTS)
+        # Older folders hold the places alone, and call them "weight".
+        inputs.load_state_dict({"place.weight" if name == "weight" else name: w for name, w in weights.items()})
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ValueError(f"{folder} lacks its learned positions, times or port ({WEIGHTS}): {error}") from error
