@@ -22,13 +22,13 @@ from unspoken.layout.attention import Attention
 from unspoken.layout.entries import Layout, entries_of
 from unspoken.layout.questions import Question
 from unspoken.model.cache import Cache
-from unspoken.model.folder import OURS, WEIGHTS, quietly, read_ours
-from unspoken.model.loading import check_folder, check_sums, load_inputs, load_trunk, sums
+from unspoken.model.folder import OURS, WEIGHTS, quietly
+from unspoken.model.loading import check_folder, load_inputs, load_trunk, recorded, sums
 from unspoken.model.ports import Categorical, CodeWeights, Port, VectorWeights, check_port, check_values
 from unspoken.model.probe import check_trunk
 from unspoken.model.reach import check_reach
-from unspoken.model.trunks import Clock, cache_argument, own_configs, vocabulary
-from unspoken.record import from_record, to_record
+from unspoken.model.trunks import Clock, body, cache_argument, use_attention, vocabulary
+from unspoken.record import to_record
 
 if TYPE_CHECKING:  # slow to import: loaded where a trunk is made
     from transformers import PretrainedConfig, PreTrainedModel
@@ -104,14 +104,13 @@ class Denoiser(nn.Module):
         self.ids = Categorical(trunk, mask_id)
         self.port, self.values = port, None
         self.cache_argument = cache_argument(trunk)
-        own_configs(trunk)
-        trunk.set_attn_implementation("sdpa")  # probed under this one, whatever follows
+        use_attention(trunk, "sdpa")  # it is probed under this one, whatever follows
         self.eval()
         if trunk.device.type != "meta":
             check_trunk(self)
-        if kernel == "flex":
+        if kernel != "sdpa":
             self.kernel = kernel
-            trunk.set_attn_implementation("flex_attention")
+            use_attention(trunk, kernel)
         if port is not None:  # after the check, which shows the trunk tokens alone
             check_port(port, vocab, mask_id)
             self.values = port.build(trunk.config.hidden_size).to(trunk.device, trunk.dtype)
@@ -158,29 +157,15 @@ class Denoiser(nn.Module):
         Raises ValueError where the folder is missing, says nothing and the caller does not either, or does not hold
             just the weights that its config asks for.
         """
-        positions, times, decoder = 0, False, None
-        if (ours := read_ours(folder)) is not None:
-            check_sums(folder, ours)
-            attention = attention or Attention(**ours["attention"])
-            mask_id = ours["mask_id"] if mask_id is None else mask_id
-            positions, times, decoder = ours.get("positions", 0), ours.get("times", False), ours.get("decoder")
-            recorded = from_record(Port, ours["port"]) if ours.get("port") else None
-            if port not in (None, recorded):
-                raise ValueError(f"{folder} has the port {recorded}, not {port}: leave port out")
-            port = recorded
         check_folder(folder, trunk_options)
-        if attention is None:
-            raise ValueError(
-                f"{folder} has no {OURS}: for a foreign model say who may look at whom, e.g. attention=us.SCDM; "
-                "for one of ours name its run folder, e.g. runs/sudoku-6x6/scdm-seed0"
-            )
+        given = recorded(folder, attention, mask_id, port)
         trunk = load_trunk(folder, trunk_options)
-        if mask_id is None:
-            mask_id = vocabulary(trunk)
-            trunk.resize_token_embeddings(mask_id + 1)
+        if given["mask_id"] is None:
+            given["mask_id"] = vocabulary(trunk)
+            trunk.resize_token_embeddings(given["mask_id"] + 1)
         with torch.random.fork_rng():  # the places drawn here are loaded over
-            model = cls(trunk, attention, mask_id, positions, kernel, times, port, decoder)
-        if model.inputs and ours is not None:
+            model = cls(trunk, kernel=kernel, **given)
+        if model.inputs and (Path(folder) / OURS).exists():
             load_inputs(model.inputs, folder)
         return model.eval()
 
@@ -253,7 +238,7 @@ class Denoiser(nn.Module):
             raise ValueError("kernel='flex' (FlexAttention) needs a GPU: move model and layout there, or use 'sdpa'")
         seen = layout if cache is None else cache.before(layout)
         mask = seen.block_mask if self.kernel == "flex" else seen.mask
-        return self.trunk.base_model(
+        return body(self.trunk)(
             inputs_embeds=self.embed(layout),
             position_ids=layout.position,
             attention_mask=mask(attention or self.attention, seen.shape[1] - layout.shape[1]),

@@ -12,7 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from unspoken.model.folder import OURS, WEIGHTS, quietly
+from unspoken.layout.attention import Attention
+from unspoken.model.folder import OURS, WEIGHTS, quietly, read_ours
+from unspoken.model.ports import Port
+from unspoken.record import from_record
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,8 +41,8 @@ def check_sums(folder: str | Path, ours: dict[str, Any]) -> None:
             raise ValueError(f"{folder} lacks {name}; copy the folder anew, or take another checkpoint")
         if found[name] != expected:
             raise ValueError(
-                f"{Path(folder) / name} is not a whole one, or not the one that was saved (its SHA-256 differs from that in "
-                f"{OURS}); copy the folder anew, or take another checkpoint"
+                f"{Path(folder) / name} is not a whole one, or not the one that was saved: its SHA-256 is not that of "
+                f"{OURS}; copy the folder anew, or take another checkpoint"
             )
 
 
@@ -64,14 +67,37 @@ def check_folder(folder: str | Path, options: dict[str, Any]) -> None:
     if kind not in CONFIG_MAPPING:
         own = ", with code of its own, which is not run" if "auto_map" in config else ""
         raise ValueError(
-            f"{folder} is of the type {str(kind)[:60]!r}{own}; transformers {__version__} does not know it: take a decoder "
-            "that it knows, or make the trunk yourself and hand it to us.Denoiser"
+            f"{folder} is of the type {str(kind)[:60]!r}{own}; transformers {__version__} does not know it: take a "
+            "decoder that it knows, or make the trunk yourself and hand it to us.Denoiser"
         )
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise ValueError(
-            f"{folder} is of the type {kind!r}, which is no causal language model in transformers {__version__}: take a "
-            "decoder, or make the trunk yourself and hand it to us.Denoiser"
+            f"{folder} is of the type {kind!r}, which is no causal language model in transformers {__version__}: take "
+            "a decoder, or make the trunk yourself and hand it to us.Denoiser"
         )
+
+
+def recorded(folder: str | Path, attention: Attention | None, mask_id: int | None, port: Port | None) -> dict[str, Any]:
+    """A `Denoiser`'s arguments beside the trunk: what the folder records of them, unless they are given."""
+    if (ours := read_ours(folder)) is None:
+        if attention is None:
+            raise ValueError(
+                f"{folder} has no {OURS}: for a foreign model say who may look at whom, e.g. attention=us.SCDM; "
+                "for one of ours name its run folder, e.g. runs/sudoku-6x6/scdm-seed0"
+            )
+        return {"attention": attention, "mask_id": mask_id, "port": port}
+    check_sums(folder, ours)
+    known = from_record(Port, ours["port"]) if ours.get("port") else None
+    if port not in (None, known):
+        raise ValueError(f"{folder} has the port {known}, not {port}: leave port out")
+    return {
+        "attention": attention or Attention(**ours["attention"]),
+        "mask_id": ours["mask_id"] if mask_id is None else mask_id,
+        "positions": ours.get("positions", 0),
+        "times": ours.get("times", False),
+        "port": known,
+        "decoder": ours.get("decoder"),
+    }
 
 
 def load_trunk(folder: str | Path, options: dict[str, Any]) -> PreTrainedModel:
@@ -92,8 +118,8 @@ def load_trunk(folder: str | Path, options: dict[str, Any]) -> PreTrainedModel:
     for what, names in wrong.items():
         if names:
             raise ValueError(
-                f"{folder} {what} {len(names)} weights, such as {', '.join(names[:3])}: it is damaged, or its config.json "
-                "is another model's; copy it anew, or load the trunk yourself and hand it to us.Denoiser"
+                f"{folder} {what} {len(names)} weights, such as {', '.join(names[:3])}: it is damaged, or its "
+                "config.json is another model's; copy it anew, or load the trunk yourself and hand it to us.Denoiser"
             )
     return trunk
 

@@ -22,7 +22,7 @@ class Limit(NamedTuple):
 
 
 # Sparse attention: each of these trunks looks at so many entries at most, and which these are depends on all others.
-SPARSE = ("index_topk", "keep_window_size", "indexer_budget")
+SPARSE = ("index_topk", "keep_window_size")
 
 
 def limits(config: PretrainedConfig) -> tuple[list[Limit], list[Limit]]:
@@ -61,10 +61,8 @@ def _ropes(config: PretrainedConfig) -> list[dict[str, Any]]:
 
 
 def _of_entries(config: PretrainedConfig) -> Iterator[Limit]:
-    sizes = {name: getattr(config, name, None) for name in SPARSE}
-    sizes["index_topk_blocks"] = getattr(config, "index_topk_blocks", 0) * getattr(config, "index_block_size", 0)
-    for name, size in sizes.items():
-        if size:
+    for name in SPARSE:
+        if size := getattr(config, name, None):
             yield Limit(size + 1, f"the trunk attends to {size} at most ({name}); use shorter sequences")
     if getattr(config, "attn_temperature_tuning", False) and (size := getattr(config, "floor_scale", None)):
         yield Limit(size, f"from {size} on the trunk scales by the place in the list (floor_scale); use fewer")

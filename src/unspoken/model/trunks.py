@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+REMEDY = "take a decoder with full attention and rotary or learned positions, such as Llama, Qwen or GPT-2"
+
+
 class Clock(nn.Module):
     """Every token's time, read at the input: cosines of it, and one linear map that begins at nothing."""
 
@@ -33,7 +36,8 @@ class Clock(nn.Module):
 def vocabulary(trunk: PreTrainedModel) -> int:
     """Token ids that the trunk reads, the mask included."""
     embedding = trunk.get_input_embeddings()
-    assert isinstance(embedding, nn.Embedding)
+    if not isinstance(embedding, nn.Embedding):
+        raise ValueError(f"{type(trunk).__name__} does not read tokens by one table of embeddings; {REMEDY}")
     return embedding.num_embeddings
 
 
@@ -45,14 +49,31 @@ def output_head(trunk: PreTrainedModel) -> nn.Module:
     return head
 
 
+def body(trunk: PreTrainedModel) -> PreTrainedModel:
+    """What computes the last states, without the output embedding. Raises ValueError where there is no such part."""
+    inner = trunk.base_model if trunk.base_model is not trunk else getattr(trunk, "model", None)
+    if inner is None:
+        raise ValueError(f"{type(trunk).__name__} has no part that computes its last states alone")
+    return inner
+
+
 def cache_argument(trunk: PreTrainedModel) -> str:
     """What the trunk calls its keys and values: transformers renamed `past_key_values` to `cache` in 5.24."""
-    return "cache" if "cache" in signature(trunk.base_model.forward).parameters else "past_key_values"
+    return "cache" if "cache" in signature(body(trunk).forward).parameters else "past_key_values"
 
 
-def own_configs(trunk: PreTrainedModel) -> None:
-    """Gives a trunk configs of its own: setting its attention must not reach other models of the same config."""
+def use_attention(trunk: PreTrainedModel, kernel: str) -> None:
+    """Sets how a trunk computes attention, in configs of its own: other models of the same config stay as they are.
+
+    Raises ValueError where transformers has no such implementation for its family.
+    """
     memo: dict[int, Any] = {}  # one copy of each, whichever modules hold it
     for module in trunk.modules():
         if (config := getattr(module, "config", None)) is not None:
             module.config = copy.deepcopy(config, memo)  # pyright: ignore[reportArgumentType]
+    try:
+        trunk.set_attn_implementation({"sdpa": "sdpa", "flex": "flex_attention"}[kernel])
+    except (ValueError, ImportError) as error:
+        raise ValueError(
+            f"{type(trunk).__name__} does not support an attention implementation by {kernel} in transformers; {REMEDY}"
+        ) from error
