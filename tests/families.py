@@ -161,8 +161,8 @@ SAID = {
 HEADER = """# Families of decoders
 
 Written by `python tests/families.py --write` with transformers {version}: every one of its {number} families of causal
-language models, made small with random weights, and what became of it. {accepted} are accepted, {cacheless} more
-without a cache; {refused} are refused with the reason; {missing} could not be made small without a download.
+language models, made small with random weights. {accepted} are accepted, {cacheless} more without a cache; {refused}
+are refused with the reason; {missing} could not be made small without a download.
 
 An accepted family keeps these laws in float64, to one part in a million of its largest state (some compute their rotary
 tables and routers in float32): a token does not notice others that it does not see; the order of the list means

@@ -82,18 +82,17 @@ def shrunk(family: str, **more: Any) -> PretrainedConfig:
     )  # a config changes what it is given
 
 
-def _shrunk(make: type[PretrainedConfig], own: dict[str, Any]) -> PretrainedConfig:
-    names = {field.name for field in dataclasses.fields(make)}  # type: ignore[arg-type]
+def _shrunk(make: Any, own: dict[str, Any]) -> PretrainedConfig:
+    names = {field.name for field in dataclasses.fields(make)}
     chosen = {name: value for name, value in SIZES.items() if name in names}
-    if "qk_rope_head_dim" in names:
-        chosen |= (
-            {"num_key_value_heads": 4} if "num_key_value_heads" in names else {}
-        )  # one of keys for each of queries
-    plain = make() if make.sub_configs else None
-    for name in make.sub_configs:
-        if isinstance(inner := getattr(plain, name, None), PretrainedConfig):
-            chosen[name] = _shrunk(type(inner), own.get(name, {}))
-    return make(**chosen | {name: value for name, value in own.items() if name not in make.sub_configs})
+    if names >= {"qk_rope_head_dim", "num_key_value_heads"}:
+        chosen["num_key_value_heads"] = 4  # with latent keys, one head for each of the queries
+    inner = make.sub_configs
+    plain = make() if inner else None
+    for name in inner:
+        if isinstance(config := getattr(plain, name, None), PretrainedConfig):
+            chosen[name] = _shrunk(type(config), own.get(name, {}))
+    return make(**chosen | {name: value for name, value in own.items() if name not in inner})
 
 
 def made(family: str, **more: Any) -> PreTrainedModel:

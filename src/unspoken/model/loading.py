@@ -104,12 +104,15 @@ def load_trunk(folder: str | Path, options: dict[str, Any]) -> PreTrainedModel:
     """The causal language model of a folder or of the Hub, with just the weights that its config asks for."""
     from transformers import AutoModelForCausalLM
 
+    # What has another shape is told as well, and refused below, by its name.
+    told = {"output_loading_info": True, "ignore_mismatched_sizes": True}
     try:
         with quietly():
-            trunk, info = AutoModelForCausalLM.from_pretrained(folder, **options | {"output_loading_info": True})
+            loaded: Any = AutoModelForCausalLM.from_pretrained(folder, **options | told)
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         said = " ".join(str(error).split())
         raise ValueError(f"no model in {folder}, or not a whole one: {said[:300]}") from error
+    trunk, info = loaded
     wrong = {
         "lacks": sorted(info["missing_keys"]),
         "has, and its config does not ask for,": sorted(info["unexpected_keys"]),

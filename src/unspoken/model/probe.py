@@ -151,8 +151,8 @@ class _Probe:
 LAWS: tuple[tuple[Callable[[_Probe], bool], str], ...] = (
     (_Probe.masks, f"does not obey explicit masks: a token notices others that it may not see; {REMEDY}"),
     (_Probe.positions, f"does not obey explicit positions: the order of the list changes what it computes; {REMEDY}"),
-    (_Probe.presence, f"computes a token otherwise when others that it does not see are not in the pass; {REMEDY}"),
     (_Probe.rows, f"computes a row otherwise in a batch than alone; {REMEDY}"),
+    (_Probe.presence, f"computes a token otherwise when others that it does not see are not in the pass; {REMEDY}"),
     (_Probe.cache, "does not compute with a cache what it computes without; take an attention that has none: us.SCDM"),
 )
 

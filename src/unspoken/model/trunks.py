@@ -51,7 +51,7 @@ def output_head(trunk: PreTrainedModel) -> nn.Module:
 
 def body(trunk: PreTrainedModel) -> PreTrainedModel:
     """What computes the last states, without the output embedding. Raises ValueError where there is no such part."""
-    inner = trunk.base_model if trunk.base_model is not trunk else getattr(trunk, "model", None)
+    inner: Any = trunk.base_model if trunk.base_model is not trunk else getattr(trunk, "model", None)
     if inner is None:
         raise ValueError(f"{type(trunk).__name__} has no part that computes its last states alone")
     return inner
