@@ -12,7 +12,8 @@ import torch
 from transformers import AutoModelForCausalLM, Qwen3Config
 
 import unspoken as us
-from unspoken.cli import parse, solve
+from unspoken.cli import solve
+from unspoken.cli.commands import parse
 from unspoken.decoders.decode import Decoders, read_decoder
 from unspoken.presets.tasks import TRAIN
 from unspoken.training.config import Train

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "src" / "unspoken"
 
 
 def rooms() -> list[str]:
-    """Files and folders of the package; `__init__.py` only re-exports and is the roof, not a room."""
+    """Files and folders of the package; `__init__.pyi` only re-exports and is the roof, not a room."""
     found = [p.name for p in PACKAGE.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()]
     return sorted(name.removesuffix(".py") for name in found if name != "__init__.py")
 
@@ -38,8 +38,8 @@ def imports(path: Path, text: str | None = None) -> set[str]:
 @cache
 def roof() -> dict[str, str]:
     """From a name of the package itself to where it is from."""
-    nodes = [n for n in ast.parse((PACKAGE / "__init__.py").read_text()).body if isinstance(n, ast.ImportFrom)]
-    return {f"unspoken.{a.asname or a.name}": f"{n.module}.{a.name}" for n in nodes for a in n.names}
+    nodes = [n for n in ast.parse((PACKAGE / "__init__.pyi").read_text()).body if isinstance(n, ast.ImportFrom)]
+    return {f"unspoken.{a.name}": f"unspoken.{n.module}.{a.name}" for n in nodes if n.module for a in n.names}
 
 
 def graph() -> dict[str, set[str]]:
@@ -90,7 +90,7 @@ NEVER = {
     "study": {"show", "cli", "presets"},
     "show": {"cli", "presets"},
     "presets": {"show", "cli"},
-    **dict.fromkeys(("record", "extras"), ALL),
+    **dict.fromkeys(("record", "extras", "messages"), ALL),
 }
 
 

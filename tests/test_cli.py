@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from unspoken import cli
-from unspoken.cli import runs, solve
+from unspoken.cli import commands, runs, solve
 from unspoken.cli.solve import General
 from unspoken.decoders.autoregressive import NextToken, Speculation
 from unspoken.decoders.blocks import Blocks
+from unspoken.decoders.commit import Commit
 from unspoken.decoders.decode import Decoder
 from unspoken.decoders.denoise import Walk
 from unspoken.decoders.slots import Slots
@@ -280,15 +281,15 @@ def test_a_schedule_is_a_word_at_the_end(call, tmp_path):
 )
 def test_an_objective_is_a_word(words, objective):
     """Before or after the other flags; its own flags after it, or, of the preset's own objective, anywhere."""
-    parsed = cli.parse(["train", "sudoku-4x4", "--steps", "7", *words, "--seed", "3"])
-    assert isinstance(parsed, cli.TrainRun)
+    parsed = commands.parse(["train", "sudoku-4x4", "--steps", "7", *words, "--seed", "3"])
+    assert isinstance(parsed, runs.TrainRun)
     assert (parsed.config.objective, parsed.config.steps, parsed.config.seed) == (objective, 7, 3)
 
 
 def test_the_presets_from_left_to_right_take_the_flags_of_their_blocks():
     for preset in ("path-star", "sudoku-6x6-ar"):
-        parsed = cli.parse(["train", preset, "--objective.window", "2", "--objective.prefixes", "3"])
-        assert isinstance(parsed, cli.TrainRun)
+        parsed = commands.parse(["train", preset, "--objective.window", "2", "--objective.prefixes", "3"])
+        assert isinstance(parsed, runs.TrainRun)
         assert parsed.config.objective == MultiToken(window=2, prefixes=3)
 
 
@@ -371,6 +372,15 @@ def test_fewer_latents_are_smaller_passes(call, run):
     assert f"{sum(7 + said for said in range(10))} entries" in alone.out
     assert f"{sum(7 + said + min(2, 9 - said) for said in range(10))} entries" in two.out
     assert "5 passes" in call("solve", run, "--commit", 2).out
+    assert "4 passes" in call("solve", run, "--commit", "1,2,3,4").out
+
+
+def test_a_commit_that_is_no_number_is_kept_and_can_be_replaced(run):
+    kept = Slots(commit=Commit(4, threshold=0.9))
+    for written, meant in (("recorded", kept.commit), ("3", 3), ("1,2,7", (1, 2, 7))):
+        flags = solve._flags_of(kept)(run, commit=written)
+        assert solve._values(flags, {"run"}, kept)["commit"] == meant
+    assert solve._flags_of(kept)(run).commit == "recorded"
 
 
 def test_a_full_board_has_nothing_to_say(call, run, puzzle):
@@ -400,6 +410,7 @@ def test_too_many_latents_are_all_there_are_and_that_is_said(call, run):
         (["--file", "/no/such.csv", "--puzzle", "." * 16], "--puzzle or --file, not both"),
         (["--latents", "-1"], "latents=-1"),
         (["--commit", "0"], "commit=0"),
+        (["--commit", "1,x"], "as in 4 or 3,2,1"),
         (["--candidates", "2", "--commit", "3"], "commit=3 of candidates=2"),
         (["--temperature", "-1"], "temperature=-1"),
         (["--threshold", "2"], "threshold=2"),
@@ -629,7 +640,7 @@ def test_a_run_of_an_older_version_is_refused_and_not_fallen_over(call, run, tmp
     for command in ("show", "solve"):
         refused = call(command, tmp_path / "run")
         assert refused.code == 2
-        assert "the record holds 'masked'; expected one of MaskedDiffusion," in refused.err
+        assert "objective is 'masked'; expected one of MaskedDiffusion," in refused.err
 
 
 # --- study and show

@@ -295,6 +295,18 @@ def test_missing_folder(tmp_path: Path) -> None:
         Denoiser.from_pretrained("a/b/c", attention=SCDM)
     with pytest.raises(ValueError, match=r"holds no config\.json"):
         Denoiser.from_pretrained(tmp_path, attention=SCDM)
+    with pytest.raises(ValueError, match="there is no folder runs/nothing"):
+        Denoiser.from_pretrained("runs/nothing")
+
+
+def test_a_name_that_is_no_folder_and_not_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*_: Any, **__: Any) -> None:
+        raise OSError("no network " * 100)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", absent)
+    with pytest.raises(ValueError, match="no folder here, nor on the Hugging Face Hub: no network") as caught:
+        Denoiser.from_pretrained("runs/nothing", attention=SCDM)
+    assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize(
@@ -306,10 +318,10 @@ def test_missing_folder(tmp_path: Path) -> None:
         ),
         ({"model_type": "diffusion_gemma"}, "'diffusion_gemma', which is no causal language model"),
         ({"model_type": "x" * 1000}, "does not know it"),
-        ({}, "does not know it"),
+        ({"type": "Train"}, r"no model_type; a run folder.* is loaded by us\.load"),
         ([], "no JSON of a config"),
     ],
-    ids=["own code", "other model", "long name", "no name", "list"],
+    ids=["own code", "other model", "long name", "run folder", "list"],
 )
 @pytest.mark.parametrize("options", [{}, {"attention": SCDM}], ids=["bare", "attention"])
 def test_a_folder_of_a_model_that_is_not_known(tmp_path: Path, config: Any, message: str, options: Any) -> None:

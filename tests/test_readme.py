@@ -7,7 +7,7 @@ import pytest
 from pages import README, ROOT, blocks, check_commands, run
 
 import unspoken as us
-from unspoken import cli
+from unspoken.cli.studies import README_PUZZLE
 from unspoken.layout.attention import ATTENTIONS
 from unspoken.show.report import table_cells
 from unspoken.study.report import read_result
@@ -43,8 +43,8 @@ def test_words_of_the_glossary_come_after_its_link() -> None:
 def test_the_puzzle_is_held_out() -> None:
     task = us.presets.sudoku_6x6().task
     held_out = [task.show(p) for p in task.sample("test", task.size("test")).prompt(task.mask_id)]
-    assert cli.README_PUZZLE in held_out
-    assert cli.README_PUZZLE in TEXT
+    assert README_PUZZLE in held_out
+    assert README_PUZZLE in TEXT
 
 
 def test_the_commands_are_real(monkeypatch: pytest.MonkeyPatch) -> None:

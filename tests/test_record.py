@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import types
 import typing
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from toy import TRUNK
 
 from unspoken import presets
+from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import ATTENTIONS, CACHED_ALONE, Attention
 from unspoken.model.ports import Codes, Vectors
 from unspoken.noise import Absorbing, Gaussian, Hybrid, SNRMix, Uniform
@@ -32,7 +34,7 @@ from unspoken.noise.times import (
     Sizes,
     Trapezoid,
 )
-from unspoken.record import environment, from_record, new_folder, to_record, write_json, write_text
+from unspoken.record import as_json, environment, from_record, new_folder, read_json, to_record, write_json, write_text
 from unspoken.study.ar_latents import ArLatentsStudy, Setting
 from unspoken.study.forcing import ForcingStudy
 from unspoken.study.gidd import GiddStudy
@@ -547,3 +549,60 @@ def test_no_commit_outside_a_checkout(tmp_path, monkeypatch):
 
 def test_run_is_a_path_away(tmp_path):
     assert Run(tmp_path).checkpoint_at(500) == Path(tmp_path) / "checkpoints" / "step-0000500"
+
+
+def scalars(record: typing.Any, at: tuple[typing.Any, ...] = ()) -> list[tuple[typing.Any, ...]]:
+    """Where a record holds numbers, words and truths, its tags aside."""
+    inner = record.items() if isinstance(record, dict) else enumerate(record) if isinstance(record, list) else ()
+    found = [place for key, value in inner if key != "type" for place in scalars(value, (*at, key))]
+    return found if isinstance(record, (dict, list)) else [at]
+
+
+def put(record: typing.Any, place: tuple[typing.Any, ...], value: typing.Any) -> typing.Any:
+    """The record with another value at one place."""
+    key, *rest = place
+    changed = dict(record) if isinstance(record, dict) else list(record)
+    changed[key] = put(changed[key], tuple(rest), value) if rest else value
+    return changed
+
+
+WRONG = to_record(replace(CONFIG, task=replace(TASK, path="a.csv"), objective=MultiToken(), attention=CACHED_ALONE))
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, [[]], "word", None, 1.5, True], ids=str)
+@pytest.mark.parametrize("place", scalars(WRONG), ids=lambda place: ".".join(map(str, place)))
+def test_a_value_of_another_type_is_refused_with_its_place(place, value):
+    """Each field of a configuration: what its type does not hold is a ValueError that names it."""
+    before: typing.Any = WRONG
+    for key in place:
+        before = before[key]
+    of_its_type = type(value) is type(before) or (isinstance(before, float) and value == 1.5)
+    if of_its_type and not isinstance(before, str):
+        from_record(Train, put(WRONG, place, before))
+        return
+    if of_its_type and place[-1] in ("path", "checkpoint"):
+        return  # a path is any word
+    with pytest.raises(ValueError, match=str(place[-1])):
+        from_record(Train, put(WRONG, place, value))
+
+
+def test_a_record_that_is_none_is_refused_with_its_file(tmp_path):
+    file = tmp_path / "config.json"
+    for text in ("", "{", "[1, 2]", "7", "null", '"word"', "[" * 100_000, "\ufeff{}"):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=re.escape(str(file))):
+            read_json(file)
+    file.write_bytes(b"\xff\xfe{}")
+    with pytest.raises(ValueError, match=re.escape(str(file))):
+        read_json(file)
+
+
+def test_records_are_json_by_the_standard_and_keep_infinite_numbers():
+    """`Infinity` is no JSON. Records of before that hold it are still read."""
+    decoder = Slots(threshold=0.5)
+    text = as_json(to_record(decoder))
+    assert "Infinity" not in text
+    assert from_record(Slots, json.loads(text)) == decoder
+    old = json.loads(text.replace('"inf"', "Infinity"))
+    assert from_record(Slots, old) == decoder and decoder.entropy_bound == float("inf")
+    assert json.loads(as_json({"rows": [{"loss": float("nan")}]})) == {"rows": [{"loss": "nan"}]}

@@ -28,17 +28,17 @@ from unspoken.tasks import PathStar, Sudoku
 from unspoken.training.config import Train, Trunk
 from unspoken.training.loop import (
     Update,
-    batch_losses,
     check_vocabulary,
     load,
     new_denoiser,
+    packed_batch,
     seeded,
     train,
     training,
     update_average,
     validation_loss,
 )
-from unspoken.training.losses import token_losses
+from unspoken.training.losses import packed_losses, token_losses
 from unspoken.training.objective import (
     BlockDiffusion,
     MaskedDiffusion,
@@ -342,14 +342,9 @@ def by_hand(config: Train) -> tuple[Denoiser, list[float]]:
     first, second = [torch.zeros_like(w) for w in weights], [torch.zeros_like(w) for w in weights]
     curve = []
     for n in range(config.steps):
-        parts = []
-        for part in range(config.accumulate):
-            generator = seeded(config.seed, n, part, 0)
-            examples = config.task.sample("train", config.batch // config.accumulate, generator)
-            cpu = torch.device("cpu")
-            packed, losses = batch_losses(config, model, model.mask_id, examples, generator, cpu)
-            parts.append(packed.reduce(losses))
-        loss = torch.stack(parts).mean()
+        generator = seeded(config.seed, n, 0, 0)
+        packed = packed_batch(config, model.mask_id, config.task.sample("train", config.batch, generator), generator)
+        loss = packed.reduce(packed_losses(model, packed))
         curve.append(loss.item())
         grads = torch.autograd.grad(loss, weights)
         norm = torch.stack([g.square().sum() for g in grads]).sum().sqrt()

@@ -16,7 +16,7 @@ import tyro
 from torch import Tensor
 
 import unspoken as us
-from unspoken.cli import README_PUZZLE
+from unspoken.cli.studies import README_PUZZLE
 from unspoken.show.canvas import canvas
 from unspoken.show.cells import Kind, cells
 from unspoken.tasks import Sudoku

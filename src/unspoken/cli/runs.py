@@ -37,4 +37,4 @@ class TrainRun:
         folder = Path(named.replace("{seed}", str(self.config.seed)))
         terminal.watch_training(console, self.config, training(self.config, folder))
         text = f"trained: {folder}\nlook at it: unspoken show {folder}\nuse it: unspoken solve {folder}"
-        console.print(text, markup=False)
+        console.print(text)

@@ -164,13 +164,15 @@ def _flags_of(decoder: Decoders) -> type:
         "order": Annotated[str, tyro.conf.arg(metavar="{" + ",".join(ORDERS) + "}")],
         "latent_policy": Annotated[str, tyro.conf.arg(metavar="{" + ",".join(LATENT_POLICIES) + "}")],
         "path": Annotated[str, tyro.conf.arg(metavar="{" + ",".join(PATHS) + "}")],
-        "commit": int,
+        "commit": Annotated[str, tyro.conf.arg(metavar="N[,N...]")],
     }
     shown = []
     for option in fields(decoder):
         value = getattr(decoder, option.name)
         if isinstance(value, get_args(Paths)):
             value = _name(type(value))
+        if option.name == "commit":
+            value = _commit_written(value)
         if option.name != "process" and isinstance(value, (int, float, str, type(None))):
             shown.append((option.name, special.get(option.name, hints[option.name]), value))
     made = make_dataclass(type(decoder).__name__, shown, bases=(General,), frozen=True)
@@ -184,11 +186,30 @@ def _values(flags: Any, without: Container[str], decoder: Decoders) -> dict[str,
     A path whose name is the decoder's own is that path, with its numbers.
     """
     values = {f.name: getattr(flags, f.name) for f in fields(flags) if f.name not in without}
+    if "commit" in values:
+        values["commit"] = _commit(values["commit"], decoder)
     if isinstance(decoder, Walk) and values["path"] == _name(type(decoder.path)):
         return values | {"path": decoder.path}
     if "path" in values and values["path"] not in PATHS:
         raise ValueError(f"no path is called {values['path']!r}; write one of {', '.join(PATHS)}")
     return values | ({"path": PATHS[values["path"]]} if "path" in values else {})
+
+
+def _commit_written(commit: object) -> str:
+    """As the flag is written: `4`, `3,2,1`, or `recorded` for what is no number."""
+    numbers = commit if isinstance(commit, tuple) else (commit,)
+    return ",".join(map(str, numbers)) if all(isinstance(n, int) for n in numbers) else "recorded"
+
+
+def _commit(written: str, decoder: Decoders) -> Any:
+    """The tokens a step that the flag says: a number, or one for the first step, the second, ..."""
+    if written == _commit_written(own := getattr(decoder, "commit", None)):
+        return own
+    try:
+        numbers = tuple(map(int, written.split(",")))
+    except ValueError:
+        raise ValueError(f"--commit {written}: give a number, or some with commas, as in 4 or 3,2,1") from None
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def _asked(words: list[str]) -> tuple[str | None, str | None]:

@@ -20,7 +20,7 @@ class ListTasks:
     def __call__(self, console: Console) -> None:
         for name, make in TASKS.items():
             task = make()
-            console.print(f"{name:<16} {task.title}: {task.length} tokens of {task.vocab_size}", markup=False)
+            console.print(f"{name:<16} {task.title}: {task.length} tokens of {task.vocab_size}")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ShowTask:
         splits = card.pop("splits")
         width = max(map(len, card))
         for key, value in card.items():
-            console.print(f"{key:<{width}}  {value}", markup=False)
+            console.print(f"{key:<{width}}  {value}")
         columns = list(dict.fromkeys(key for its in splits.values() for key in its))
         table = Table("split", *columns)
         for split, its in splits.items():
@@ -49,7 +49,7 @@ class ShowTask:
         console.print(table)
         shown = self.task.sample("test", min(self.examples, self.task.size("test")))
         for answer, prompt in zip(shown.answer, shown.prompt(self.task.mask_id), strict=True):
-            console.print(f"asked     {self.task.show(prompt)}\nanswered  {self.task.show(answer)}", markup=False)
+            console.print(f"asked     {self.task.show(prompt)}\nanswered  {self.task.show(answer)}")
 
 
 def _written(value: object) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from unspoken.layout.entries import PADDING, Layout, entries_of, first_where, one_block
-from unspoken.layout.questions import SUCCESSOR, Question, joined
+from unspoken.layout.questions import SUCCESSOR, Question, each_tensor, joined
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,15 @@ class Packed:
         means = [float(losses[first & (slots == j)].mean()) for j in range(most)]
         return means[: next((j for j, mean in enumerate(means) if mean != mean), most)]
 
+    def rows(self, first: int, last: int) -> Packed:
+        """The rows first ... last - 1. Weights stay: the parts' losses sum to the whole's, however a batch is cut."""
+        batch = self.layout.token.shape[0]
+
+        def cut(tensor: Tensor) -> Tensor:
+            return tensor[first:last] if tensor.dim() and tensor.shape[0] == batch else tensor
+
+        return Packed(each_tensor(self.layout, cut), tuple(each_tensor(q, cut) for q in self.questions))
+
     def to(self, device: torch.device) -> Packed:
         """The same on another device."""
         return Packed(self.layout.to(device), tuple(q.to(device) for q in self.questions))
@@ -217,9 +226,18 @@ def weighed(packed: Packed, weight: Tensor) -> Packed:
 
 
 def mix(a: Packed, b: Packed, share: float) -> Packed:
-    """The questions of both on one layout: (1 - share) of `a`'s loss and `share` of `b`'s."""
+    """The questions of both on one layout: (1 - share) of `a`'s loss and `share` of `b`'s.
+
+    Where one of them asks nothing, the other is all of the loss.
+    """
+    if not (_asks(a) and _asks(b)):
+        share = 0.0 if _asks(a) else 1.0
     parts = (*(q.scaled(1 - share) for q in a.questions), *(q.scaled(share) for q in b.questions))
     return Packed(a.layout, joined(parts))
+
+
+def _asks(packed: Packed) -> bool:
+    return any(bool(q.real.any()) for q in packed.questions)
 
 
 def side_by_side(packs: Sequence[Packed]) -> Packed:

@@ -130,7 +130,7 @@ class Question:
     slot: `[batch, m]` its place in its block: 0 is the token committed next, j > 0 the j-th latent; `SUCCESSOR` is a
         clean entry that is asked for the token after it.
     port: by which the answer is predicted: the model's head over ids, or the port of its values.
-    loss: how the answer is priced.
+    loss: how the answer is priced, row by row. Of a dataclass, the tensors as long as the batch are cut with its rows.
     """
 
     at: Tensor
@@ -153,7 +153,7 @@ class Question:
 
     def to(self, device: torch.device) -> Question:
         """The same on another device."""
-        return _moved(self, device)
+        return each_tensor(self, lambda tensor: tensor.to(device))
 
     def scaled(self, by: float) -> Question:
         """The same with all weights times `by`."""
@@ -163,12 +163,12 @@ class Question:
 SUCCESSOR = -1  # the slot of a clean entry, which is asked for the token after it
 
 
-def _moved(value: Any, device: torch.device) -> Any:
-    """A dataclass with every tensor in it on another device."""
+def each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A dataclass with every tensor in it, and in the dataclasses in it, changed."""
     if isinstance(value, Tensor):
-        return value.to(device)
+        return change(value)
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{f.name: _moved(getattr(value, f.name), device) for f in fields(value)})
+        return replace(value, **{f.name: each_tensor(getattr(value, f.name), change) for f in fields(value)})
     return value
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from unspoken.layout.attention import Attention
+from unspoken.messages import quoted
 from unspoken.model.folder import OURS, WEIGHTS, quietly, read_ours
 from unspoken.model.ports import Port
 from unspoken.record import from_record
@@ -35,6 +36,8 @@ def sums(folder: str | Path) -> dict[str, str]:
 def check_sums(folder: str | Path, ours: dict[str, Any]) -> None:
     """Refuses weights that are not those that were saved; folders of before there were sums have none to check."""
     recorded = ours.get("sha256", {})
+    if not isinstance(recorded, dict):
+        raise ValueError(f"{Path(folder) / OURS} holds no sums of its weights; save the model anew")
     found = sums(folder) if recorded else {}
     for name, expected in recorded.items():
         if name not in found:
@@ -64,10 +67,15 @@ def check_folder(folder: str | Path, options: dict[str, Any]) -> None:
         raise ValueError(f"no model in {folder}: it holds no config.json that can be read") from error
     except (ValueError, AttributeError) as error:
         raise ValueError(f"no model in {folder}: its config.json is no JSON of a config") from error
+    if kind is None:
+        raise ValueError(
+            f"no model in {folder}: its config.json has no model_type; a run folder, such as "
+            "runs/sudoku-6x6/scdm-seed0, is loaded by us.load"
+        )
     if kind not in CONFIG_MAPPING:
         own = ", with code of its own, which is not run" if "auto_map" in config else ""
         raise ValueError(
-            f"{folder} is of the type {str(kind)[:60]!r}{own}; transformers {__version__} does not know it: take a "
+            f"{folder} is of the type {quoted(kind)}{own}; transformers {__version__} does not know it: take a "
             "decoder that it knows, or make the trunk yourself and hand it to us.Denoiser"
         )
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
@@ -80,6 +88,11 @@ def check_folder(folder: str | Path, options: dict[str, Any]) -> None:
 def recorded(folder: str | Path, attention: Attention | None, mask_id: int | None, port: Port | None) -> dict[str, Any]:
     """A `Denoiser`'s arguments beside the trunk: what the folder records of them, unless they are given."""
     if (ours := read_ours(folder)) is None:
+        if attention is None and not Path(folder).exists():
+            raise ValueError(
+                f"there is no folder {folder}; where a model of the Hugging Face Hub is meant, say who may look at "
+                "whom, e.g. attention=us.SCDM"
+            )
         if attention is None:
             raise ValueError(
                 f"{folder} has no {OURS}: for a foreign model say who may look at whom, e.g. attention=us.SCDM; "
@@ -110,8 +123,11 @@ def load_trunk(folder: str | Path, options: dict[str, Any]) -> PreTrainedModel:
         with quietly():
             loaded: Any = AutoModelForCausalLM.from_pretrained(folder, **options | told)
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        said = " ".join(str(error).split())
-        raise ValueError(f"no model in {folder}, or not a whole one: {said[:300]}") from error
+        said = " ".join(str(error).split())[:300]
+        where = (
+            "or not a whole one" if Path(folder).exists() else "which is no folder here, nor on the Hugging Face Hub"
+        )
+        raise ValueError(f"no model in {folder}, {where}: {said}") from error
     trunk, info = loaded
     wrong = {
         "lacks": sorted(info["missing_keys"]),

@@ -43,6 +43,11 @@ MEANING: dict[Kind, str] = {
 }
 
 
+def plain_console(stderr: bool = False) -> Console:
+    """A console that prints text as it is: what a user wrote or a path holds is never read as rich's markup."""
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, markup=False)
+
+
 def board(step: Step, prompt: Tensor, task: Task, row: int = 0) -> Text:
     """One row of the batch after a step as coloured text, in the task's own arrangement."""
     text = Text()
@@ -77,11 +82,11 @@ def watch(console: Console, steps: Iterable[Step], prompt: Tensor, task: Task) -
 def progress(console: Console) -> Progress:
     """A bar with the time spent and an estimate of the time left; one line a bar."""
     return Progress(
-        TextColumn("{task.description:<46}"),
+        TextColumn("{task.description:<46}", markup=False),
         BarColumn(bar_width=24),
         TaskProgressColumn(),
         TimeElapsedColumn(),
-        TextColumn("left"),
+        TextColumn("left", markup=False),
         TimeRemainingColumn(),
         console=console,
         # Redirected to a file, rich shows a bar once, at its end; `watch_study` prints lines of its own there.
@@ -138,7 +143,7 @@ def show_run(console: Console, run: Run, config: Train) -> None:
     """A run's configuration, environment and losses."""
     environment = json.loads((run.folder / "environment.json").read_text())
     steps = run.checkpoints()[-1][0] if run.checkpoints() else 0
-    console.print(f"[bold]{run.folder}[/bold]: {config.attention.name.upper()} on {config.task.title}")
+    console.print(Text(str(run.folder), "bold") + f": {config.attention.name.upper()} on {config.task.title}")
     console.print(
         f"{steps} of {config.steps} steps are saved; started {environment['date']} on {environment['machine']}"
     )

@@ -6,7 +6,6 @@ The card holds a checksum of every file; what does not match it is built again.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from unspoken.tasks.base import SPLITS, Split
@@ -55,9 +55,13 @@ class Stored:
 
 
 def cache_dir() -> Path:
-    """`$UNSPOKEN_CACHE`, or `unspoken` in the XDG cache directory."""
-    own = os.environ.get("UNSPOKEN_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unspoken"
+    """`$UNSPOKEN_CACHE`, or `unspoken` in the XDG cache directory. ValueError where there is no home directory."""
+    if own := os.environ.get("UNSPOKEN_CACHE"):
+        return Path(own)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unspoken"
+    except RuntimeError as error:
+        raise ValueError(f"no place to keep examples ({error}); set UNSPOKEN_CACHE to a writable directory") from error
 
 
 @contextmanager
@@ -128,10 +132,10 @@ def _checksum(path: Path, duplicates: int) -> str:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """One process at a time; the lock goes with its holder, even by kill -9."""
+    lock = FileLock(folder / "lock")
     with _writable(folder):
-        lock = (folder / "lock").open("ab")  # the one that is there: a lock on a file of its own would keep nobody out
+        lock.acquire()
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

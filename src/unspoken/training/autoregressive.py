@@ -25,7 +25,7 @@ from unspoken.layout.packing import (
 from unspoken.noise import AnyProcess
 from unspoken.training.base import Batch, Objective, need_causal
 
-EVERY = 2**20  # tokens a pass: more than any row has  # tokens a pass: more than any row has
+EVERY = 2**20  # tokens a pass: more than any row has
 
 
 @dataclass(frozen=True)

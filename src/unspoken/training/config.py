@@ -79,15 +79,16 @@ class Train:
         objective: What a pass holds and is asked: masked diffusion, or one of the autoregressive family.
         port: Of a task whose tokens are values: how they are read and predicted.
         steps: Optimiser steps.
-        batch: Sequences an optimiser step and process.
-        accumulate: Parts that a batch is computed in, where it does not fit into memory at once.
+        batch: Sequences an optimiser step, over all processes.
+        accumulate: Parts that a process computes its share of the batch in, where it does not fit into memory at once.
+            Neither parts nor processes change the loss or its gradient, but for rounding.
         lr: Peak learning rate.
-        decay: `linear` falls to 0 at the last step; `constant` stays.
+        decay: `linear` falls in equal steps, the last of which runs at lr / steps; `constant` stays.
         warmup: Steps over which the rate rises.
         weight_decay: AdamW's.
         ema: Decay of the averaged weights, which are what is evaluated and saved; (1 + n) / (10 + n) while smaller.
         clip: The gradient's norm is at most this.
-        precision: `auto` is bf16 on a GPU and float32 on a CPU.
+        precision: Of the passes; weights and average are float32. `auto` is bf16 on a GPU and float32 on a CPU.
         seed: Of the weights, the examples and the noise.
         validate: Steps between validations.
         save: Steps between checkpoints.

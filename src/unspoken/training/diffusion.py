@@ -25,7 +25,7 @@ from unspoken.record import to_record
 from unspoken.training.base import Batch, Objective, masks_alone, need_causal
 from unspoken.training.losses import bound_weight, noised
 
-MIN_SNR = 5.0  # where the weights of vectors are clipped  # where the weights of vectors are clipped
+MIN_SNR = 5.0  # where the weights of vectors are clipped
 
 
 @dataclass(frozen=True)

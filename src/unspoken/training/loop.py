@@ -11,7 +11,7 @@ import math
 import random
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,12 +60,8 @@ def training(config: Train, folder: str | Path) -> Iterator[Update]:
 
     Raises ValueError before any work where the folder holds another run or the checkpoint's vocabulary is another.
     """
-    from accelerate import Accelerator
-
     run = Run(Path(folder))
-    accelerator = Accelerator(
-        mixed_precision=_precision(config.precision), gradient_accumulation_steps=config.accumulate
-    )
+    accelerator = _accelerator(config)
     main = accelerator.is_main_process
     denoiser, average = new_denoiser(config), new_denoiser(config)
     if main:
@@ -82,21 +78,13 @@ def training(config: Train, folder: str | Path) -> Iterator[Update]:
     for step in range(first, config.steps):
         for group in optimizer.param_groups:
             group["lr"] = config.rate(step)
-        for part in range(config.accumulate):
-            generator = seeded(config.seed, step, part, accelerator.process_index)
-            examples = config.task.sample("train", config.batch // config.accumulate, generator)
-            with accelerator.accumulate(model):
-                with seeded_globally(generator.initial_seed()):  # for the dropout that a checkpoint may have
-                    packed, losses = batch_losses(
-                        config, model, denoiser.mask_id, examples, generator, accelerator.device
-                    )
-                    loss = packed.reduce(losses)
-                accelerator.backward(loss)
-                if accelerator.sync_gradients:
-                    accelerator.clip_grad_norm_(model.parameters(), config.clip)
-                optimizer.step()
-                optimizer.zero_grad()
-            meter.add(loss.detach() / config.accumulate)
+        for part, packed in _parts(config, denoiser.mask_id, step, accelerator):
+            last = part == config.accumulate - 1
+            with nullcontext() if last else accelerator.no_sync(model):
+                meter.add(_backward(config, model, packed, (step, part), accelerator))
+        accelerator.clip_grad_norm_(model.parameters(), config.clip)
+        optimizer.step()
+        optimizer.zero_grad()
         update_average(average, accelerator.unwrap_model(model), min(config.ema, (1 + step) / (10 + step)))
 
         done, end = step + 1, step + 1 == config.steps
@@ -104,7 +92,7 @@ def training(config: Train, folder: str | Path) -> Iterator[Update]:
         if not (save or validate or done % config.log == 0):
             yield Update(done)
             continue
-        loss_mean, seconds = meter.read(steps=done - first)
+        loss_mean, seconds = meter.read(done - first, accelerator)
         if not math.isfinite(loss_mean):
             raise FloatingPointError(f"the loss is {loss_mean} at step {done}: lower lr ({config.lr}) or clip")
         measured: dict[str, Any] = {}
@@ -129,16 +117,53 @@ class _Meter:
     def add(self, loss: Tensor) -> None:
         self.total = self.total + loss
 
-    def read(self, steps: int) -> tuple[float, float]:
-        """Mean loss and seconds a step over the last `steps`."""
-        return float(self.total) / steps, (time.perf_counter() - self.clock) / steps
+    def read(self, steps: int, accelerator: Accelerator) -> tuple[float, float]:
+        """Mean loss, of all processes' rows, and seconds a step over the last `steps`."""
+        total: Any = accelerator.reduce(self.total, "sum")
+        return float(total) / steps, (time.perf_counter() - self.clock) / steps
 
 
-def _precision(asked: str) -> str:
-    """`auto` is bf16 on a GPU, and float32 on a CPU, where bf16 is slower."""
-    if asked != "auto":
-        return asked
-    return "bf16" if torch.cuda.is_available() else "no"
+def _parts(config: Train, mask_id: int, step: int, accelerator: Accelerator) -> Iterator[tuple[int, Packed]]:
+    """This process's rows of a step's batch, part by part.
+
+    The whole batch is drawn and packed, and then cut, by every process alike: so its weights are those of the whole
+    step, and nothing depends on how many parts and processes there are.
+    """
+    generator = seeded(config.seed, step, 0, 0)
+    packed = packed_batch(config, mask_id, config.task.sample("train", config.batch, generator), generator)
+    size = config.batch // (config.accumulate * accelerator.num_processes)
+    for part in range(config.accumulate):
+        first = size * (accelerator.process_index * config.accumulate + part)
+        yield part, packed.rows(first, first + size).to(accelerator.device)
+
+
+def _backward(config: Train, model: Any, packed: Packed, part: tuple[int, int], accelerator: Accelerator) -> Tensor:
+    """Adds the gradient of a part of a step to the weights', and returns its share of the step's loss."""
+    generator = seeded(config.seed, *part, accelerator.process_index)
+    with seeded_globally(generator.initial_seed()):  # for the dropout that a checkpoint may have
+        loss = packed.reduce(packed_losses(model, packed))
+    accelerator.backward(loss * accelerator.num_processes)  # gradients are averaged over processes
+    return loss.detach()
+
+
+def _accelerator(config: Train) -> Accelerator:
+    """For the config's precision, on the device at hand. Raises ValueError where either can not be had."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    if config.precision == "fp16" and not torch.accelerator.is_available():
+        raise ValueError("precision='fp16' has no effect on a CPU; take 'bf16', or 'no' for float32")
+    auto = "bf16" if torch.cuda.is_available() else "no"  # on a CPU bf16 is slower than float32
+    precision = auto if config.precision == "auto" else config.precision
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
+        AcceleratorState._reset_state()  # of an earlier training in this process; a live one keeps what it prepared
+    accelerator = Accelerator(mixed_precision=precision)
+    if config.batch % (config.accumulate * accelerator.num_processes):
+        raise ValueError(
+            f"batch={config.batch} does not split into accumulate={config.accumulate} equal parts on "
+            f"{accelerator.num_processes} processes: give a multiple of {config.accumulate * accelerator.num_processes}"
+        )
+    return accelerator
 
 
 @contextmanager
@@ -174,7 +199,8 @@ def new_denoiser(config: Train) -> Denoiser:
         if config.trunk.checkpoint:
             start = checkpoint_folder(config.trunk.checkpoint)
             mask_id = task.mask_id if read_ours(start) is None else None  # our own models know theirs
-            given = {"attention": config.attention, "mask_id": mask_id, "port": config.port}
+            # Small steps are lost in half precision: weights and average are float32, autocast comes on top.
+            given = {"attention": config.attention, "mask_id": mask_id, "port": config.port, "dtype": torch.float32}
             model = Denoiser.from_pretrained(start, **given)
         else:
             hf_config = config.trunk.config(task.vocab_size, task.length)
@@ -201,30 +227,19 @@ def check_vocabulary(model: Denoiser, task: Task) -> None:
         )
 
 
-def batch_losses(
-    config: Train,
-    model: torch.nn.Module,
-    mask_id: int,
-    examples: Examples,
-    generator: torch.Generator,
-    device: torch.device,
-) -> tuple[Packed, Tensor]:
-    """What a pass over a batch was asked, and its losses in nats (see `Packed.reduce`)."""
-    packed = config.objective.pack(config.process, examples.x0, examples.given, mask_id, generator, examples.value).to(
-        device
-    )
-    return packed, packed_losses(model, packed)
+def packed_batch(config: Train, mask_id: int, examples: Examples, generator: torch.Generator) -> Packed:
+    """A pass over a batch, and what it is asked, by the config's objective. On the CPU."""
+    return config.objective.pack(config.process, examples.x0, examples.given, mask_id, generator, examples.value)
 
 
 @torch.no_grad()
 def validation_loss(config: Train, model: Denoiser, held_out: Examples) -> tuple[float, list[float]]:
     """The training loss on held-out examples at four fixed draws of the noise each, and the first draw's by slot."""
-    draws = [
-        batch_losses(config, model, model.mask_id, held_out, seeded("validation", draw), model.device)
-        for draw in range(4)
-    ]
-    loss = float(torch.stack([packed.reduce(losses) for packed, losses in draws]).mean())
-    return loss, draws[0][0].by_slot(draws[0][1])
+    packs = [packed_batch(config, model.mask_id, held_out, seeded("validation", draw)) for draw in range(4)]
+    packs = [packed.to(model.device) for packed in packs]
+    losses = [packed_losses(model, packed) for packed in packs]
+    loss = torch.stack([packed.reduce(its) for packed, its in zip(packs, losses, strict=True)]).mean()
+    return float(loss), packs[0].by_slot(losses[0])
 
 
 @torch.no_grad()

@@ -16,7 +16,13 @@ from unspoken.tasks.hashing import mix
 
 DEAD, SOLVED = -2, -1
 
-jit = njit(cache=True, nogil=True)
+
+def jit(function):
+    """Compiled, and kept on the disk where there is a place for it: not every user of a container has one."""
+    try:
+        return njit(cache=True, nogil=True)(function)
+    except RuntimeError:
+        return njit(nogil=True)(function)
 
 
 mix64 = jit(mix)  # of one number: the randomness of the generator and the hash of the invariant

@@ -1,0 +1,160 @@
+"""The public names, and where each is from. `__init__.py` loads them when they are first asked for."""
+
+from . import presets, study, tasks
+from .decoders.autoregressive import NextToken, Speculation, next_tokens, speculate
+from .decoders.blocks import Blocks, block_by_block
+from .decoders.commit import Commit
+from .decoders.correct import correct
+from .decoders.decode import Decoder, decode
+from .decoders.denoise import Walk, denoise, denoise_values
+from .decoders.policies import (
+    CONFIDENCE,
+    ENTROPY,
+    LEFT_TO_RIGHT,
+    MARGIN,
+    UNIFORM,
+    LatentPolicy,
+    Order,
+    attended,
+)
+from .decoders.slots import Slots
+from .decoders.step import Step, last
+from .decoders.walk import DenoisingStep, walk
+from .layout.attention import ANY_ORDER, CACHED_ALONE, CACHED_JOINT, MDM, SCDM, SIDM, Attention
+from .layout.entries import Layout, one_block, random_order
+from .layout.packing import Packed
+from .layout.questions import CTC, CrossEntropy, Divergence, Question, SquaredError
+from .measure.bound import nelbo_along
+from .measure.likelihood import nelbo, nll_by_latents
+from .measure.profile import InformationProfile, parallel_nll, profile_losses
+from .model.denoiser import Denoiser, Model
+from .model.ports import Categorical, Codes, Vectors
+from .model.prediction import Prediction, guided, predictor
+from .noise import Absorbing, Discrete, Gaussian, Hybrid, Ids, Reals, SNRMix, Uniform
+from .noise.schedule import Cosine, Linear, Polynomial
+from .noise.times import (
+    AlongPath,
+    Autoregressive,
+    BlockConstant,
+    Blockwise,
+    Diagonal,
+    Independent,
+    Mixture,
+    PrefixClean,
+    Pyramid,
+    Shared,
+    Sizes,
+    Trapezoid,
+)
+from .training.config import Train, Trunk
+from .training.loop import load, train, training
+from .training.losses import noised, packed_losses, token_losses
+from .training.objective import (
+    BlockDiffusion,
+    Denoising,
+    MaskedDiffusion,
+    MultiToken,
+    MuToR,
+    NextTokenPrediction,
+    Teacherless,
+)
+
+__all__ = [
+    "ANY_ORDER",
+    "CACHED_ALONE",
+    "CACHED_JOINT",
+    "CONFIDENCE",
+    "CTC",
+    "ENTROPY",
+    "LEFT_TO_RIGHT",
+    "MARGIN",
+    "MDM",
+    "SCDM",
+    "SIDM",
+    "UNIFORM",
+    "Absorbing",
+    "AlongPath",
+    "Attention",
+    "Autoregressive",
+    "BlockConstant",
+    "BlockDiffusion",
+    "Blocks",
+    "Blockwise",
+    "Categorical",
+    "Codes",
+    "Commit",
+    "Cosine",
+    "CrossEntropy",
+    "Decoder",
+    "Denoiser",
+    "Denoising",
+    "DenoisingStep",
+    "Diagonal",
+    "Discrete",
+    "Divergence",
+    "Gaussian",
+    "Hybrid",
+    "Ids",
+    "Independent",
+    "InformationProfile",
+    "LatentPolicy",
+    "Layout",
+    "Linear",
+    "MaskedDiffusion",
+    "Mixture",
+    "Model",
+    "MuToR",
+    "MultiToken",
+    "NextToken",
+    "NextTokenPrediction",
+    "Order",
+    "Packed",
+    "Polynomial",
+    "Prediction",
+    "PrefixClean",
+    "Pyramid",
+    "Question",
+    "Reals",
+    "SNRMix",
+    "Shared",
+    "Sizes",
+    "Slots",
+    "Speculation",
+    "SquaredError",
+    "Step",
+    "Teacherless",
+    "Train",
+    "Trapezoid",
+    "Trunk",
+    "Uniform",
+    "Vectors",
+    "Walk",
+    "attended",
+    "block_by_block",
+    "correct",
+    "decode",
+    "denoise",
+    "denoise_values",
+    "guided",
+    "last",
+    "load",
+    "nelbo",
+    "nelbo_along",
+    "next_tokens",
+    "nll_by_latents",
+    "noised",
+    "one_block",
+    "packed_losses",
+    "parallel_nll",
+    "predictor",
+    "presets",
+    "profile_losses",
+    "random_order",
+    "speculate",
+    "study",
+    "tasks",
+    "token_losses",
+    "train",
+    "training",
+    "walk",
+]
