@@ -462,3 +462,9 @@ def hooked(change: Any) -> Any:
 def test_each_law_is_probed(change: Any, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         Denoiser(hooked(change), SCDM, mask_id=6)
+
+
+def test_a_trunk_in_half_precision_may_give_wider_logits() -> None:
+    trunk = AutoModelForCausalLM.from_config(LlamaConfig(**SMALL)).to(torch.bfloat16)
+    trunk.register_forward_hook(lambda _, args, out: out | {"logits": out["logits"].float()})
+    assert Denoiser(trunk, SCDM, mask_id=6).trunk.dtype == torch.bfloat16
