@@ -133,18 +133,19 @@ trunks = st.builds(
     times=st.booleans(),
     checkpoint=st.text(),
 )
-shares = st.floats(0, 1, exclude_max=True)
+held = {"width": 32, "allow_subnormal": False}  # by float32, in which they are used
+shares = st.floats(0, 1, exclude_max=True, **held)
 processes = {
     Absorbing: st.builds(Absorbing, schedules),
     Uniform: st.builds(Uniform, schedules),
-    Hybrid: st.builds(Hybrid, shares, st.floats(0, 2, exclude_min=True), schedules),
-    SNRMix: st.builds(SNRMix, st.floats(-1, 1), st.floats(-1000, 1000), schedules),
+    Hybrid: st.builds(Hybrid, shares, st.floats(0, 2, exclude_min=True, **held), schedules),
+    SNRMix: st.builds(SNRMix, st.floats(-1, 1, **held), st.floats(-1000, 1000, **held), schedules),
 }
 paths = {
     Diagonal: st.builds(Diagonal),
     Autoregressive: st.builds(Autoregressive),
-    Pyramid: st.builds(Pyramid, st.floats(0, 9)),
-    Trapezoid: st.builds(Trapezoid, st.floats(0, 9)),
+    Pyramid: st.builds(Pyramid, st.floats(0, 9, **held)),
+    Trapezoid: st.builds(Trapezoid, st.floats(0, 9, **held)),
     Blockwise: st.builds(Blockwise, st.integers(1, 99)),
     Sizes: st.builds(Sizes, st.lists(st.integers(1, 99), min_size=1).map(tuple)),
 }
@@ -155,7 +156,7 @@ drawn = {
     BlockConstant: st.builds(BlockConstant, st.integers(1, 99)),
     AlongPath: st.builds(AlongPath, st.one_of(*paths.values())),
 }
-mixtures = st.builds(Mixture, st.one_of(*drawn.values()), st.one_of(*drawn.values()), st.floats(0, 1))
+mixtures = st.builds(Mixture, st.one_of(*drawn.values()), st.one_of(*drawn.values()), st.floats(0, 1, **held))
 diffused = st.one_of(
     st.builds(Denoising, st.one_of(mixtures, *drawn.values()), st.sampled_from(["snr", "clamp"]), above_0),
     st.just(Denoising(Shared(), "elbo")),
@@ -167,7 +168,7 @@ latent_blocks = st.builds(
     shares,
     window=st.integers(0, 99),
     prefixes=st.integers(0, 99),
-    weight=st.floats(0, 9),
+    weight=st.floats(0, 9, **held),
     decay=st.floats(1e-6, 1),
 )
 from_the_left = {  # those that need a causal context that sees no latents
@@ -197,7 +198,7 @@ trains = st.builds(
     lr=above_0,
     decay=st.sampled_from(["linear", "constant"]),
     warmup=st.integers(0, 10**6),
-    weight_decay=st.floats(0, 1),
+    weight_decay=st.floats(0, 1, **held),
     ema=st.floats(0, 1, exclude_max=True),
     clip=above_0,
     precision=st.sampled_from(["auto", "no", "bf16", "fp16"]),
@@ -255,7 +256,7 @@ CONFIGS = {
     **drawn,
     Mixture: mixtures,
     Denoising: diffused,
-    Gaussian: st.builds(Gaussian, st.sampled_from(("vp", "linear")), st.floats(0, 1)),
+    Gaussian: st.builds(Gaussian, st.sampled_from(("vp", "linear")), st.floats(0, 1, **held)),
     Vectors: st.builds(Vectors, st.integers(1, 99), st.sampled_from(("eps", "x0", "v", "u")), st.integers(0, 9)),
     Codes: st.builds(Codes, st.integers(1, 99), st.integers(2, 99), st.integers(1, 99), st.integers(0, 9)),
     Bouncing: st.builds(Bouncing, st.integers(3, 99), st.floats(0.1, 0.9), above_0, *[st.integers(0, 99)] * 3),

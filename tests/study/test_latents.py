@@ -98,7 +98,7 @@ def test_a_share_of_one_seed_or_without_variance_has_wilsons_interval():
 
 
 def test_more_examples_make_the_interval_narrower():
-    widths = [high - low for low, high in (interval(noise(1, 2, n)) for n in (25, 100, 400))]
+    widths = [high - low for low, high in (interval(noise(1, 1, n)) for n in (25, 100, 400))]
     assert widths[0] > 1.5 * widths[1] > 1.5 * 1.5 * widths[2]
 
 
@@ -398,7 +398,7 @@ def test_joint_prediction_fails_where_mdm_is_not_better_in_both(mdm):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"scdm4": cell(0.6, 0.9)},
+        {"scdm4": cell(0.6, 1.0)},
         {"scdm16": cell(0.75, 0.72)},
         {"scdm0": cell(0.35, 0.5), "scdm4": cell(0.6, 0.5), "scdm16": cell(0.75, 0.5)},
         {"scdm16": cell(0.3, 0.55)},
@@ -427,7 +427,7 @@ def test_the_dial_holds_where_the_nll_rises_within_noise():
     flat = replace(up, nll=up.nll + 1e-4 * noise(9, 3, 4000))
     config = replace(COUNTS, counts=(0, 4, 8, 16))
     assert verdicts(table(scdm8=flat), config.counts)[1].holds
-    assert not verdicts(table(scdm8=replace(up, nll=up.nll + 0.01)), config.counts)[1].holds
+    assert not verdicts(table(scdm8=replace(up, nll=up.nll + 0.1)), config.counts)[1].holds
 
 
 def test_the_dial_is_not_judged_by_a_mean_of_seconds_but_turn_by_turn():
@@ -471,6 +471,7 @@ def test_monotone_is_a_sure_whole_and_no_sure_step_back():
     up, unsure = flat + 0.01, flat + 0.01 * noise(7, 3, 200)
     assert monotone([flat, up], "higher", "x").holds and not monotone([flat, up], "lower", "x").holds
     assert not monotone([flat, up + 0.02, up], "higher", "x").holds  # the last step goes surely back
+    assert monotone([flat, up + 0.002, up], "higher", "x").holds  # by a fifth of the whole: allowed
     assert not monotone([flat, unsure], "higher", "x").holds  # nothing is sure: too little data is no proof
-    assert monotone([flat, flat + 0.01 + (unsure - flat), up], "higher", "x").holds
-    assert "in all [+0.010, +0.010], 0 steps surely back" in monotone([flat, up], "higher", "never down").text
+    assert not monotone([flat, unsure, up], "higher", "x").holds  # nor that no step goes back
+    assert "in all [+0.010, +0.010], no step goes back by more than -0.010" in monotone([flat, up], "higher", "x").text

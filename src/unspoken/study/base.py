@@ -50,6 +50,8 @@ class Study(ABC):
         Finished runs are reused, half-done ones are gone on with. ValueError where a folder holds a run of another
         budget.
         """
+        if "\0" in str(runs):
+            raise ValueError(f"the folder of the runs, {str(runs)!r}, has a NUL character in its name; give another")
         began = environment()  # what the numbers come from, not what the tree is hours later
         rows, claims, notes = yield from self.findings(runs)
         yield Result(self.TABLE.study, self, rows, claims, notes, began)

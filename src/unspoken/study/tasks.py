@@ -17,7 +17,7 @@ from unspoken.decoders.decode import Decoder, changed, read_decoder
 from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import CACHED_ALONE, CACHED_JOINT, MDM, SCDM, SIDM, Attention
 from unspoken.measure.accuracy import Outcome, solved
-from unspoken.measure.intervals import LEVEL, Estimate, holm, p_value
+from unspoken.measure.intervals import Estimate, holm, p_value
 from unspoken.measure.text import SLOT, bits_per_byte, sample_of
 from unspoken.model.denoiser import Denoiser
 from unspoken.study.base import Findings, SeededStudy, check_rising, loaded, trained
@@ -209,11 +209,11 @@ def _over_tasks(
     turned = [t for t in tasks if name != "the dial" or _turns(entries, t)]
     gains = [(values[t, *less] - values[t, *more]) * (1 if t in bits else -1) for t in turned]
     found: dict[str, list[str]] = {"better": [], "nothing separates": [], "worse": []}
-    for task, gain, p in zip(turned, gains, holm([p_value(gain) for gain in gains]), strict=True):
-        kind = "nothing separates" if p >= 1 - LEVEL else "better" if gain.mean() > 0 else "worse"
+    for task, gain, sure in zip(turned, gains, holm([p_value(gain) for gain in gains]), strict=True):
+        kind = "nothing separates" if not sure else "better" if gain.mean() > 0 else "worse"
         of, to = (float(values[task, *way].mean()) for way in (less, more))
         what = " bits per byte" if task in bits else ""
-        found[kind].append(f"{task} {of:.3f} to {to:.3f}{what} ({Estimate.of(gain).signed}, p {p:.3g})")
+        found[kind].append(f"{task} {of:.3f} to {to:.3f}{what} ({Estimate.of(gain).signed})")
     left_out = {"left out, for as many entries beside none as beside all": [t for t in tasks if t not in turned]}
     evidence = "; ".join(f"{kind}: {', '.join(its)}" for kind, its in (found | left_out).items() if its)
     holds = bool(found["better"]) and not found["worse"]
