@@ -133,7 +133,9 @@ def test_processes_do_not_change_a_training_and_may_change_on_the_way(tmp_path):
         )
         (tmp_path / "job.py").write_text(code)
         launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        done = subprocess.run([*launch, "job.py"], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            [*launch, "job.py"], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120
+        )
         assert done.returncode == 0, done.stderr
 
     on_two("two", 4)

@@ -1,12 +1,21 @@
-"""Run folders: `config.json`, `environment.json`, `metrics.jsonl`, `checkpoints/step-000500/`."""
+"""Run folders: `config.json`, `environment.json`, `metrics.jsonl`, `checkpoints/step-000500/`.
+
+While a run is trained, `.lock` is held, and `.holder` says by whom.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import platform
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+from filelock import FileLock, Timeout
 
 from unspoken.record import as_json, environment, from_record, to_record, write_json, write_text
 
@@ -33,18 +42,42 @@ class Run:
         found = (self.folder / "checkpoints").glob("step-*")
         return sorted((int(p.name.removeprefix("step-")), p) for p in found)
 
-    def start(self, config: Any) -> None:
-        """Records config and environment, or checks that the folder's run is of this very config.
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Inside, nobody else trains in this folder; the lock goes with its process, even by kill -9.
 
-        Raises ValueError where it is another's.
+        Raises ValueError, which names the process, where another holds it.
         """
-        path, record = self.folder / "config.json", to_record(config)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        holder = self.folder / ".holder"
+        lock = FileLock(self.folder / ".lock", timeout=0, thread_local=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise ValueError(f"{self.folder} is being trained by {_named(holder)}; wait for it, or stop it") from None
+        try:
+            write_text(holder, f"process {os.getpid()} on {platform.node()}")
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
+
+    def start(self, config: Any) -> None:
+        """Records config and environment, or checks that the folder's run is of this very config, as `check` does."""
+        self.check(config)
+        path = self.folder / "config.json"
         if not path.exists():
             write_json(self.folder / "environment.json", environment())
-            write_json(path, record)
-        elif path.read_text() == as_json(record):  # also where it holds classes of one's own, which are not read back
+            write_json(path, to_record(config))
+
+    def check(self, config: Any) -> None:
+        """Raises ValueError where the folder holds a run of another config. Writes nothing."""
+        path, record = self.folder / "config.json", to_record(config)
+        if not path.exists():
             return
-        elif (old := self.config(type(config))) != config:
+        if path.read_text() == as_json(record):  # also where it holds classes of one's own, which are not read back
+            return
+        if (old := self.config(type(config))) != config:
             differ = ", ".join(_differences(to_record(old), record))
             raise ValueError(
                 f"{self.folder} holds a run of another configuration (it differs in {differ}); "
@@ -89,6 +122,14 @@ class Run:
             shutil.rmtree(folder.rename(folder.with_name(f".half-{folder.name}")))
         for half in (self.folder / "checkpoints").glob(".half-*"):
             shutil.rmtree(half, ignore_errors=True)
+
+
+def _named(holder: Path) -> str:
+    """Who holds a lock, as it wrote itself; it may be about to."""
+    try:
+        return holder.read_text(encoding="utf-8")
+    except OSError:
+        return "another process"
 
 
 def _differences(old: Any, new: Any, at: str = "") -> list[str]:
