@@ -69,3 +69,24 @@ def test_the_lock_goes_with_its_process(tmp_path):
     child.wait()
     train(CONFIG, tmp_path)
     assert [m["step"] for m in Run(tmp_path).metrics()] == [1, 2, 3, 4]
+
+
+# --- nothing is written before all is checked
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_task_that_fails_leaves_nothing_and_the_corrected_command_works(tmp_path, monkeypatch, split):
+    sample = Sudoku.sample
+
+    def fails(self, which, *more):
+        if which == split:
+            raise ValueError("line 3 is no puzzle")
+        return sample(self, which, *more)
+
+    folder = tmp_path / "runs" / "run"
+    with monkeypatch.context() as broken:
+        broken.setattr(Sudoku, "sample", fails)
+        with pytest.raises(ValueError, match="line 3 is no puzzle"):
+            train(CONFIG, folder)
+    assert not list(tmp_path.iterdir())
+    train(replace(CONFIG, lr=1e-3), folder)

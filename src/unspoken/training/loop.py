@@ -58,30 +58,33 @@ def train(config: Train, folder: str | Path) -> Denoiser:
 def training(config: Train, folder: str | Path) -> Iterator[Update]:
     """Trains, yielding an `Update` a step; resumes from the folder's last checkpoint.
 
-    Raises ValueError before any work where the folder holds another run, where another process trains it, and where the
-    checkpoint's vocabulary is another.
+    Raises ValueError before any work, and before anything is written, where the folder holds another run, where another
+    process trains it, where the checkpoint's vocabulary is another, and where the task can not be sampled.
     """
     run = Run(Path(folder))
     accelerator = _accelerator(config)
-    denoiser, average = new_denoiser(config), new_denoiser(config)
     main = accelerator.is_main_process
     if main:
         run.check(config)
+    denoiser, average = new_denoiser(config), new_denoiser(config)
+    config.task.sample("train", 1, seeded(config.seed))  # what fails fails here, before anything is written
+    held_out = config.task.sample("validation", min(256, config.task.size("validation")))
     with run.alone() if main else nullcontext():
         if main:
             run.start(config)
         accelerator.wait_for_everyone()
-        yield from _steps(config, run, accelerator, (denoiser, average))
+        yield from _steps(config, run, accelerator, (denoiser, average), held_out)
 
 
-def _steps(config: Train, run: Run, accelerator: Accelerator, models: tuple[Denoiser, Denoiser]) -> Iterator[Update]:
+def _steps(
+    config: Train, run: Run, accelerator: Accelerator, models: tuple[Denoiser, Denoiser], held_out: Examples
+) -> Iterator[Update]:
     """The loop: every step that is left. models: the one to train, and the average of its weights."""
     denoiser, average = models
     main = accelerator.is_main_process
     optimizer = torch.optim.AdamW(denoiser.parameters(), betas=(0.9, 0.999), weight_decay=config.weight_decay)
     average.to(accelerator.device).requires_grad_(False).eval()
     model, optimizer = accelerator.prepare(denoiser, optimizer)
-    held_out = config.task.sample("validation", min(256, config.task.size("validation")))
     first = _restore(run, accelerator, average, config.keep)
 
     model.train()
