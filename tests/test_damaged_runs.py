@@ -2,6 +2,8 @@
 
 import os
 import platform
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +13,8 @@ from pathlib import Path
 import pytest
 from toy import TRUNK
 
+from unspoken import cli
+from unspoken.messages import quoted
 from unspoken.tasks import Sudoku
 from unspoken.training.config import Train
 from unspoken.training.loop import train, training
@@ -23,6 +27,26 @@ CONFIG = Train(TASK, trunk=TRUNK, steps=4, batch=4, warmup=2, save=2, log=1, val
 def files(folder: Path) -> dict[str, bytes]:
     """Everything in a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    train(replace(CONFIG, keep=2), folder)
+    return folder
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Run:
+    """A copy of a finished run, to be damaged."""
+    return Run(Path(shutil.copytree(trained, tmp_path / "run")))
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """What a command line says that ends with 2, and not with a traceback."""
+    capsys.readouterr()
+    assert cli.main([str(word) for word in words]) == 2
+    return capsys.readouterr().err
 
 
 # --- two trainings on one folder
@@ -90,3 +114,46 @@ def test_a_task_that_fails_leaves_nothing_and_the_corrected_command_works(tmp_pa
             train(CONFIG, folder)
     assert not list(tmp_path.iterdir())
     train(replace(CONFIG, lr=1e-3), folder)
+
+
+# --- records of another shape
+
+SHAPES = ["[]", "7", '"text"', "null", "{", "", "[" * 100_000, "\xff\xfe"]
+
+
+@pytest.mark.parametrize("text", [*SHAPES, "{}", '{"type": "Train"}', '{"type": "Train", "task": 3}'], ids=quoted)
+def test_a_config_of_another_shape_is_refused_with_its_path(run, capsys, text):
+    path = run.folder / "config.json"
+    path.write_text(text, encoding="latin-1")
+    before = files(run.folder)
+    for read in (lambda: run.config(Train), lambda: train(CONFIG, run.folder)):
+        with pytest.raises(ValueError, match=re.escape(str(path))):
+            read()
+    assert files(run.folder) == before
+    assert str(path) in refused(capsys, "show", run.folder)
+    assert str(path) in refused(capsys, "solve", run.folder)
+
+
+@pytest.mark.parametrize("text", [*SHAPES, '{"date": 3, "machine": "m"}', '{"date": "d", "machine": [1]}'], ids=quoted)
+def test_an_environment_of_another_shape_is_refused_with_its_path(run, capsys, text):
+    path = run.folder / "environment.json"
+    path.write_text(text, encoding="latin-1")
+    assert str(path) in refused(capsys, "show", run.folder)
+
+
+LINES = ["{}", '{"step": 2}', '{"loss": 2}', '{"step": 1.5, "loss": 1}', '{"step": true, "loss": 1}']
+VALUES = ['{"step": "2", "loss": 1}', '{"step": 2, "loss": "a"}', '{"step": 2, "loss": 1, "validation": [1]}', "\0" * 9]
+
+
+@pytest.mark.parametrize("line", [*SHAPES, *LINES, *VALUES, '{"step": 2, "lo'], ids=quoted)
+def test_a_line_of_the_log_of_another_shape_is_refused_with_its_place(run, capsys, line):
+    lines = run.metrics_file.read_bytes().split(b"\n")
+    lines[1] = line.encode("latin-1")
+    run.metrics_file.write_bytes(b"\n".join(lines))
+    before = files(run.folder)
+    where = f"{run.metrics_file}, line 2"
+    for read in (run.metrics, lambda: train(replace(CONFIG, keep=2), run.folder)):
+        with pytest.raises(ValueError, match=re.escape(where)):
+            read()
+    assert files(run.folder) == before
+    assert where in refused(capsys, "show", run.folder)

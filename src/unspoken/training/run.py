@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from unspoken.record import as_json, environment, from_record, to_record, write_json, write_text
+from unspoken.messages import quoted
+from unspoken.record import as_json, environment, from_record, read_json, to_record, write_json, write_text
 
 T = TypeVar("T")
 
@@ -75,7 +76,8 @@ class Run:
         path, record = self.folder / "config.json", to_record(config)
         if not path.exists():
             return
-        if path.read_text() == as_json(record):  # also where it holds classes of one's own, which are not read back
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if text == as_json(record):  # also where it holds classes of one's own, which are not read back
             return
         if (old := self.config(type(config))) != config:
             differ = ", ".join(_differences(to_record(old), record))
@@ -89,20 +91,25 @@ class Run:
         path = self.folder / "config.json"
         if not path.exists():
             raise ValueError(f"{self.folder} is no run folder: it has no config.json (train one: unspoken train)")
-        record = json.loads(path.read_text())
-        if not isinstance(record, dict):
-            raise ValueError(f"{path} is no record of a run; remove it, or give another folder")
-        return from_record(hint, record)
+        return from_record(hint, read_json(path), at=str(path))
+
+    def environment(self) -> dict[str, str]:
+        """Where and when the run was started, as far as environment.json says so. ValueError where it is no record."""
+        path = self.folder / "environment.json"
+        record = read_json(path) if path.exists() else {}
+        return {
+            name: from_record(str, record[name], f"{path}, {name}") for name in ("date", "machine") if name in record
+        }
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; a last line cut short by a kill is left out."""
+        """The lines of metrics.jsonl; a last line cut short by a kill is left out.
+
+        Raises ValueError, with the line's number, where one is not as training writes it.
+        """
         if not self.metrics_file.exists():
             return []
-        lines = self.metrics_file.read_text().split("\n")[:-1]
-        metrics = [json.loads(line) for line in lines]
-        if not all(isinstance(m, dict) and "step" in m for m in metrics):
-            raise ValueError(f"{self.metrics_file} holds a line without a step; it is not as training wrote it")
-        return metrics
+        lines = self.metrics_file.read_bytes().split(b"\n")[:-1]
+        return [_metrics(line, f"{self.metrics_file}, line {n}") for n, line in enumerate(lines, start=1)]
 
     def cut_metrics(self, step: int) -> None:
         """Forgets what was logged past `step`: it will be logged again."""
@@ -130,6 +137,19 @@ def _named(holder: Path) -> str:
         return holder.read_text(encoding="utf-8")
     except OSError:
         return "another process"
+
+
+def _metrics(line: bytes, at: str) -> dict[str, Any]:
+    """What a line of metrics.jsonl holds. at: where it is, for messages."""
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{at} is not to be read as JSON ({error}); remove this line to go on without it") from error
+    if not isinstance(values, dict) or not values.keys() >= {"step", "loss"}:
+        raise ValueError(f"{at} is {quoted(values)}; expected an object with step and loss, as training writes it")
+    kinds = {"step": int, "slots": tuple[float, ...]}
+    read = {name: from_record(kinds.get(name, float), value, f"{at}, {name}") for name, value in values.items()}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in read.items()}
 
 
 def _differences(old: Any, new: Any, at: str = "") -> list[str]:
