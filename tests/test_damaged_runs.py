@@ -22,6 +22,7 @@ from unspoken.training.run import Run
 
 TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)
 CONFIG = Train(TASK, trunk=TRUNK, steps=4, batch=4, warmup=2, save=2, log=1, validate=2)
+KEPT = replace(CONFIG, keep=2)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -32,7 +33,7 @@ def files(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "run"
-    train(replace(CONFIG, keep=2), folder)
+    train(KEPT, folder)
     return folder
 
 
@@ -116,6 +117,52 @@ def test_a_task_that_fails_leaves_nothing_and_the_corrected_command_works(tmp_pa
     train(replace(CONFIG, lr=1e-3), folder)
 
 
+# --- records that are gone
+
+
+def test_a_run_without_its_config_is_refused_with_the_remedy(run, capsys):
+    path = run.folder / "config.json"
+    text = path.read_bytes()
+    path.unlink()
+    before = files(run.folder)
+    for config in (KEPT, replace(KEPT, lr=1e-5)):
+        with pytest.raises(
+            ValueError, match=rf"{re.escape(str(path))} is missing.*put config.json back, or give another"
+        ):
+            train(config, run.folder)
+    assert files(run.folder) == before
+    assert "config.json" in refused(capsys, "show", run.folder)
+    assert "config.json" in refused(capsys, "solve", run.folder)
+    path.write_bytes(text)
+    train(KEPT, run.folder)
+
+
+@pytest.mark.parametrize(("kept", "missing", "more"), [([], 4, 0), ([0, 3], 2, 0), ([0, 1, 1, 2, 3], 0, 1)], ids=str)
+def test_lost_and_doubled_lines_of_the_log_are_told(run, kept, missing, more):
+    lines = run.metrics_file.read_text().splitlines(keepends=True)
+    run.metrics_file.write_text("".join(lines[i] for i in kept))
+    told = rf"of 4 lines up to step 4, {missing} are missing and {more} are there twice"
+    with pytest.warns(UserWarning, match=re.escape(str(run.metrics_file)) + ".*" + told):
+        train(KEPT, run.folder)
+
+
+def test_a_log_that_is_gone_is_told(run):
+    run.metrics_file.unlink()
+    with pytest.warns(UserWarning, match="4 are missing"):
+        train(KEPT, run.folder)
+
+
+def test_a_log_is_expected_to_hold_what_training_logs(tmp_path):
+    """Every step of it, with whatever periods: a warning would fail the test."""
+    config = replace(CONFIG, steps=11, log=4, save=3, validate=5)
+    updates = training(config, tmp_path)
+    assert [next(updates).step for _ in range(10)][-1] == 10
+    updates.close()  # type: ignore[attr-defined]
+    assert [m["step"] for m in Run(tmp_path).metrics()] == [3, 4, 5, 6, 8, 9, 10]
+    train(config, tmp_path)
+    assert [m["step"] for m in Run(tmp_path).metrics()] == config.logged(11) == [3, 4, 5, 6, 8, 9, 10, 11]
+
+
 # --- records of another shape
 
 SHAPES = ["[]", "7", '"text"', "null", "{", "", "[" * 100_000, "\xff\xfe"]
@@ -126,7 +173,7 @@ def test_a_config_of_another_shape_is_refused_with_its_path(run, capsys, text):
     path = run.folder / "config.json"
     path.write_text(text, encoding="latin-1")
     before = files(run.folder)
-    for read in (lambda: run.config(Train), lambda: train(CONFIG, run.folder)):
+    for read in (lambda: run.config(Train), lambda: train(KEPT, run.folder)):
         with pytest.raises(ValueError, match=re.escape(str(path))):
             read()
     assert files(run.folder) == before
@@ -152,7 +199,7 @@ def test_a_line_of_the_log_of_another_shape_is_refused_with_its_place(run, capsy
     run.metrics_file.write_bytes(b"\n".join(lines))
     before = files(run.folder)
     where = f"{run.metrics_file}, line 2"
-    for read in (run.metrics, lambda: train(replace(CONFIG, keep=2), run.folder)):
+    for read in (run.metrics, lambda: train(KEPT, run.folder)):
         with pytest.raises(ValueError, match=re.escape(where)):
             read()
     assert files(run.folder) == before

@@ -186,3 +186,12 @@ class Train:
         rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         fall = 1.0 if self.decay == "constant" else 1 - step / self.steps
         return self.lr * min(rise, fall)
+
+    def due(self, done: int, every: int) -> bool:
+        """Whether what happens `every` so many steps is due once so many steps are done; at the end all is."""
+        return done % every == 0 or done == self.steps
+
+    def logged(self, done: int) -> list[int]:
+        """The steps up to `done` that have a line in metrics.jsonl."""
+        periods = self.log, self.save, self.validate
+        return [step for step in range(1, done + 1) if any(self.due(step, every) for every in periods)]

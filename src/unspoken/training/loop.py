@@ -85,7 +85,7 @@ def _steps(
     optimizer = torch.optim.AdamW(denoiser.parameters(), betas=(0.9, 0.999), weight_decay=config.weight_decay)
     average.to(accelerator.device).requires_grad_(False).eval()
     model, optimizer = accelerator.prepare(denoiser, optimizer)
-    first = _restore(run, accelerator, average, config.keep)
+    first = _restore(run, accelerator, average, config)
 
     model.train()
     meter = _Meter(accelerator.device)
@@ -101,9 +101,9 @@ def _steps(
         optimizer.zero_grad()
         update_average(average, accelerator.unwrap_model(model), min(config.ema, (1 + step) / (10 + step)))
 
-        done, end = step + 1, step + 1 == config.steps
-        save, validate = end or done % config.save == 0, end or done % config.validate == 0
-        if not (save or validate or done % config.log == 0):
+        done = step + 1
+        save, validate = config.due(done, config.save), config.due(done, config.validate)
+        if not (save or validate or config.due(done, config.log)):
             yield Update(done)
             continue
         loss_mean, seconds = meter.read(done - first, accelerator)
@@ -192,7 +192,7 @@ def _global_generators_kept() -> Iterator[None]:
         np.random.set_state(numbers)
 
 
-def _restore(run: Run, accelerator: Accelerator, average: Denoiser, keep: int) -> int:
+def _restore(run: Run, accelerator: Accelerator, average: Denoiser, config: Train) -> int:
     """Loads the last checkpoint into what the accelerator holds and into the average; returns its step, or 0."""
     first = 0
     if run.checkpoints():
@@ -201,8 +201,8 @@ def _restore(run: Run, accelerator: Accelerator, average: Denoiser, keep: int) -
             accelerator.load_state(str(checkpoint / "state"))
         average.load_state_dict(Denoiser.from_pretrained(checkpoint / "denoiser").state_dict())
     if accelerator.is_main_process:
-        run.cut_metrics(first)
-        run.prune(keep)
+        run.cut_metrics(first, config.logged(first))
+        run.prune(config.keep)
     return first
 
 

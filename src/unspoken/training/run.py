@@ -9,11 +9,12 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from warnings import warn
 
 from filelock import FileLock, Timeout
 
@@ -72,9 +73,14 @@ class Run:
             write_json(path, to_record(config))
 
     def check(self, config: Any) -> None:
-        """Raises ValueError where the folder holds a run of another config. Writes nothing."""
+        """Raises ValueError where the folder holds a run of another config, or of an unknown one. Writes nothing."""
         path, record = self.folder / "config.json", to_record(config)
         if not path.exists():
+            if saved := self.checkpoints():
+                raise ValueError(
+                    f"{path} is missing, and {saved[-1][1]} may be of another configuration: put config.json back, or "
+                    "give another folder"
+                )
             return
         text = path.read_text(encoding="utf-8", errors="replace")
         if text == as_json(record):  # also where it holds classes of one's own, which are not read back
@@ -111,9 +117,21 @@ class Run:
         lines = self.metrics_file.read_bytes().split(b"\n")[:-1]
         return [_metrics(line, f"{self.metrics_file}, line {n}") for n, line in enumerate(lines, start=1)]
 
-    def cut_metrics(self, step: int) -> None:
-        """Forgets what was logged past `step`: it will be logged again."""
-        kept = "".join(json.dumps(m) + "\n" for m in self.metrics() if m["step"] <= step)
+    def cut_metrics(self, step: int, expected: Sequence[int] = ()) -> None:
+        """Forgets what was logged past `step`: it will be logged again.
+
+        expected: the steps up to it that were logged; warns where some of them are missing, or are there twice.
+        """
+        metrics = [m for m in self.metrics() if m["step"] <= step]
+        logged = {m["step"] for m in metrics}
+        missing, more = len(set(expected) - logged), len(metrics) - len(logged)
+        if expected and (missing or more):
+            warn(
+                f"{self.metrics_file} is not as training wrote it: of {len(expected)} lines up to step {step}, "
+                f"{missing} are missing and {more} are there twice; the weights are not touched by that",
+                stacklevel=2,
+            )
+        kept = "".join(json.dumps(m) + "\n" for m in metrics)
         if not self.metrics_file.exists() or self.metrics_file.read_text() != kept:
             write_text(self.metrics_file, kept)
 
