@@ -8,16 +8,18 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
+import torch
 from toy import TRUNK
 
 from unspoken import cli
 from unspoken.messages import quoted
 from unspoken.tasks import Sudoku
 from unspoken.training.config import Train
-from unspoken.training.loop import train, training
+from unspoken.training.loop import load, train, training
 from unspoken.training.run import Run
 
 TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)
@@ -135,6 +137,23 @@ def test_a_run_without_its_config_is_refused_with_the_remedy(run, capsys):
     assert "config.json" in refused(capsys, "solve", run.folder)
     path.write_bytes(text)
     train(KEPT, run.folder)
+
+
+def test_a_run_without_its_environment_trains_solves_and_shows(run, capsys):
+    (run.folder / "environment.json").unlink()
+    kept = load(run.folder).state_dict()
+    model = train(KEPT, run.folder)
+    assert all(torch.equal(value, kept[name]) for name, value in model.state_dict().items())
+    assert cli.main(["solve", str(run.folder)]) == 0 and cli.main(["show", str(run.folder)]) == 0
+    assert "4 of 4 steps are saved; environment.json is missing" in capsys.readouterr().out
+
+
+def test_a_young_run_without_its_environment_is_no_model_yet(tmp_path):
+    for _ in islice(training(KEPT, tmp_path), 1):
+        pass
+    (tmp_path / "environment.json").unlink()
+    with pytest.raises(ValueError, match="no complete checkpoint yet"):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize(("kept", "missing", "more"), [([], 4, 0), ([0, 3], 2, 0), ([0, 1, 1, 2, 3], 0, 1)], ids=str)

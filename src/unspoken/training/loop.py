@@ -291,9 +291,10 @@ def decoder_record(folder: str | Path) -> dict[str, Any] | None:
 
 def checkpoint_folder(folder: str | Path) -> str | Path:
     """Where the weights are: a run folder's last averaged model, else the folder (or the hub's name) itself."""
-    if not (Path(folder) / "environment.json").exists():  # a Hugging Face folder has a config.json, but not this
+    run = Run(Path(folder))
+    if not run.exists():
         return folder
-    checkpoints = Run(Path(folder)).checkpoints()
+    checkpoints = run.checkpoints()
     if not checkpoints:
         raise ValueError(f"{folder} has no complete checkpoint yet; the same train command goes on with it")
     return checkpoints[-1][1] / "denoiser"

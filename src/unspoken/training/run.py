@@ -30,6 +30,13 @@ class Run:
 
     folder: Path
 
+    def exists(self) -> bool:
+        """Whether the folder is a run's, be it one that lost files. A Hugging Face folder has a config.json as well."""
+        if self.checkpoints() or (self.folder / "environment.json").exists():
+            return True
+        path = self.folder / "config.json"
+        return path.exists() and "type" in read_json(path) and "model_type" not in read_json(path)
+
     @property
     def metrics_file(self) -> Path:
         """One JSON object a line, appended as training goes."""
