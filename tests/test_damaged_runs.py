@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -223,3 +224,47 @@ def test_a_line_of_the_log_of_another_shape_is_refused_with_its_place(run, capsy
             read()
     assert files(run.folder) == before
     assert where in refused(capsys, "show", run.folder)
+
+
+# --- checkpoints that are damaged
+
+HOSTILE = b"cos\nsystem\n(S'touch %s'\ntR."
+DAMAGE: dict[str, Callable[[bytes, Path], bytes]] = {
+    "empty": lambda whole, _: b"",
+    "half": lambda whole, _: whole[: len(whole) // 2],
+    "zeros": lambda whole, _: bytes(len(whole)),
+    "hostile": lambda whole, ran: HOSTILE % str(ran).encode(),
+    "another": lambda whole, _: b"\x80\x02}q\x00.",  # the pickle of {}
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", ["state/optimizer.bin", "state/model.safetensors", "denoiser/model.safetensors"])
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_goes_on(run, trained, tmp_path, capsys, name, damage):
+    (_, first), (_, last) = run.checkpoints()
+    (last / name).write_bytes(DAMAGE[damage]((last / name).read_bytes(), tmp_path / "ran"))
+    before = files(run.folder)
+    with pytest.raises(ValueError) as said:
+        train(KEPT, run.folder)
+    assert str(last) in str(said.value) and str(said.value).endswith("remove this folder to go on from step 2")
+    assert files(run.folder) == before and not (tmp_path / "ran").exists()
+
+    shutil.rmtree(last)
+    model = train(KEPT, run.folder)
+    assert all(torch.equal(value, load(trained).state_dict()[name]) for name, value in model.state_dict().items())
+    (first / name).write_bytes(b"")
+    shutil.rmtree(last)
+    with pytest.raises(ValueError, match=re.escape(str(first)) + ".*remove this folder to begin anew"):
+        train(KEPT, run.folder)
+
+
+def test_a_checkpoint_without_its_state_is_refused(run):
+    shutil.rmtree(run.checkpoints()[-1][1] / "state")
+    with pytest.raises(ValueError, match="step-0000004 is damaged"):
+        train(KEPT, run.folder)
+
+
+def test_what_is_no_checkpoint_is_none(run):
+    (run.folder / "checkpoints" / "step-0000009").write_text("a file")
+    (run.folder / "checkpoints" / "step-old").mkdir()
+    assert [step for step, _ in run.checkpoints()] == [2, 4]

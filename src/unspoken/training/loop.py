@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -16,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -24,9 +22,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from unspoken.layout.packing import Packed
 from unspoken.model.denoiser import Denoiser
 from unspoken.model.folder import read_ours
-from unspoken.record import new_folder
 from unspoken.tasks import Task
 from unspoken.tasks.base import Examples
+from unspoken.training.checkpoint import restore, save_checkpoint
 from unspoken.training.config import Train
 from unspoken.training.losses import packed_losses
 from unspoken.training.run import Run
@@ -85,7 +83,7 @@ def _steps(
     optimizer = torch.optim.AdamW(denoiser.parameters(), betas=(0.9, 0.999), weight_decay=config.weight_decay)
     average.to(accelerator.device).requires_grad_(False).eval()
     model, optimizer = accelerator.prepare(denoiser, optimizer)
-    first = _restore(run, accelerator, average, config)
+    first = restore(run, accelerator, average, config)
 
     model.train()
     meter = _Meter(accelerator.device)
@@ -116,7 +114,7 @@ def _steps(
         if main:
             run.log(step=done, loss=loss_mean, lr=config.rate(step), seconds=round(seconds, 4), **measured)
         if save:
-            _save(run, done, accelerator, average, config.keep)
+            save_checkpoint(run, done, accelerator, average, config.keep)
         meter = _Meter(accelerator.device)
         first = done
         yield Update(done, loss_mean, measured.get("validation"), seconds)
@@ -178,32 +176,6 @@ def _accelerator(config: Train) -> Accelerator:
             f"{accelerator.num_processes} processes: give a multiple of {config.accumulate * accelerator.num_processes}"
         )
     return accelerator
-
-
-@contextmanager
-def _global_generators_kept() -> Iterator[None]:
-    """Accelerate restores them; here no number comes from them, and they are the caller's."""
-    python, numbers = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numbers)
-
-
-def _restore(run: Run, accelerator: Accelerator, average: Denoiser, config: Train) -> int:
-    """Loads the last checkpoint into what the accelerator holds and into the average; returns its step, or 0."""
-    first = 0
-    if run.checkpoints():
-        first, checkpoint = run.checkpoints()[-1]
-        with _global_generators_kept():
-            accelerator.load_state(str(checkpoint / "state"))
-        average.load_state_dict(Denoiser.from_pretrained(checkpoint / "denoiser").state_dict())
-    if accelerator.is_main_process:
-        run.cut_metrics(first, config.logged(first))
-        run.prune(config.keep)
-    return first
 
 
 def new_denoiser(config: Train) -> Denoiser:
@@ -312,14 +284,3 @@ def seeded_globally(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
-
-
-def _save(run: Run, step: int, accelerator: Accelerator, average: Denoiser, keep: int) -> None:
-    """A checkpoint that is there whole or not at all: `state/` to go on from, `denoiser/` to use."""
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        with new_folder(run.checkpoint_at(step)) as folder:
-            accelerator.save_state(str(folder / "state"))
-            average.save_pretrained(folder / "denoiser")
-        run.prune(keep)
-    accelerator.wait_for_everyone()

@@ -48,8 +48,8 @@ class Run:
 
     def checkpoints(self) -> list[tuple[int, Path]]:
         """Complete checkpoints, (step, folder), oldest first."""
-        found = (self.folder / "checkpoints").glob("step-*")
-        return sorted((int(p.name.removeprefix("step-")), p) for p in found)
+        found = [p for p in (self.folder / "checkpoints").glob("step-*") if p.name.removeprefix("step-").isdecimal()]
+        return sorted((int(p.name.removeprefix("step-")), p) for p in found if p.is_dir())
 
     @contextmanager
     def alone(self) -> Iterator[None]:
