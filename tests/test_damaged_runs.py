@@ -7,7 +7,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from toy import TRUNK
 
 from unspoken import cli
+from unspoken.cli import commands, runs
 from unspoken.messages import quoted
 from unspoken.tasks import Sudoku
 from unspoken.training.config import Train
@@ -268,3 +270,52 @@ def test_what_is_no_checkpoint_is_none(run):
     (run.folder / "checkpoints" / "step-0000009").write_text("a file")
     (run.folder / "checkpoints" / "step-old").mkdir()
     assert [step for step, _ in run.checkpoints()] == [2, 4]
+
+
+# --- a full disk
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """No file may grow past so many bytes: writes fail as on a full disk."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_ends_in_words_and_the_last_whole_checkpoint_stands(trained, tmp_path, monkeypatch, capsys):
+    """At every size of disk: each file of a checkpoint is in turn the one that does not fit."""
+    sizes = sorted({len(text) for text in files(trained).values()} | {0, 8, 100, 2_000})
+    said, command = set(), runs.TrainRun(KEPT, tmp_path)
+    monkeypatch.setattr(commands, "parse", lambda words: command)
+    for size in sizes:
+        folder = tmp_path / str(size)
+        updates = training(KEPT, folder)
+        for _ in islice(updates, 3):
+            pass
+        updates.close()  # type: ignore[attr-defined]
+        command = runs.TrainRun(KEPT, folder)
+        capsys.readouterr()
+        with files_of_at_most(max(size - 1, 0)):
+            assert cli.main([]) == 2
+        error = capsys.readouterr().err
+        what = re.search(r"error: (.*) could not be written", error)
+        assert what and f"{folder / 'checkpoints' / 'step-0000002'} stands, and the same command" in error
+        said.add(what[1])
+        assert [step for step, _ in Run(folder).checkpoints()] == [2]
+        train(KEPT, folder)
+        assert Run(folder).metrics()[-1]["loss"] == Run(trained).metrics()[-1]["loss"]
+    assert said >= {"the checkpoint of step 4", "the log of step 3"}
+
+
+def test_a_disk_that_was_full_from_the_start_claims_no_folder(tmp_path):
+    with (
+        files_of_at_most(50),
+        pytest.raises(OSError, match=r"config.json and .* could not be written.*none is saved yet"),
+    ):
+        train(KEPT, tmp_path)
+    train(replace(KEPT, lr=1e-3), tmp_path)

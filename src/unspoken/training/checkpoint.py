@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from unspoken.messages import quoted
+from unspoken.messages import first_line
 from unspoken.model.denoiser import Denoiser
 from unspoken.record import new_folder
 from unspoken.training.config import Train
@@ -22,13 +22,14 @@ if TYPE_CHECKING:  # slow to import: loaded where it is first needed
 
 
 def save_checkpoint(run: Run, step: int, accelerator: Accelerator, average: Denoiser, keep: int) -> None:
-    """Writes the checkpoint of a step, and removes all but the newest `keep`."""
+    """Writes the checkpoint of a step, and removes all but the newest `keep`. OSError where it can not be written."""
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        with new_folder(run.checkpoint_at(step)) as folder:
-            accelerator.save_state(str(folder / "state"))
-            average.save_pretrained(folder / "denoiser")
-        run.prune(keep)
+        with run.writing(f"the checkpoint of step {step}"):
+            with new_folder(run.checkpoint_at(step)) as folder:
+                accelerator.save_state(str(folder / "state"))
+                average.save_pretrained(folder / "denoiser")
+            run.prune(keep)
     accelerator.wait_for_everyone()
 
 
@@ -44,8 +45,9 @@ def restore(run: Run, accelerator: Accelerator, average: Denoiser, config: Train
             accelerator.load_state(str(checkpoint / "state"))
             average.load_state_dict(Denoiser.from_pretrained(checkpoint / "denoiser").state_dict())
     if accelerator.is_main_process:
-        run.cut_metrics(first, config.logged(first))
-        run.prune(config.keep)
+        with run.writing("the log"):
+            run.cut_metrics(first, config.logged(first))
+            run.prune(config.keep)
     return first
 
 
@@ -59,8 +61,7 @@ def _readable(checkpoint: Path, run: Run) -> Iterator[None]:
     except Exception as error:
         before = run.checkpoints()[:-1]
         way = f"go on from step {before[-1][0]}" if before else "begin anew"
-        told = quoted(str(error).strip().partition("\n")[0], 200).strip("'\"")
-        raise ValueError(f"{checkpoint} is damaged ({told}); remove this folder to {way}") from error
+        raise ValueError(f"{checkpoint} is damaged ({first_line(error)}); remove this folder to {way}") from error
 
 
 @contextmanager

@@ -17,8 +17,9 @@ from typing import Any, TypeVar
 from warnings import warn
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
-from unspoken.messages import quoted
+from unspoken.messages import first_line, quoted
 from unspoken.record import as_json, environment, from_record, read_json, to_record, write_json, write_text
 
 T = TypeVar("T")
@@ -57,27 +58,41 @@ class Run:
 
         Raises ValueError, which names the process, where another holds it.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         holder = self.folder / ".holder"
         lock = FileLock(self.folder / ".lock", timeout=0, thread_local=False)
+        with self.writing("the lock"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire()
+            except Timeout:
+                text = f"{self.folder} is being trained by {_named(holder)}; wait for it, or stop it"
+                raise ValueError(text) from None
         try:
-            lock.acquire()
-        except Timeout:
-            raise ValueError(f"{self.folder} is being trained by {_named(holder)}; wait for it, or stop it") from None
-        try:
-            write_text(holder, f"process {os.getpid()} on {platform.node()}")
+            with self.writing("the lock"):
+                write_text(holder, f"process {os.getpid()} on {platform.node()}")
             yield
         finally:
             holder.unlink(missing_ok=True)
             lock.release()
 
+    @contextmanager
+    def writing(self, what: str) -> Iterator[None]:
+        """Around a write, whose writers raise what they please on a full disk: OSError, with what stands."""
+        try:
+            yield
+        except (OSError, RuntimeError, SafetensorError) as error:
+            saved = self.checkpoints()
+            stands = f"{saved[-1][1]} stands, and the same command goes on from it" if saved else "none is saved yet"
+            raise OSError(f"{what} could not be written in {self.folder} ({first_line(error)}); {stands}") from error
+
     def start(self, config: Any) -> None:
         """Records config and environment, or checks that the folder's run is of this very config, as `check` does."""
         self.check(config)
-        path = self.folder / "config.json"
+        path, record = self.folder / "config.json", to_record(config)
         if not path.exists():
-            write_json(self.folder / "environment.json", environment())
-            write_json(path, to_record(config))
+            with self.writing("config.json and environment.json"):
+                write_json(self.folder / "environment.json", environment())
+                write_json(path, record)
 
     def check(self, config: Any) -> None:
         """Raises ValueError where the folder holds a run of another config, or of an unknown one. Writes nothing."""
@@ -144,7 +159,7 @@ class Run:
 
     def log(self, **values: Any) -> None:
         """Appends a line to metrics.jsonl."""
-        with self.metrics_file.open("a") as file:
+        with self.writing(f"the log of step {values.get('step')}"), self.metrics_file.open("a") as file:
             file.write(json.dumps(values) + "\n")
 
     def prune(self, keep: int) -> None:
