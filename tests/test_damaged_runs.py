@@ -21,8 +21,8 @@ from unspoken import cli
 from unspoken.cli import commands, runs
 from unspoken.messages import quoted
 from unspoken.tasks import Sudoku
-from unspoken.training.config import Train
-from unspoken.training.loop import load, train, training
+from unspoken.training.config import Train, Trunk
+from unspoken.training.loop import load, new_denoiser, train, training
 from unspoken.training.run import Run
 
 TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)
@@ -319,3 +319,46 @@ def test_a_disk_that_was_full_from_the_start_claims_no_folder(tmp_path):
     ):
         train(KEPT, tmp_path)
     train(replace(KEPT, lr=1e-3), tmp_path)
+
+
+# --- sizes that no machine has
+
+
+@pytest.mark.parametrize("trunk", [TRUNK, Trunk(), Trunk(3, 48, 2), Trunk(1, 24, 3, learned_positions=False)], ids=str)
+def test_a_trunk_counts_its_weights(trunk):
+    made = new_denoiser(replace(CONFIG, trunk=trunk))
+    assert trunk.parameters(TASK.vocab_size, TASK.length) == sum(p.numel() for p in made.parameters())
+
+
+TRUNKS = [Trunk(10**9), Trunk(10**9, 2, 1), Trunk(2**62), Trunk(4, 8 * 10**7), Trunk(1, 2**62, 1)]
+
+
+@pytest.mark.parametrize("huge", [*({"trunk": trunk} for trunk in TRUNKS), {"batch": 2**40}], ids=str)
+def test_what_no_memory_holds_is_refused_before_anything_is_written(tmp_path, huge):
+    with pytest.raises(ValueError, match=r"takes [\d,]+ GB, and this machine has [\d,]+ GB"):
+        train(replace(CONFIG, **huge), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+WHOLE = ["steps", "batch", "accumulate", "warmup", "seed", "validate", "save", "log", "keep", "lr", "weight_decay"]
+
+
+@pytest.mark.parametrize("value", [2**63, 10**400, 10**5000], ids=["2**63", "10**400", "10**5000"])
+@pytest.mark.parametrize("name", WHOLE)
+def test_an_integer_beyond_64_bits_is_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=rf"^{name} is beyond 2\*\*63"):
+        replace(CONFIG, **{name: value})
+
+
+@pytest.mark.parametrize("name", ["layers", "width", "heads"])
+def test_a_trunk_of_an_integer_beyond_64_bits_is_refused_by_name(name):
+    with pytest.raises(ValueError, match=rf"^{name} is beyond 2\*\*63"):
+        replace(TRUNK, **{name: 10**400})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("lr", float("inf")), ("lr", 1e39), *[("weight_decay", w) for w in (float("nan"), 1e39)]]
+)
+def test_a_rate_that_float32_does_not_hold_is_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=name):
+        replace(CONFIG, **{name: value})

@@ -64,6 +64,7 @@ def training(config: Train, folder: str | Path) -> Iterator[Update]:
     main = accelerator.is_main_process
     if main:
         run.check(config)
+    config.check_memory()
     denoiser, average = new_denoiser(config), new_denoiser(config)
     config.task.sample("train", 1, seeded(config.seed))  # what fails fails here, before anything is written
     held_out = config.task.sample("validation", min(256, config.task.size("validation")))
