@@ -90,7 +90,7 @@ NEVER = {
     "study": {"show", "cli", "presets"},
     "show": {"cli", "presets"},
     "presets": {"show", "cli"},
-    **dict.fromkeys(("record", "extras", "messages"), ALL),
+    **dict.fromkeys(("record", "extras", "messages", "checks"), ALL),
 }
 
 

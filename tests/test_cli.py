@@ -36,6 +36,7 @@ from unspoken.study.decode import DecodeStudy
 from unspoken.study.forcing import ForcingStudy
 from unspoken.study.gidd import GiddStudy
 from unspoken.study.latents import LatentsStudy
+from unspoken.study.report import Claim
 from unspoken.tasks import PathStar, Sudoku
 from unspoken.training.config import Train
 from unspoken.training.loop import load, seeded, training
@@ -400,13 +401,13 @@ def test_too_many_latents_are_all_there_are_and_that_is_said(call, run):
     ("words", "said"),
     [
         (["--puzzle", "1" * 15], "15 characters given, 16 expected"),
-        (["--puzzle", "1x" + "." * 14], "illegal character 'x' at r1c2"),
+        (["--puzzle", "1?" + "." * 14], "illegal character '?' at r1c2"),
         (["--puzzle", "15" + "." * 14], "illegal character '5' at r1c2"),
         (["--puzzle", "11" + "." * 14], "contradictory givens: row 1 holds 1 at r1c1 and r1c2"),
         (["--puzzle", "123...4" + "." * 9], "no solution"),
         (["--puzzle", "." * 16], "several solutions"),
         (["--file", "/no/such.csv"], "/no/such.csv: no such file"),
-        (["--file", "/no/such.xls"], "suffix '.xls'"),
+        (["--file", "/no/such.xls"], "no such file"),
         (["--file", "/no/such.csv", "--puzzle", "." * 16], "--puzzle or --file, not both"),
         (["--latents", "-1"], "latents=-1"),
         (["--commit", "0"], "commit=0"),
@@ -668,7 +669,7 @@ def test_a_study_leaves_table_and_figure_and_show_reads_them(call, study):
     shown = call("show", study / "out" / "study.json")
     assert shown.code == 0
     for claim in record["claims"]:
-        assert f"{claim['name']}: {'holds' if claim['holds'] else 'does not hold'}" in shown.out
+        assert f"{claim['name']}: {Claim(**claim).verdict}" in shown.out
         assert " ".join(claim["evidence"].split()) in shown.out
     assert all(f"note: {note}" in shown.out for note in record["notes"])
 

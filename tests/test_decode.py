@@ -399,7 +399,7 @@ def test_more_latents_than_positions_are_clamped_and_said() -> None:
         ({"rebatch": 1.0}, "give a share in"),
         ({"rebatch": 0.1, "keep_finished": True}, "and not both"),
         ({"stale": True}, "their keys are kept in the cache"),  # SCDM has none
-        ({"present": torch.ones(2, 4, dtype=torch.bool)}, "make them equal"),
+        ({"present": torch.ones(2, 4, dtype=torch.bool)}, "make their shapes equal"),
     ],
     ids=itertools.count(),
 )

@@ -232,12 +232,12 @@ def test_speculation_says_what_slots_say() -> None:
         (lambda: Slots(commit=Commit(4), entropy_bound=1.0), "write them into the Commit"),
         (lambda: Slots(commit=Commit(4), candidates=3), "commit=4 of candidates=3"),
         (lambda: Slots(commit=(1, 2), threshold=0.5), "take one or the other"),
-        (lambda: Commit(0), "commit=0; need 1 <= commit"),
+        (lambda: Commit(0), "commit=0; give whole numbers of 1 or more"),
         (lambda: Commit(threshold=2.0), "give a probability"),
         (lambda: Speculation(latents=1, drafts=2), "need 0 <= drafts <= latents"),
         (lambda: Blocks(size=2, commit=3), "need 1 <= commit <= size"),
-        (lambda: Walk(passes=-1), "give 0 or more"),
-        (lambda: Walk(rounds=-1), "give 0 or more"),
+        (lambda: Walk(passes=-1), "passes=-1; give whole numbers of 0 or more"),
+        (lambda: Walk(rounds=-1), "rounds=-1; give whole numbers of 0 or more"),
     ],
 )
 def test_bad_options(make: Callable[[], object], remedy: str) -> None:

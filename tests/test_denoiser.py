@@ -1,12 +1,14 @@
 """What a trunk computes follows from the layout's fields alone (float64, 1e-9)."""
 
 import inspect
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from toy import tiny
 from transformers import AutoModelForCausalLM, LlamaConfig
@@ -253,7 +255,7 @@ def test_learned_positions_are_kept_and_needed(tmp_path: Path) -> None:
     layout = some_layout()
     assert torch.equal(Denoiser.from_pretrained(tmp_path)(layout), model(layout))
     (tmp_path / "unspoken.safetensors").unlink()
-    with pytest.raises(ValueError, match="lacks its learned positions"):
+    with pytest.raises(ValueError, match=r"lacks unspoken\.safetensors"):
         Denoiser.from_pretrained(tmp_path)
     with pytest.raises(ValueError, match="positions reach 11, the model knows 0 to 9"):
         model(some_layout(length=12))
@@ -289,3 +291,180 @@ def test_mask_outside_the_vocabulary_is_refused() -> None:
 def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no model in"):
         Denoiser.from_pretrained(tmp_path / "nothing", attention=SCDM)
+    with pytest.raises(ValueError, match="there is no such folder"):
+        Denoiser.from_pretrained("a/b/c", attention=SCDM)
+    with pytest.raises(ValueError, match=r"holds no config\.json"):
+        Denoiser.from_pretrained(tmp_path, attention=SCDM)
+    with pytest.raises(ValueError, match="there is no folder runs/nothing"):
+        Denoiser.from_pretrained("runs/nothing")
+
+
+def test_a_name_that_is_no_folder_and_not_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*_: Any, **__: Any) -> None:
+        raise OSError("no network " * 100)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", absent)
+    with pytest.raises(ValueError, match="no folder here, nor on the Hugging Face Hub: no network") as caught:
+        Denoiser.from_pretrained("runs/nothing", attention=SCDM)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"model_type": "Dream", "auto_map": {"AutoModel": "modeling_dream.DreamModel"}},
+            "'Dream', with code of its own",
+        ),
+        ({"model_type": "diffusion_gemma"}, "'diffusion_gemma', which is no causal language model"),
+        ({"model_type": "x" * 1000}, "does not know it"),
+        ({"type": "Train"}, r"no model_type; a run folder.* is loaded by us\.load"),
+        ([], "no JSON of a config"),
+    ],
+    ids=["own code", "other model", "long name", "run folder", "list"],
+)
+@pytest.mark.parametrize("options", [{}, {"attention": SCDM}], ids=["bare", "attention"])
+def test_a_folder_of_a_model_that_is_not_known(tmp_path: Path, config: Any, message: str, options: Any) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=message) as caught:
+        Denoiser.from_pretrained(tmp_path, **options)
+    assert len(str(caught.value).replace(str(tmp_path), "")) < 300
+
+
+def saved(folder: Path, **fields: Any) -> dict[str, Tensor]:
+    """The weights of a small Llama of someone else's, saved in a folder."""
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(LlamaConfig(**SMALL | fields)).save_pretrained(folder)
+    return load_file(folder / "model.safetensors")
+
+
+DAMAGE: dict[str, tuple[Any, str]] = {
+    "no head": (lambda w: w.pop("lm_head.weight"), "lacks 1 weights, such as lm_head.weight"),
+    "a projection": (lambda w: w.pop("model.layers.1.mlp.down_proj.weight"), r"lacks 1 .*layers\.1\.mlp\.down_proj"),
+    "a layer": (lambda w: [w.pop(n) for n in list(w) if "layers.1." in n], r"lacks 9 .*layers\.1\.input_layernorm"),
+    "a stranger": (
+        lambda w: w.update({"model.other": torch.ones(2)}),
+        r"does not ask for, 1 weights, such as model\.other",
+    ),
+    "a shape": (lambda w: w.update({"model.norm.weight": torch.ones(8)}), r"model\.norm\.weight"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_folder_without_just_its_weights_is_refused(tmp_path: Path, damage: str) -> None:
+    weights = saved(tmp_path)
+    hurt, message = DAMAGE[damage]
+    hurt(weights)
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=message):
+        Denoiser.from_pretrained(tmp_path, attention=SCDM)
+
+
+@pytest.mark.parametrize(("layers", "message"), [(3, "lacks 9 weights"), (1, "does not ask for, 9 weights")])
+def test_a_config_of_other_layers_is_refused(tmp_path: Path, layers: int, message: str) -> None:
+    saved(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_hidden_layers": layers}))
+    with pytest.raises(ValueError, match=message):
+        Denoiser.from_pretrained(tmp_path, attention=SCDM)
+
+
+def test_tied_weights_are_not_missing(tmp_path: Path) -> None:
+    assert "lm_head.weight" not in saved(tmp_path, tie_word_embeddings=True)
+    Denoiser.from_pretrained(tmp_path, attention=SCDM)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "unspoken.safetensors"])
+def test_a_changed_byte_of_our_weights_is_noticed(tmp_path: Path, name: str) -> None:
+    torch.manual_seed(0)
+    Denoiser.from_config(LlamaConfig(**SMALL), attention=SIDM, mask_id=6, positions=10).save_pretrained(tmp_path)
+    weights = bytearray((tmp_path / name).read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / name).write_bytes(weights)
+    with pytest.raises(ValueError, match=f"{name} is not a whole one"):
+        Denoiser.from_pretrained(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(ValueError, match=f"lacks {name}"):
+        Denoiser.from_pretrained(tmp_path)
+
+
+def test_our_folders_of_before_had_no_sums(tmp_path: Path) -> None:
+    model, layout = tiny(SIDM, positions=10), some_layout()
+    model.save_pretrained(tmp_path)
+    record = json.loads((tmp_path / "unspoken.json").read_text())
+    assert record.pop("sha256").keys() == {"model.safetensors", "unspoken.safetensors"}
+    (tmp_path / "unspoken.json").write_text(json.dumps(record))
+    assert torch.equal(Denoiser.from_pretrained(tmp_path)(layout), model(layout))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize("where", ["model.layers.1.mlp.up_proj.weight", "lm_head.weight"])
+def test_weights_that_are_no_numbers_are_named(where: str, number: float) -> None:
+    trunk = AutoModelForCausalLM.from_config(LlamaConfig(**SMALL))
+    trunk.get_parameter(where).data[0, 0] = number
+    with pytest.raises(ValueError, match=f"weight {where} holds NaN or infinite numbers"):
+        Denoiser(trunk, SCDM, mask_id=6)
+
+
+@torch.no_grad()
+def test_two_models_of_one_config_share_nothing() -> None:
+    """Neither the config that was given, nor a trunk of it, nor the first model notices the second."""
+    config = LlamaConfig(**SMALL)
+    trunks = [transformers.LlamaForCausalLM(config) for _ in range(2)]
+    before = config.to_dict() | {"attention": config._attn_implementation}
+    model = Denoiser.from_config(config, attention=SCDM, mask_id=6)
+    layout = some_layout()
+    logits = model(layout)
+    Denoiser.from_config(config, attention=SCDM, mask_id=6, kernel="flex")
+    Denoiser(trunks[0], SCDM, mask_id=6, kernel="flex")
+    assert torch.equal(model(layout), logits)
+    assert config.to_dict() | {"attention": config._attn_implementation} == before
+    assert trunks[1].config is config
+    held: list[Any] = [module.config for module in model.trunk.modules() if hasattr(module, "config")]
+    assert len(held) > 3 and len({id(own) for own in held}) == 1
+    assert held[0] is not config and held[0]._attn_implementation == "sdpa"
+
+
+def test_flex_on_a_cpu_is_refused() -> None:
+    model = Denoiser.from_config(LlamaConfig(**SMALL), attention=SCDM, mask_id=6, kernel="flex")
+    for length in (8, 10):
+        with pytest.raises(ValueError, match="needs a GPU"):
+            model(some_layout(length=length))
+    kernel: Any = "fused"
+    with pytest.raises(ValueError, match="write one of sdpa, flex"):
+        Denoiser.from_config(LlamaConfig(**SMALL), attention=SCDM, mask_id=6, kernel=kernel)
+
+
+@pytest.mark.parametrize("kernel", ["sdpa", "flex"])
+def test_no_kernel_skips_the_probe(kernel: Any) -> None:
+    config = transformers.CohereConfig(**SMALL, logit_scale=0.0625)
+    with pytest.raises(ValueError, match="changes its logits after the output embedding"):
+        Denoiser.from_config(config, attention=SCDM, mask_id=6, kernel=kernel)
+
+
+def hooked(change: Any) -> Any:
+    """A Llama whose last states are changed."""
+    trunk = AutoModelForCausalLM.from_config(LlamaConfig(**SMALL))
+    trunk.base_model.register_forward_hook(lambda _, args, out: out | {"last_hidden_state": change(out[0])})
+    return trunk
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda h: h * h.shape[0], "a row otherwise in a batch than alone"),
+        (lambda h: h + 0.1 * h.mean(1, keepdim=True), "explicit masks"),
+        (lambda h: h * (1 + 0.1 * torch.arange(h.shape[1])[:, None]), "explicit positions"),
+        (lambda h: h * (1 + h.shape[1]), "that it does not see are not in the pass"),
+    ],
+    ids=["batch", "mask", "order", "presence"],
+)
+def test_each_law_is_probed(change: Any, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Denoiser(hooked(change), SCDM, mask_id=6)
+
+
+def test_a_trunk_in_half_precision_may_give_wider_logits() -> None:
+    trunk = AutoModelForCausalLM.from_config(LlamaConfig(**SMALL)).to(torch.bfloat16)
+    trunk.register_forward_hook(lambda _, args, out: out | {"logits": out["logits"].float()})
+    assert Denoiser(trunk, SCDM, mask_id=6).trunk.dtype == torch.bfloat16

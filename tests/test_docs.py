@@ -14,7 +14,7 @@ from unspoken.study.report import read_result
 
 RESULTS = ROOT / "docs" / "results"
 CODE = [(page.stem, i, code) for page in DOCS for i, code in enumerate(blocks(page))]
-PROSE = ("README.md", "architecture.md", "glossary.md")  # pages without examples
+PROSE = ("README.md", "architecture.md", "families.md", "glossary.md")  # pages without examples
 
 
 def page(name: str) -> str:

@@ -18,7 +18,7 @@ from torch.nn.attention.flex_attention import create_mask
 from toy import EXACT, chi_square_p, ragged_clean, seeded, tiny
 
 from unspoken.layout.attention import ATTENTIONS, CACHED_JOINT
-from unspoken.layout.entries import PADDING, Layout
+from unspoken.layout.entries import PADDING, Layout, random_order
 from unspoken.layout.packing import (
     SUCCESSOR,
     Clean,
@@ -300,3 +300,15 @@ def test_every_entry_of_a_packed_pass_sees_itself_and_padding_no_one() -> None:
             assert not (mask & there[:, :, None] & ~there[:, None]).any()
             assert not (mask & ~there[:, :, None] & there[:, None]).any()
     assert padding > 50
+
+
+def test_a_random_order_dates_the_prompt_before_all_and_ranks_the_latents_from_none() -> None:
+    """As decoding dates them: the prompt 0, what was said 1, 2, ...; latents 0, 1, ... in some order."""
+    x0, given = ragged_clean((6, 4, 1, 0))
+    unsaid = ~given & (torch.rand(given.shape, generator=seeded(4)) < 0.5)
+    layout = random_order(torch.where(unsaid, MASK, x0), unsaid, given, seeded(5))
+    for row in range(4):
+        order, said = layout.order[row], ~unsaid[row] & ~given[row]
+        assert order[given[row]].tolist() == [0] * int(given[row].sum())
+        assert sorted(order[said].tolist()) == list(range(1, 1 + int(said.sum())))
+        assert sorted(order[unsaid[row]].tolist()) == list(range(int(unsaid[row].sum())))

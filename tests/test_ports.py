@@ -286,7 +286,8 @@ def test_packed_values_are_one_prefix_at_a_time(port: Port) -> None:
         slot = torch.where(unsaid, when - start - 1, 0)
         layout = one_block(tokens, unsaid, torch.where(unsaid, (slot - 1) % 5, when))
         layout = replace(layout, value=value * ~unsaid[..., None]).select_where(~unsaid | (slot < 2))
-        alone = replace(q, at=torch.tensor([[position]]), target=q.target[:, [column]])
+        one = {name: getattr(q, name)[:, [column]] for name in ("target", "weight", "slot")}
+        alone = replace(q, at=torch.tensor([[position]]), **one)
         theirs = model(layout, questions=(alone,))[0]
         mine, other = (a.value if isinstance(a, Seen) else a for a in (answers, theirs))
         assert torch.allclose(mine[:, column], other[:, 0], **EXACT)

@@ -264,10 +264,10 @@ def test_guidance_goes_from_what_is_blind_to_what_knows_the_prompt() -> None:
     [
         (lambda: Pyramid(-0.1), "delay"),
         (lambda: Trapezoid(float("nan")), "delay"),
-        (lambda: Blockwise(0), "1 token"),
-        (lambda: BlockConstant(0), "1 token"),
+        (lambda: Blockwise(0), "size=0"),
+        (lambda: BlockConstant(0), "size=0"),
         (lambda: Sizes(()), "every step"),
-        (lambda: Sizes((2, 0)), "every step"),
+        (lambda: Sizes((2, 0)), "sizes=0"),
         (lambda: Mixture(share=1.2), "share"),
     ],
 )

@@ -278,7 +278,7 @@ def test_second_thoughts_run_out_of_patience() -> None:
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda t: denoise(MODEL, Absorbing(), t, steps=0), "1 step"),
+        (lambda t: denoise(MODEL, Absorbing(), t, steps=0), "steps=0; give whole numbers of 1 or more"),
         (lambda t: denoise(MODEL, Hybrid(), t, steps=3, remask=0.5), "Absorbing alone"),
         (lambda t: denoise(MODEL, Absorbing(), t, steps=3, remask=1.5), "share"),
         (lambda t: denoise(MODEL, Absorbing(), t, steps=3, shown=1.0), "time in"),
@@ -340,3 +340,25 @@ def test_nothing_is_walked_or_thought_of_in_an_empty_batch_and_no_pass_is_wasted
     model = wanting(0, 1, 2)
     moves = list(correct(model, torch.tensor([[0, 1, 2]]), torch.zeros(1, 3).bool(), temperature=0.0))
     assert model.calls == len(moves) == 1
+
+
+@pytest.mark.parametrize("mask", range(V + 1))
+def test_under_masks_alone_the_mask_may_be_any_id(mask: int) -> None:
+    """Ids above the mask too, and none below it: the same law, of other names (chi-square p above 1e-5)."""
+    told = torch.cat([torch.arange(V + 1)[torch.arange(V + 1) != mask], torch.tensor([mask])])  # what each is called
+    inner = exact(P, V, L, Absorbing())
+
+    def predict(z: Tensor, t: Tensor) -> Prediction:
+        logits = inner(told.argsort()[z], t).logits
+        return Prediction(torch.empty_like(logits).index_copy(2, told, logits))
+
+    given = torch.zeros(4_000, L, dtype=torch.bool)
+    z = torch.full((4_000, L), mask)
+    moves = walk(predict, ancestral(Absorbing(), mask), z, given, steps=20, path=Autoregressive(), generator=seeded(2))
+    assert chi_square_p(counts(told.argsort()[last(moves)]), P) > 1e-5
+    none = torch.zeros(1, 3, 6).index_fill(2, torch.tensor([mask]), -torch.inf)
+    odd: Any = type("Odd", (), {"attention": MDM, "mask_id": mask, "vocab_size": 6, "__call__": lambda *_: none})()
+    said = last(denoise(odd, Absorbing(), torch.full((1, 3), mask), steps=2, generator=seeded()))
+    assert bool((said != mask).all())
+    with pytest.raises(ValueError, match="mask_id=0 under Uniform"):
+        Uniform().noise(torch.ones(1, 1), Ids(0))

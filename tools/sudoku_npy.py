@@ -16,6 +16,7 @@ import tyro
 from numpy.typing import NDArray
 
 from unspoken.record import write_text
+from unspoken.tasks.arrays import load_integers
 from unspoken.tasks.sudoku.rules import Board, write
 
 _WIDTH = 325
@@ -53,11 +54,8 @@ def read(path: Path) -> tuple[Board, Board]:
 
 
 def _load(path: Path) -> NDArray[np.integer]:
-    try:
-        rows = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path}: not a readable .npy array of integers ({error})") from error
-    if rows.ndim != 2 or rows.shape[1] != _WIDTH or rows.dtype.kind not in "iu":
+    rows = load_integers(path)
+    if rows.ndim != 2 or rows.shape[1] != _WIDTH:
         raise ValueError(
             f"{path}: an array {rows.shape} of {rows.dtype} given, integers [n, {_WIDTH}] expected: "
             "the number of givens, then (row, column, value, strategy) for each of 81 cells, givens first"

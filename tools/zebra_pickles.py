@@ -10,8 +10,10 @@ strings and numbers come out, those of numpy included, and nothing of numpy runs
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
+import pickletools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +22,12 @@ from typing import Any
 import numpy as np
 import tyro
 
+from unspoken.messages import quoted
 from unspoken.record import write_text
 from unspoken.tasks.zebra.clues import DIGITS, Size
+
+_TOLD = 300  # characters of a mistake in a file
+_LONGEST = 20  # characters of a word: the longest known has 14
 
 
 def convert(source: Path, target: Path, houses: int = 4, attributes: int = 4) -> None:
@@ -53,14 +59,26 @@ def convert(source: Path, target: Path, houses: int = 4, attributes: int = 4) ->
 
 def read_records(path: Path) -> list[Any]:
     """What a pickled list holds; ValueError for another file, a truncated one, or one that asks for other functions."""
-    with path.open("rb") as file:
-        try:
-            records = _Unpickler(file).load()
-        except Exception as error:  # a file that is made to do harm can raise any
-            raise ValueError(f"{path}: no pickle of lists, strings and whole numbers ({error})") from None
+    data = path.read_bytes()
+    try:
+        _check_memo(data)
+        records = _Unpickler(io.BytesIO(data)).load()
+    except Exception as error:  # a file that is made to do harm can raise any
+        raise ValueError(f"{path}: no pickle of lists, strings and whole numbers ({str(error)[:_TOLD]})") from None
     if not isinstance(records, list) or not records:
         raise ValueError(f"{path}: {type(records).__name__} given, a list of puzzles expected")
     return records
+
+
+def _check_memo(data: bytes) -> None:
+    """ValueError for a pickle that numbers what it remembers beyond its own length: the table of them would be filled.
+
+    Nine bytes can ask for gigabytes. Nothing is made here, and what an argument says of its length is bounded by what
+    there is of it.
+    """
+    for code, number, _ in pickletools.genops(data):
+        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(number or 0) < len(data):
+            raise ValueError(f"it remembers something as number {quoted(number)}, and is of {len(data)} bytes")
 
 
 def size_of(record: Any) -> Size | None:
@@ -84,7 +102,8 @@ def words_of(record: Any) -> list[str]:
             f"{_brief(record)} given, [words, solution box, order] expected, rows of one length in the box"
         )
     words, box = _plain(record[0]), _plain(record[1])
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words) or "ANSWER" not in words:
+    known = isinstance(words, list) and all(isinstance(word, str) and len(word) <= _LONGEST for word in words)
+    if not known or "ANSWER" not in words:
         raise ValueError(f"{_brief(words)} given, a list of words with ANSWER among them expected")
     at = words.index("ANSWER") + 1
     cells = _grid(words[at:], size)
@@ -102,10 +121,12 @@ def _grid(words: list[str], size: Size) -> list[str]:
     for attribute, house, value in zip(words[::3], words[1::3], words[2::3], strict=True):
         if attribute not in attributes or house not in houses:
             most = f"0..{size.attributes - 1} and 0..{size.houses - 1}"
-            raise ValueError(f"attribute {attribute!r} and house {house!r} behind ANSWER given, {most} expected")
+            raise ValueError(
+                f"attribute {quoted(attribute)} and house {quoted(house)} behind ANSWER given, {most} expected"
+            )
         cells[int(attribute) * size.houses + int(house)] = value
     if "" in cells:
-        raise ValueError(f"{' '.join(words)!r} behind ANSWER given, each attribute and house once expected")
+        raise ValueError(f"{quoted(' '.join(words))} behind ANSWER given, each attribute and house once expected")
     return cells
 
 
@@ -129,7 +150,7 @@ class _Type:
 
     def __init__(self, code: str, *_: Any) -> None:
         if not isinstance(code, str) or not re.fullmatch(r"[iu][1248]", code):
-            raise ValueError(f"a numpy array of {code!r} in it, whole numbers such as 'i8' expected")
+            raise ValueError(f"a numpy array of {quoted(code)} in it, whole numbers such as 'i8' expected")
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -147,6 +168,8 @@ class _Array:
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, kind, by_column, data = state
         numbers = np.array(kind.numbers(data), np.int64)
+        if not all(0 <= side <= numbers.size for side in shape):  # of sides 10^12 and 0 there would be as many lists
+            raise ValueError(f"a numpy array of shape {quoted(shape)} in it, and of {numbers.size} numbers")
         self.values = numbers.reshape(shape, order="F" if by_column else "C").tolist()
 
 
@@ -167,7 +190,7 @@ def _from_buffer(data: bytes, kind: _Type, shape: tuple[int, ...], order: str) -
 
 def _encode(text: str, encoding: str) -> bytes:
     if encoding != "latin1":
-        raise ValueError(f"bytes in the encoding {encoding!r} in it, 'latin1' expected")
+        raise ValueError(f"bytes in the encoding {quoted(encoding)} in it, 'latin1' expected")
     return text.encode("latin1")
 
 

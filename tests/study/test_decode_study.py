@@ -196,9 +196,9 @@ def test_presets_can_be(preset) -> None:
 # --- verdicts
 
 
-def solved(share: float, n: int = 400) -> torch.Tensor:
-    """Two seeds."""
-    return (torch.arange(n) < share * n).double().expand(2, -1)
+def solved(share: float, n: int = 4000) -> torch.Tensor:
+    """Three seeds."""
+    return (torch.arange(n) < share * n).double().expand(3, -1)
 
 
 def cost(share: float, flops: float) -> Outcome:
@@ -232,13 +232,9 @@ def test_faster_fails_where_one_check_does(ours, same, seconds, holds) -> None:
 
 
 def curves(blind: dict[int, float], chosen: dict[int, float]) -> list[Curve]:
-    """NLLs; the share solved says nothing (always less than at random)."""
+    """NLLs, and shares solved that say the same."""
     nll = {"uniform": blind, "attended": chosen}
-    return [
-        Curve(p, n, solved(0.5 if p == "uniform" else 0.4), torch.full((2, 400), v))
-        for p, its in nll.items()
-        for n, v in its.items()
-    ]
+    return [Curve(p, n, solved(1 - 2 * v), torch.full((3, 4000), v)) for p, its in nll.items() for n, v in its.items()]
 
 
 def test_a_quarter_does_where_chosen_latents_reach_the_blind_ones_at_two_counts() -> None:
@@ -255,13 +251,24 @@ def test_a_quarter_does_where_chosen_latents_reach_the_blind_ones_at_two_counts(
     assert not quarter(curves(single, {**single, 2: 0.1})).holds  # one count is not two
 
 
+def test_a_quarter_is_judged_by_what_is_solved_too() -> None:
+    """Latents of a lower NLL that solve less do not do the others' work; and one seed allows no verdict."""
+    blind = {0: 0.3, 2: 0.28, 4: 0.26, 8: 0.22, 16: 0.2, 36: 0.15}
+    both = curves(blind, {0: 0.3, 2: 0.21, 4: 0.19, 8: 0.18, 16: 0.17, 36: 0.15})
+    less = [replace(c, accuracy=solved(0.4)) if c.policy == "attended" else c for c in both]
+    assert quarter(both).holds and not quarter(less).holds
+    assert "NLL yes" in quarter(less).evidence and "solved no" in quarter(less).evidence
+    one = [replace(c, accuracy=c.accuracy[:1], nll=None if c.nll is None else c.nll[:1]) for c in both]
+    assert quarter(one).holds is None
+
+
 def test_a_quarter_that_is_better_by_chance_is_not_shown() -> None:
     """Noise as large as what latents bring: the mean is lower, and its interval says nothing."""
-    noise = 0.5 * torch.randn(2, 400, generator=torch.Generator().manual_seed(0))
+    noise = 0.5 * torch.randn(3, 400, generator=torch.Generator().manual_seed(0))
     noise -= noise.mean() + 0.001
     blind = [
-        Curve("uniform", n, solved(0.5), torch.full((2, 400), v))
+        Curve("uniform", n, solved(1 - 2 * v), torch.full((3, 400), v))
         for n, v in {2: 0.24, 4: 0.22, 8: 0.2, 16: 0.18, 36: 0.1}.items()
     ]
-    mine = [Curve("attended", n, solved(0.5), v + noise) for n, v in {2: 0.2, 4: 0.18, 8: 0.15, 16: 0.1}.items()]
+    mine = [Curve("attended", n, solved(1 - 2 * v), v + noise) for n, v in {2: 0.2, 4: 0.18, 8: 0.15, 16: 0.1}.items()]
     assert not quarter([*blind, *mine]).holds

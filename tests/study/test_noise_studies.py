@@ -159,7 +159,7 @@ def test_the_verdict_on_times_can_be_either() -> None:
             {"times": times, "path": LEFT, "passes": 24, "illegal": value}
             for times, value in ((SHARED, 0.4), (INDEPENDENT, illegal))
         ]
-        return forcing.verdict(rows, bounds).holds
+        return bool(forcing.verdict(rows, bounds).holds)
 
     assert verdict(0.02, 0.1, 0.1)
     assert not verdict(0.04, 0.1, 0.1)

@@ -109,8 +109,8 @@ def test_a_finished_study_is_not_trained_again(done, monkeypatch: pytest.MonkeyP
     assert strip == [{k: v for k, v in r.items() if k != "seconds_per_example"} for r in result.rows[:7]]
 
 
-def shares(high: float, n: int = 400) -> Tensor:
-    return (torch.arange(n) < high * n).double().expand(2, -1)
+def shares(high: float, n: int = 4000) -> Tensor:
+    return (torch.arange(n) < high * n).double().expand(3, -1)
 
 
 def test_claims_name_the_tasks_where_they_hold_and_where_nothing_separates() -> None:
@@ -119,13 +119,13 @@ def test_claims_name_the_tasks_where_they_hold_and_where_nothing_separates() -> 
         ("b", "MDM", None): shares(0.5), ("b", "SIDM", 0): shares(0.5),
         ("t", "SCDM", None): 2 - shares(0.5), ("t", "SCDM", 0): 3 - shares(0.5),
     }  # fmt: skip
-    joint, dial = verdicts(values, frozenset({"t"}))
+    joint, dial = verdicts(values, [{"task": "t", "method": "SCDM", "latents": 0, "bits_per_byte": 3.0}])
     assert (joint.name, joint.holds, dial.name, dial.holds) == ("joint prediction", True, "the dial", True)
     assert "better: a 0.400 to 0.800" in joint.evidence and "nothing separates: b" in joint.evidence
     worse: dict[Key, Tensor] = values | {("b", "MDM", None): shares(0.2)}
-    assert not verdicts(worse)[0].holds and "worse: b" in verdicts(worse)[0].evidence
-    assert not verdicts({k: v for k, v in values.items() if k[0] == "b"})[0].holds
-    assert not verdicts(values)[1].holds  # were they shares solved, the dial would be reversed
+    assert not verdicts(worse, [])[0].holds and "worse: b" in verdicts(worse, [])[0].evidence
+    assert not verdicts({k: v for k, v in values.items() if k[0] == "b"}, [])[0].holds
+    assert not verdicts(values, [])[1].holds  # were they shares solved, the dial would be reversed
 
 
 @pytest.mark.parametrize("scale", FAMILY)
@@ -135,7 +135,7 @@ def test_the_scales_are_whole_configs(scale: str) -> None:
     for case in config.cases:
         for method in case.methods:
             assert case.job(method, 0, Path("runs"))[0].objective == METHODS[method][0]
-            assert case.ways(method)
+            assert case.ways(method, 26)
 
 
 @pytest.mark.parametrize(

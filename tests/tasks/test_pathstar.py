@@ -313,7 +313,6 @@ def test_read_gives_the_lines_in_order(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("graphs.csv", LINE, "graphs.csv: suffix '.csv' given, one of .txt, .jsonl expected"),
         ("graphs.txt", "\n \n", "graphs.txt: no example in it"),
         ("graphs.txt", f"{LINE}\n\n3,4|0,1|0,3/0,4=0,3,4", "graphs.txt, line 3: 3 edges given, 4 expected"),
         (

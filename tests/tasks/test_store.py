@@ -18,7 +18,7 @@ from unspoken.tasks import store
 from unspoken.tasks.generated import Generated
 from unspoken.tasks.hashing import Hashes, in_any_order, in_order, mix, scatter
 from unspoken.tasks.splits import SPLITS, assign
-from unspoken.tasks.store import Rows, stored, whole
+from unspoken.tasks.store import Rows, kept, stored, whole
 from unspoken.tasks.sudoku.search import mix64
 
 
@@ -195,6 +195,87 @@ def test_what_does_not_match_its_checksum_is_built_again(cache: Path, name: str)
         file.unlink() if hurt is None else file.write_bytes(bytes(hurt))
         assert rows_of(Numbers()) == first
         assert file.read_bytes() == whole
+
+
+CARDS = {
+    "nothing in it": b"",
+    "null": b"null",
+    "a list": b"[]",
+    "a number a split": b'{"train": 5, "validation": 5, "test": 5}',
+    "brackets": b"[" * 100_000,
+    "no text": b"\xff\xfe\x00",
+}
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_card_of_another_shape_is_written_again(cache: Path, name: str) -> None:
+    first = rows_of(Numbers())
+    card = next(cache.iterdir()) / "card.json"
+    whole = card.read_bytes()
+    card.write_bytes(CARDS[name])
+    assert rows_of(Numbers()) == first and card.read_bytes() == whole
+
+
+@pytest.mark.parametrize("value", ['"{}"', "{}.0"])
+def test_a_count_in_the_card_is_a_whole_number(cache: Path, value: str) -> None:
+    """Text has the checksum of the number that it spells."""
+    duplicates = stored(Numbers())["train"].duplicates
+    card = next(cache.iterdir()) / "card.json"
+    whole = card.read_text()
+    card.write_text(whole.replace(f'"duplicates": {duplicates}', f'"duplicates": {value.format(duplicates)}', 1))
+    assert card.read_text() != whole
+    stored.cache_clear()
+    assert type(stored(Numbers())["train"].duplicates) is int and card.read_text() == whole
+
+
+def test_a_part_with_any_byte_flipped_is_drawn_again_or_the_same(cache: Path) -> None:
+    rows, hashes = store._part(Numbers(), cache, 0)
+    (path,) = cache.glob("*.npz")
+    whole = path.read_bytes()
+    for at in [*range(0, len(whole), 25), *range(len(whole) - 250, len(whole))]:  # the table of a zip is at its end
+        for flip in (1, 255):
+            hurt = bytearray(whole)
+            hurt[at] ^= flip
+            path.write_bytes(bytes(hurt))
+            again = store._part(Numbers(), cache, 0)
+            assert np.array_equal(again[0], rows) and np.array_equal(again[1], hashes)
+
+
+def test_halves_of_one_that_was_killed_do_not_stay(cache: Path) -> None:
+    stored(Numbers())
+    (folder,) = cache.iterdir()
+    (folder / "train1234.tmp").write_bytes(b"half")
+    (folder / "train.npy").unlink()
+    stored.cache_clear()
+    stored(Numbers())
+    assert not list(folder.glob("*.tmp"))
+
+
+def test_what_is_in_the_way_is_said(cache: Path) -> None:
+    stored(Numbers())
+    (folder,) = cache.iterdir()
+    (folder / "train.npy").unlink()
+    (folder / "train.npy").mkdir()
+    stored.cache_clear()
+    with pytest.raises(ValueError, match=rf"{folder}: the examples cannot be kept there .*set UNSPOKEN_CACHE"):
+        stored(Numbers())
+
+
+def test_what_is_kept_is_made_again_where_it_is_not_whole(tmp_path: Path) -> None:
+    path, made = tmp_path / "deep" / "it", []
+
+    def make() -> bytes:
+        made.append(1)
+        return b"first\nsecond\n"
+
+    assert kept(path, make) == kept(path, make) == b"first\nsecond\n" and len(made) == 1
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        hurt = bytearray(whole)
+        hurt[at] ^= 4
+        for broken in (bytes(hurt), whole[:at]):
+            path.write_bytes(broken)
+            assert kept(path, make) == b"first\nsecond\n" and path.read_bytes() == whole
 
 
 def test_rows_of_a_file_are_shared_out_once(monkeypatch: pytest.MonkeyPatch) -> None:

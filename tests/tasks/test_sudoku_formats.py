@@ -97,8 +97,9 @@ BAD = [
     ("p.txt", "1" + "." * 6 + "1" + "." * 28, "contradictory givens: box 1 holds 1 at r1c1 and r2c2"),
     ("p.txt", STUCK, "p.txt, line 1: no solution"),
     ("p.txt", "." * 36, "p.txt, line 1: several solutions: .* has 0 givens, too few"),
-    ("p.csv", "", "p.csv, line 1: header '' given, the columns question and answer expected"),
-    ("p.csv", f"question,rating\n{Q},1\n", "line 1: header 'question,rating' given"),
+    ("p.csv", "", "p.csv, line 1: header '' given, no column of puzzles given, one of question, puzzle"),
+    ("p.csv", f"grid,rating\n{Q},1\n", "line 1: header 'grid,rating' given"),
+    ("p.csv", f"puzzle,quizzes\n{Q},{Q}\n", "line 1: header 'puzzle,quizzes' given, puzzle and quizzes given"),
     ("p.csv", HEADER, "no example in it"),
     ("p.csv", f"{HEADER}x,{Q},{A},1\nx,{Q},{A}\n", "p.csv, line 3: 3 fields given, 4 expected"),
     ("p.csv", f"{HEADER}x,{Q},{A[:9]},1\n", "line 2: the answer: 9 characters given"),
@@ -106,7 +107,9 @@ BAD = [
     ("p.csv", f"{HEADER}x,{Q},{A[:2]}.{A[3:]},\n", "line 2: the answer breaks the rules: r1c3 is blank"),
     ("p.csv", f"{HEADER}x,{Q},{A[:2]}6{A[3:]},\n", "the answer breaks the rules: row 1 holds 6 at r1c1 and r1c3"),
     ("p.csv", f"{HEADER}x,{Q},5{A[1:]},\n", "does not extend the question: r1c1 is 6 there and 5 in the answer"),
-    ("p.json", "", r"suffix '.json' given, one of .txt, .csv, .jsonl expected"),
+    ("p.jsonl", '{"input": 5, "output": ""}', "line 1: 5 and '' given, boards as text expected"),
+    ("p.jsonl", '{"rating": 5}', "line 1: no column of puzzles given, one of question, puzzle, quizzes expected"),
+    ("p.jsonl", '{"input": "' + Q + '"}\n[' + "\n", "line 2: '\\[' is no JSON"),
 ]
 
 
@@ -119,6 +122,6 @@ def test_bad_files_are_named_by_line_and_reason(tmp_path, name, content, message
 
 
 def test_bytes_that_are_no_text_are_illegal_characters(tmp_path):
-    (tmp_path / "p.txt").write_bytes(b"\xff\xfe" + Q[2:].encode())
+    (tmp_path / "p.txt").write_bytes(b"\xff\xfd" + Q[2:].encode())
     with pytest.raises(ValueError, match=r"illegal character .* at r1c1"):
         SIX.read(tmp_path / "p.txt")

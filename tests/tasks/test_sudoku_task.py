@@ -117,7 +117,7 @@ def test_encode_checks():
     assert torch.equal(SIX.encode(SIX.show(prompt)), prompt)
     for text, message in [
         ("123", "3 characters given, 36 expected"),
-        ("x" + "." * 35, "illegal character 'x'"),
+        ("?" + "." * 35, "illegal character '[?]'"),
         ("." * 36, "several solutions"),
         ("11" + "." * 34, "row 1 holds 1 at r1c1 and r1c2"),
     ]:

@@ -251,6 +251,19 @@ def test_duplicates_are_counted():
     )
 
 
+def test_pieces_that_are_not_whole_are_learned_again(tmp_path, monkeypatch):
+    """Half a file, nothing, a letter that is another: what is learned is the same."""
+    monkeypatch.setenv("UNSPOKEN_CACHE", str(tmp_path))
+    texts = [b"the cat and the hat and the bat " * 20]
+    first = piece_vocabulary(texts, 262).pieces
+    (path,) = (tmp_path / "text").iterdir()
+    whole = path.read_bytes()
+    for broken in (whole[: len(whole) // 2], b"", whole.replace(b"the", b"tha")):
+        assert broken != whole
+        path.write_bytes(broken)
+        assert piece_vocabulary(texts, 262).pieces == first and path.read_bytes() == whole
+
+
 def test_pieces_are_learned_from_train_alone_once(monkeypatch):
     assert PIECES.size("train") and len(PIECES._vocabulary.pieces) == PIECES.pieces
     train = cut(load("excerpt").text, (90, 5, 5))[0]

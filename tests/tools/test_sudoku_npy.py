@@ -90,3 +90,35 @@ def test_truncated_and_missing_files(tmp_path):
         equal(path, *generate((3, 3), 6, seed=1))
     with pytest.raises(ValueError, match=r"none\.npy: not a readable"):
         convert(tmp_path / "none.npy", tmp_path / "p.csv")
+
+
+def lying(shape, data=b""):
+    """A .npy file whose header says another shape than there is data of."""
+    head = f"{{'descr': '<i8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head.encode() + data
+
+
+HOSTILE = {
+    "a shape of terabytes": lying((10**12, 325), bytes(8 * 325)),
+    "a shape of too little": lying((1, 325), bytes(8 * 650)),
+    "sides below 0": lying((-1, -325), bytes(8 * 325)),
+    "a header that is no Python": b"\x93NUMPY\x01\x00\x01\x00{",
+    "a header that is none": b"\x93NUMPY\x01\x00\x01\x00\n",
+    "a header of other things": lying("'many'"),
+    "a header of nested brackets": b"\x93NUMPY\x01\x00\x00\x20" + b"[" * 8192,
+    "another version": b"\x93NUMPY\x09\x00" + bytes(20),
+    "no more than its mark": b"\x93NUMPY",
+    "a zip": b"PK\x03\x04" + bytes(100),
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_headers_are_not_trusted(tmp_path, name):
+    path = tmp_path / "p.npy"
+    path.write_bytes(HOSTILE[name])
+    with pytest.raises(ValueError, match=re.escape(f"{path}: not a readable .npy array of integers")) as caught:
+        convert(path, tmp_path / "p.csv")
+    assert len(str(caught.value)) < 600
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        NINE.read(path)

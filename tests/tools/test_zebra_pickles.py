@@ -198,6 +198,39 @@ def test_pickles_by_hand(tmp_path, code):
         read(THREE, file)
 
 
+HOSTILE = {
+    "a memo of gigabytes": (
+        b"\x80\x02]r\x00\x00\x00\x08.",
+        "it remembers something as number 134217728, and is of 9 bytes",
+    ),
+    "a memo of gigabytes in text": (b"(lp99999999\n.", "it remembers something as number 99999999, and is of"),
+    "an array of terabytes": (
+        b"(lp0\ncnumpy.core.numeric\n_frombuffer\n(c_codecs\nencode\n(V\nVlatin1\ntR"
+        b"cnumpy\ndtype\n(S'i8'\ntR(L1000000000000L\nI0\ntS'C'\ntRa.",
+        r"a numpy array of shape \(1000000000000, 0\) in it, and of 0 numbers",
+    ),
+    "a number of many digits": (b"(lL" + b"9" * 10**6 + b"L\na.", "no pickle of lists"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_would_take_gigabytes_is_refused(tmp_path, name):
+    code, says = HOSTILE[name]
+    (tmp_path / "a.pkl").write_bytes(code)
+    with pytest.raises(ValueError, match=says) as caught:
+        read(THREE, tmp_path / "a.pkl")
+    assert len(str(caught.value)) < 600
+
+
+def test_words_that_are_long_are_refused(tmp_path):
+    """A pickle says a long word many times at a byte or two each; as text they would fill the disk."""
+    its = record(THREE, drawn(THREE, 1)[0], random.Random(0))
+    its[0].insert(0, "=" * 21)
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps([its]))
+    with pytest.raises(ValueError, match=r"puzzle 0: list of .* given, a list of words with ANSWER"):
+        read(THREE, tmp_path / "a.pkl")
+
+
 def test_stand_ins_survive_a_pickle_that_sets_their_attributes(tmp_path):
     file = tmp_path / "a.pkl"
     file.write_bytes(b"(lp0\ncnumpy.core.multiarray\nscalar\np1\n(N}S'__doc__'\nS'spoilt'\nsS'__defaults__'\nNstba.")

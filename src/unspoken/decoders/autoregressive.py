@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from unspoken.decoders.checks import check_all_present, check_causal, check_tokens
+from unspoken import checks
+from unspoken.decoders.checks import check_all_present, check_answers, check_causal, check_tokens
 from unspoken.decoders.step import Step, put
 from unspoken.layout.entries import PADDING, Layout, first_where
 from unspoken.layout.packing import Clean, blocks, has_successor, left_to_right, slot_of
@@ -101,13 +102,14 @@ def next_tokens(model: Model, tokens: Tensor, *, cache: bool = True) -> Iterator
 @torch.no_grad()
 def _next_tokens(model: Model, clean: Clean, cache: Cache | None) -> Iterator[Step]:
     free = clean.free
-    for index in range(int(free.max()) if len(free) else 0):
+    for index in range(clean.most):
         context, going = clean.context(), index < free
         new = context.order == index if cache is not None else context.order <= index
         layout = context.select_where(new & going)
         at = first_where(has_successor(layout, clean) & (layout.order == index), 1)
         cached = 0 if cache is None else len(cache)
         probability, guess = model(layout, at, cache).softmax(-1).max(-1)
+        check_answers(index, probability, going)
         if cache is not None:
             cache.keep(layout, layout.shape[1])
         position = clean.place[:, index : index + 1]
@@ -145,7 +147,7 @@ def speculate(
         )
     _check_drafts(latents, drafts)
     clean = left_to_right(tokens, tokens != model.mask_id)
-    most = max(int(clean.free.max()) - 1, 0) if len(tokens) else 0
+    most = max(clean.most - 1, 0)
     latents = most if latents is None else min(latents, most)
     drafts = latents if drafts is None else min(drafts, latents)
     return _speculate(model, clean, latents, drafts, model.new_cache() if cache else None)
@@ -165,7 +167,9 @@ def _speculate(model: Model, clean: Clean, latents: int, drafts: int, cache: Cac
         at = first_where(layout.unsaid, int(layout.unsaid.sum(1).max()))
         block, slot = layout.horizon - 1 - said, slot_of(layout, rank.shape[1])
         index = (block * (latents + 1) + slot).gather(1, at)
-        guess, probability = _read(model(layout, at, cache), index, layout.unsaid.gather(1, at), drafts, latents)
+        likeliest, real = model(layout, at, cache).softmax(-1).max(-1), layout.unsaid.gather(1, at)
+        check_answers(passes, likeliest.values, real)
+        probability, guess = (_table(part, index, real, drafts, latents) for part in likeliest)
         right = (guess[:, :, 0] == clean.x0.gather(1, clean.at(said + ahead))) & (ahead < drafted)
         accepted = right.long().cumprod(1).sum(1, keepdim=True)
         known = said + accepted
@@ -210,17 +214,18 @@ def _checks(clean: Clean, start: Tensor, latents: int, mask_id: int) -> Layout:
     return layout.select(key.argsort(dim=1, stable=True))
 
 
-def _read(logits: Tensor, index: Tensor, real: Tensor, drafts: int, latents: int) -> tuple[Tensor, Tensor]:
-    """The likeliest token of every slot of every block, and its probability: `[batch, drafts + 1, latents + 1]`.
+def _table(part: Tensor, index: Tensor, real: Tensor, drafts: int, latents: int) -> Tensor:
+    """What was read `[batch, m]` at the entries asked, of every slot of every block `[batch, drafts + 1, latents + 1]`.
 
-    logits: `[batch, m, vocab]` at the entries asked. index: `[batch, m]` where in that table each belongs, if `real`.
+    index: `[batch, m]` where in that table each belongs, if `real`.
     """
-    probability, guess = logits.softmax(-1).max(-1)
-    table = guess.new_zeros(len(guess), (drafts + 1) * (latents + 1))
-    filled = (put(table, index, guess, real), put(table.to(probability.dtype), index, probability, real))
-    return filled[0].view(-1, drafts + 1, latents + 1), filled[1].view(-1, drafts + 1, latents + 1)
+    table = part.new_zeros(len(part), (drafts + 1) * (latents + 1))
+    return put(table, index, part, real).view(-1, drafts + 1, latents + 1)
 
 
 def _check_drafts(latents: int | None, drafts: int | None) -> None:
-    if min(latents or 0, drafts or 0) < 0 or (drafts is not None and latents is not None and drafts > latents):
+    for name, value in (("latents", latents), ("drafts", drafts)):
+        if value is not None:
+            checks.count(name, value)
+    if drafts is not None and latents is not None and drafts > latents:
         raise ValueError(f"drafts={drafts} of latents={latents}; need 0 <= drafts <= latents")

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from unspoken.decoders.checks import check_all_present, check_causal, check_tokens
+from unspoken import checks
+from unspoken.decoders.checks import check_all_present, check_answers, check_causal, check_tokens
 from unspoken.decoders.step import Step, put
 from unspoken.layout.entries import first_where, rank_of
 from unspoken.layout.packing import Clean, blocks, left_to_right
@@ -65,7 +66,7 @@ def block_by_block(model: Model, tokens: Tensor, *, size: int, commit: int = 1, 
 def _block_by_block(model: Model, clean: Clean, size: int, commit: int, cache: Cache | None) -> Iterator[Step]:
     passes = 0
     slots = torch.arange(size, device=clean.x0.device)[None]
-    for block in range(-(-int(clean.free.max()) // size) if len(clean.x0) else 0):
+    for block in range(-(-clean.most // size)):
         whole = blocks(clean, torch.full_like(clean.free, block), slots, model.mask_id, stride=size)
         here, fresh = (clean.rank // size == block) & ~clean.given, True
         for _ in range(-(-int(here.sum(1).max()) // commit)):
@@ -79,6 +80,7 @@ def _block_by_block(model: Model, clean: Clean, size: int, commit: int, cache: C
             if cache is not None:
                 cache.keep(layout.without(layout.unsaid), int(layout.said.sum(1).max()))
             real, position = masked.gather(1, at), layout.position.gather(1, at)
+            check_answers(passes, probability, real)
             chosen = real & (rank_of(-probability, real) < commit)
             clean = replace(clean, x0=put(clean.x0, position, guess, chosen))
             yield Step.of_all(
@@ -96,5 +98,7 @@ def _block_by_block(model: Model, clean: Clean, size: int, commit: int, cache: C
 
 
 def _check_blocks(size: int, commit: int) -> None:
-    if size < 1 or not 1 <= commit <= size:
+    checks.count("size", size, 1)
+    checks.count("commit", commit, 1)
+    if commit > size:
         raise ValueError(f"commit={commit} of blocks of size={size}; need 1 <= commit <= size")

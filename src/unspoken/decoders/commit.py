@@ -9,10 +9,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unspoken import checks
 from unspoken.decoders.policies import entropy_of
 
 # Log-probabilities `[r, k, vocab]` of the best candidates, the best first, and which are real `[r, k]`, to bool.
 Rule = Callable[[Tensor, Tensor], Tensor]
+
+
+def check_bounds(threshold: float, entropy_bound: float) -> None:
+    """Raises ValueError for what is no probability, or no number of nats."""
+    checks.number("threshold", threshold, 0, 1, "a probability")
+    checks.number("entropy_bound", entropy_bound, 0, math.inf, "nats of 0 or more")
 
 
 @dataclass(frozen=True)
@@ -34,19 +41,14 @@ class Commit:
     rule: Rule | None = None
 
     def __post_init__(self) -> None:
-        if type(self.most) is not int:
-            raise ValueError(f"commit={self.most}; give whole numbers")
-        if self.most < 1:
-            raise ValueError(f"commit={self.most}; need 1 <= commit <= candidates")
+        checks.count("commit", self.most, 1)
+        if self.rule is not None:
+            checks.function("rule", self.rule, "log-probabilities of the candidates to bool")
         if self.rule is not None and self.most == 1:
             raise ValueError(
                 "a rule chooses among the `most` best candidates, and most=1: give Commit(most=8, rule=...)"
             )
-        if not 0 <= self.threshold <= 1 or not self.entropy_bound >= 0:
-            raise ValueError(
-                f"threshold={self.threshold}, entropy_bound={self.entropy_bound}; give a probability and nats of 0 or "
-                "more"
-            )
+        check_bounds(self.threshold, self.entropy_bound)
 
     @property
     def fixed(self) -> bool:

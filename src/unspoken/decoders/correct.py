@@ -7,9 +7,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from unspoken.decoders.checks import check_tokens
+from unspoken import checks
+from unspoken.decoders.checks import check_answers, check_tokens
 from unspoken.decoders.walk import DenoisingStep, draw
 from unspoken.model.denoiser import Model
+from unspoken.model.ports import tempered
 from unspoken.model.prediction import Prediction, predictor
 
 
@@ -37,15 +39,14 @@ def correct(
     generator: every random choice; None = a fresh one of seed 0.
     """
     check_tokens(model, tokens)
-    if given.shape != tokens.shape or given.dtype != torch.bool:
-        raise ValueError(f"given is {given.dtype} of shape {tuple(given.shape)}; give bool {tuple(tokens.shape)}")
+    checks.tensor("given", given, torch.bool, tokens.shape)
     if bool((tokens == model.mask_id).any()):
         raise ValueError("there are masks among the tokens: second thoughts are for what is said; decode first")
-    if rounds < 0 or commit < 1 or patience < 1 or temperature < 0 or not 0 <= time <= 1:
-        raise ValueError(
-            f"rounds={rounds}, commit={commit}, patience={patience}, temperature={temperature}, time={time}: give "
-            "rounds and temperature of 0 or more, commit and patience of 1 or more, a time in [0, 1]"
-        )
+    for name, value, least in (("rounds", rounds, 0), ("commit", commit, 1), ("patience", patience, 1)):
+        checks.count(name, value, least)
+    checks.temperature(temperature)
+    checks.number("time", time, 0, 1, "a time in [0, 1]")
+    checks.seeded(generator)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     return _rounds(model, tokens, given, rounds, commit, temperature, time, patience, generator)
 
@@ -71,6 +72,7 @@ def _rounds(
         if not bool(going.any()):
             return
         prediction = predict(z, t)
+        check_answers(index, prediction.logits.amax(-1) * 0)  # nan where that is infinite
         sure = ((prediction.logits.argmax(-1) == z) | given).float().mean(1)
         idle = torch.where(sure > best, 0, idle + 1)
         best = torch.maximum(best, sure)
@@ -93,7 +95,7 @@ def _second_thoughts(
     generator: torch.Generator | None,
 ) -> Tensor:
     """The tokens after the `commit` best replacements of each row."""
-    p = (prediction.logits / temperature if temperature else prediction.logits).softmax(-1)
+    p = tempered(prediction.logits, temperature) if temperature else prediction.logits.softmax(-1)
     other = draw(p, generator) if temperature else p.argmax(-1)
     score = p.gather(2, other[..., None])[..., 0] * ((other != z) & ~given)
     value, at = score.topk(min(commit, z.shape[1]), dim=1)

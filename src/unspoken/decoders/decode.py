@@ -9,6 +9,7 @@ from typing import Any, Protocol, get_args
 import torch
 from torch import Tensor
 
+from unspoken import checks
 from unspoken.decoders.autoregressive import NextToken, Speculation
 from unspoken.decoders.blocks import Blocks
 from unspoken.decoders.denoise import Walk
@@ -62,6 +63,7 @@ def decode(
     decoder = decoder_of(model) if decoder is None else decoder
     if isinstance(decoder, type):
         raise ValueError(f"decoder={decoder.__name__} is a class; give a value: {decoder.__name__}()")
+    checks.has("decoder", decoder, ("steps",), "a decoder, such as us.Slots()")
     decoder = changed(decoder, changes) if changes else decoder
     return decoder.steps(model, tokens, present=present, predict_latents=predict_latents, generator=generator)
 

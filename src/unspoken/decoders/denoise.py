@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from unspoken.decoders.checks import check_all_present, check_tokens
+from unspoken import checks
+from unspoken.decoders.checks import check_all_present, check_path, check_tokens
 from unspoken.decoders.correct import correct
 from unspoken.decoders.step import Step
 from unspoken.decoders.values import port_of, split_prompt, with_port
@@ -17,7 +18,7 @@ from unspoken.layout.entries import draw_ranks, one_block
 from unspoken.model.denoiser import Denoiser, Model
 from unspoken.model.ports import Vectors
 from unspoken.model.prediction import Prediction, guided, predictor
-from unspoken.noise import Absorbing, AnyProcess, Gaussian, Ids, Process, Reals
+from unspoken.noise import Absorbing, AnyProcess, Discrete, Gaussian, Ids, Process, Reals
 from unspoken.noise.times import Diagonal, Path, Paths
 
 
@@ -41,8 +42,10 @@ class Walk:
     path: Paths = field(default_factory=Diagonal)
 
     def __post_init__(self) -> None:
-        if self.passes < 0 or self.rounds < 0:
-            raise ValueError(f"passes={self.passes}, rounds={self.rounds}; give 0 or more")
+        checks.count("passes", self.passes)
+        checks.count("rounds", self.rounds)
+        check_process(self.process)
+        check_path(self.path)
 
     def steps(
         self,
@@ -113,6 +116,7 @@ def denoise(
     generator: every random choice; None = a fresh one of seed 0.
     Raises ValueError on tokens outside the vocabulary, and on what does not go together.
     """
+    check_process(process)
     check_tokens(model, tokens)
     mask_id, given = model.mask_id, tokens != model.mask_id
     if isinstance(process, Gaussian):
@@ -122,9 +126,10 @@ def denoise(
             f"{model.vocab_size} token ids with the mask at {mask_id}: the noise of {process} is drawn from the ids "
             "below the mask, so the mask should be the last one"
         )
-    if not 0 <= remask <= 1 or (remask and not isinstance(process, Absorbing)):
-        raise ValueError(f"remask={remask} under {process}: give a share in [0, 1], above 0 under Absorbing alone")
-    check_walk(steps, shown)
+    checks.number("remask", remask, 0, 1, "a share in [0, 1]")
+    if remask and not isinstance(process, Absorbing):
+        raise ValueError(f"remask={remask} under {process}: give a share above 0 under Absorbing alone")
+    check_walk(steps, shown, path, generator)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     blind = process.prior(tokens, torch.zeros_like(given), Ids(mask_id), generator) if guidance != 1 else tokens
     predict = guided(predictor(model, given), given, guidance, blind)
@@ -152,13 +157,14 @@ def denoise_values(
     path, shown, generator: see `denoise`.
     Raises ValueError for a model without a port of vectors, and for one that predicts eps.
     """
+    check_process(process)
     tokens, _ = split_prompt(model, value)
     port, given = port_of(model), tokens != model.mask_id
     if not isinstance(port, Vectors) or not isinstance(process, Gaussian):
         raise ValueError(
             f"{process} under the port {port}: vectors are noised by us.Gaussian() and read by us.Vectors(...)"
         )
-    check_walk(steps, shown)
+    check_walk(steps, shown, path, generator)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     known = with_port(model)
     token = torch.full_like(tokens, known.placeholder)
@@ -171,6 +177,11 @@ def denoise_values(
     advance = gaussian(process, port.view)
     start = process.prior(torch.where(given[..., None], value, 0.0), given, Reals(port.width), generator)
     return walk(predict, advance, start, given, steps=steps, path=path, shown=shown, generator=generator)
+
+
+def check_process(process: object) -> None:
+    """Raises TypeError for what is no process."""
+    checks.kind("process", process, (Discrete, Gaussian), "a process, such as us.Absorbing()")
 
 
 def value_steps(moves: Iterator[DenoisingStep[Tensor]], given: Tensor, model: Denoiser) -> Iterator[Step]:

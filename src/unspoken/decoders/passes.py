@@ -19,6 +19,7 @@ from unspoken.decoders.values import draw_values, with_port
 from unspoken.layout.entries import FOREVER, PADDING, Layout, entries_of
 from unspoken.model.cache import Cache
 from unspoken.model.denoiser import Model
+from unspoken.model.ports import tempered
 
 
 @dataclass(frozen=True)
@@ -286,6 +287,4 @@ def _remember(state: DecodingState, seen: Seen) -> None:
 def _draw(logp: Tensor, rules: Rules) -> Tensor:
     """`[r, k]` token ids drawn from softmax(logp / temperature)."""
     noise = torch.empty(logp.shape, device=rules.generator.device).exponential_(generator=rules.generator)
-    # Less the maximum first: a small temperature would carry the logits past what floats hold.
-    scaled = (logp - logp.amax(-1, keepdim=True)) / rules.slots.temperature
-    return (scaled.softmax(-1) / noise.to(logp.device)).argmax(-1)
+    return (tempered(logp, rules.slots.temperature) / noise.to(logp.device)).argmax(-1)

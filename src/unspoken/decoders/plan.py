@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unspoken import checks
 from unspoken.decoders.policies import (
     LATENT_POLICIES,
     NEXT_IN_ORDER,
@@ -63,6 +64,11 @@ def _scores(score: Tensor, among: Tensor, policy: Order | LatentPolicy) -> Tenso
     Raises ValueError where a policy of one's own scores with what is no number.
     """
     ours = policy in ORDERS.values() or policy in LATENT_POLICIES.values()
-    if not ours and bool(score[among].isnan().any()):
-        raise ValueError(f"{policy.name!r} scores a position with nan: give numbers, the lowest for the first")
+    if not ours:
+        checks.kind(f"the score of {policy.name!r}", score, Tensor, "a tensor, [r, seq]")
+        if score.shape != among.shape or not score.is_floating_point():
+            what = f"{policy.name!r} gives scores {score.dtype} of shape {tuple(score.shape)}"
+            raise ValueError(f"{what}: give floats {tuple(among.shape)}, one a position")
+        if bool(score[among].isnan().any()):
+            raise ValueError(f"{policy.name!r} scores a position with nan: give numbers, the lowest for the first")
     return torch.where(among, score.clamp_max(torch.finfo(score.dtype).max), math.inf)

@@ -15,6 +15,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from unspoken import checks
+
 T = TypeVar("T")
 
 
@@ -49,6 +51,12 @@ class Order:
     before: Before
     after: After | None = None
     needs_entropy: bool = False
+
+    def __post_init__(self) -> None:
+        checks.kind("name", self.name, str, "a name, as text")
+        checks.function("before", self.before, "what is known ahead of a pass to scores, the lowest first")
+        if self.after is not None:
+            checks.function("after", self.after, "log-probabilities to scores, the highest first")
 
     @property
     def blind(self) -> bool:
@@ -180,6 +188,10 @@ class LatentPolicy:
     needs_age: bool = False
     inward: bool = False
 
+    def __post_init__(self) -> None:
+        checks.kind("name", self.name, str, "a name, as text")
+        checks.function("rank", self.rank, "what is around to scores, the lowest first")
+
     def as_record(self) -> str:
         """Its name, where it is in the table. Raises ValueError where it is not."""
         return _recorded(self, LATENT_POLICIES, "latent_policy")
@@ -211,10 +223,14 @@ def attended(relation: Tensor) -> LatentPolicy:
         `relation.relation_of` measures it on a trained model. One table for all inputs: it suits boards and graphs,
         where places have a meaning of their own, and says little of free text.
     """
+    checks.kind("relation", relation, Tensor, "a tensor, numbers [seq, seq]")
     if relation.dim() != 2 or relation.shape[0] != relation.shape[1] or not relation.isfinite().all():
         raise ValueError(f"relation of shape {tuple(relation.shape)}; give finite numbers [seq, seq], a row a position")
 
     def rank(around: Around) -> Tensor:
+        if len(relation) != around.rest.shape[1]:
+            seq = around.rest.shape[1]
+            raise ValueError(f"relation is of {len(relation)} positions, and rows have {seq}: give one [{seq}, {seq}]")
         looks = relation.to(around.rest.device)[around.candidates] * around.real[..., None]  # [r, c, seq]
         return -looks.sum(1)
 

@@ -12,12 +12,14 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from unspoken.decoders.checks import check_tokens
-from unspoken.decoders.commit import Commit
+from unspoken import checks
+from unspoken.decoders.checks import Numbers, check_tokens
+from unspoken.decoders.commit import Commit, check_bounds
 from unspoken.decoders.passes import look_on
 from unspoken.decoders.plan import plan_of
 from unspoken.decoders.policies import LatentPolicy, Order, order_named, policy_named, top_probability
@@ -80,8 +82,13 @@ class Slots:
     def __post_init__(self) -> None:
         order_named(self.order)
         policy_named(self.latent_policy)
+        check_bounds(self.threshold, self.entropy_bound)
         commits = self.commits()
-        _check_counts(self.latents, candidates_of(self.candidates, commits), commits, self.temperature)
+        _check_counts(self.latents, self.candidates, commits)
+        checks.temperature(self.temperature)
+        give = "a probability, 0 to keep to the number of latents, inf to end beside all"
+        checks.number("min_confidence", self.min_confidence, 0, math.inf, give)
+        checks.number("rebatch", self.rebatch, 0, checks.BELOW_1, "a share in [0, 1)")
         if len(commits) > 1 and (
             self.threshold or self.entropy_bound < math.inf or self.min_confidence or self.rebatch or self.stale
         ):
@@ -89,15 +96,10 @@ class Slots:
                 f"commit={self.commit} says how many in each step, and so do threshold, entropy_bound, min_confidence, "
                 "rebatch and stale latents; take one or the other"
             )
-        if not (0 <= self.min_confidence <= 1 or self.min_confidence == math.inf):
-            raise ValueError(
-                f"min_confidence={self.min_confidence}; give a probability, 0 to keep to the number of latents, inf to "
-                "end beside all"
-            )
-        if not 0 <= self.rebatch < 1 or (self.rebatch and self.keep_finished):
-            raise ValueError(
-                f"rebatch={self.rebatch}, keep_finished={self.keep_finished}: give a share in [0, 1), and not both"
-            )
+        if 1 < self.min_confidence < math.inf:
+            raise ValueError(f"min_confidence={self.min_confidence}; give {give}")
+        if self.rebatch and self.keep_finished:
+            raise ValueError(f"rebatch={self.rebatch}, keep_finished={self.keep_finished}: give one, and not both")
 
     def commits(self) -> tuple[Commit, ...]:
         """How many are committed in the first step, in the second, ...; the last from then on."""
@@ -108,7 +110,9 @@ class Slots:
                     "into the Commit, and nowhere else"
                 )
             return (self.commit,)
-        sizes = tuple(self.commit) if isinstance(self.commit, Sequence) else (self.commit,)
+        commit: Any = self.commit
+        several = isinstance(commit, Sequence) and not isinstance(commit, str)
+        sizes: tuple[Any, ...] = tuple(commit) if several else (commit,)
         if not sizes:
             raise ValueError("commit=() says nothing; give one number or more")
         return tuple(Commit(size, self.threshold, self.entropy_bound) for size in sizes)
@@ -135,6 +139,7 @@ class Slots:
         """
         tokens, value = split_prompt(model, tokens)
         check_tokens(model, tokens, present)
+        checks.seeded(generator)
         if value is not None:
             self._check_values(model)
         if self.stale and not (self.cache and model.attention.cacheable):
@@ -178,7 +183,8 @@ def _steps(
     model: Model, tokens: Tensor, value: Tensor | None, present: Tensor, rules: Rules, cache: Cache | None
 ) -> Iterator[Step]:
     """The loop, whose arguments are checked and complete."""
-    passes, groups = 0, [(begin(tokens, value, (tokens == model.mask_id) & present, present), cache)]
+    numbers, passes = Numbers(tokens.device), 0
+    groups = [(begin(tokens, value, (tokens == model.mask_id) & present, present), cache)]
     while groups:
         state, cache = groups.pop()
         going = state.left > 0
@@ -192,11 +198,14 @@ def _steps(
         state.narrow()
         width = rules.width(state, passes, cache)  # where steps differ in `commit`, a pass is a step of all rows
         for index, seen, now in look_on(model, state, plan_of(state, width, rules), cache, width, rules):
+            waits = not (width.commit.fixed and rules.slots.min_confidence == 0)
+            numbers.see(passes, seen.probability, seen.plan.real[:, : seen.probability.shape[1]], index, waits)
             tokens = _after(tokens, state.index, state.tokens)
             value = None if value is None or state.value is None else _after(value, state.index, state.value)
             yield seen.step(passes, tokens, index, now, model.mask_id, value)
             passes += 1
         groups.append((state, cache))
+    numbers.end()
 
 
 def _after(whole: Tensor, rows: Tensor, wide: Tensor) -> Tensor:
@@ -221,13 +230,12 @@ def _apart(state: DecodingState, rules: Rules, step: int, cached: bool) -> Tenso
     return needs <= width[int(apart.argmin())]
 
 
-def _check_counts(latents: int | None, candidates: int, commits: tuple[Commit, ...], temperature: float) -> None:
-    if latents is not None and (type(latents) is not int or latents < 0):
-        raise ValueError(f"latents={latents}; give a whole number of 0 or more, or None for all")
-    if type(candidates) is not int:
-        raise ValueError(f"candidates={candidates}; give whole numbers")
+def _check_counts(latents: int | None, candidates: int | None, commits: tuple[Commit, ...]) -> None:
+    if latents is not None:
+        checks.count("latents", latents)
+    if candidates is not None:
+        checks.count("candidates", candidates, 1)
+    best = candidates_of(candidates, commits)
     for commit in commits:
-        if commit.most > candidates:
-            raise ValueError(f"commit={commit.most} of candidates={candidates}; need 1 <= commit <= candidates")
-    if not 0 <= temperature < math.inf:
-        raise ValueError(f"temperature={temperature}; give 0 for the likeliest token, or more to sample")
+        if commit.most > best:
+            raise ValueError(f"commit={commit.most} of candidates={best}; need 1 <= commit <= candidates")

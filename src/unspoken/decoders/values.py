@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unspoken import checks
 from unspoken.model.denoiser import Denoiser, Model
 from unspoken.model.ports import Codes, Port, Vectors
 from unspoken.noise.space import is_unknown
@@ -30,6 +31,7 @@ def split_prompt(model: Model, prompt: Tensor) -> tuple[Tensor, Tensor | None]:
         (codes) where they are not known.
     Raises ValueError where the prompt is not of the kind that the model reads.
     """
+    checks.kind("tokens", prompt, Tensor, "a tensor, [batch, seq] ids or [batch, seq, width] values")
     port = port_of(model)
     if port is None:
         return prompt, None

@@ -13,6 +13,8 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from unspoken import checks
+from unspoken.decoders.checks import Numbers, check_answers, check_path
 from unspoken.model.prediction import Prediction
 from unspoken.noise import Absorbing, Discrete, Gaussian, Ids, Views
 from unspoken.noise.gaussian import View
@@ -38,7 +40,6 @@ class DenoisingStep(Generic[P]):
     prediction: P
 
 
-@torch.no_grad()
 def walk(
     predict: Callable[[Tensor, Tensor], P],
     advance: Advance[P],
@@ -58,19 +59,44 @@ def walk(
     rank: in which order the path takes the free tokens, by default from the left.
     shown: the network is shown no time below this: a little doubt at what is final (Diffusion Forcing's stabilisation).
         The state does not notice.
+    Raises ValueError for numbers and shapes that make no walk, and while it walks for a prediction that is no number.
     """
-    path = path or Diagonal()
-    check_walk(steps, shown)
-    if not len(z):
-        return
-    times = path.grid(steps, given, rank)
-    for index in range(steps):
+    checks.function("predict", predict, "the state and its times to a prediction")
+    checks.function("advance", advance, "us.walk's other argument, such as `ancestral` makes")
+    check_walk(steps, shown, path, generator)
+    checks.kind("z", z, Tensor, "a tensor, [batch, seq] or [batch, seq, width]")
+    checks.tensor("given", given, torch.bool, z.shape[:2])
+    checks.ranks(rank, given)
+    if not z.numel():
+        return iter(())
+    times = (path or Diagonal()).grid(steps, given, rank)
+    return _walk(predict, advance, z, given, times, shown, generator)
+
+
+@torch.no_grad()
+def _walk(
+    predict: Callable[[Tensor, Tensor], P],
+    advance: Advance[P],
+    z: Tensor,
+    given: Tensor,
+    times: Tensor,
+    shown: float,
+    generator: torch.Generator | None,
+) -> Iterator[DenoisingStep[P]]:
+    """The loop of `walk`, whose arguments are checked."""
+    numbers, rows = Numbers(z.device), torch.arange(len(z), device=z.device)
+    for index in range(len(times) - 1):
         t, s = times[index].to(z.device), times[index + 1].to(z.device)
         prediction = predict(z, t.clamp_min(shown))
+        if isinstance(prediction, Prediction):  # of which a token is drawn: that waits for the device too
+            check_answers(index, prediction.logits.amax(-1) * 0)  # nan where that is infinite
+        elif isinstance(prediction, Tensor):
+            numbers.see(index, (prediction * 0).sum(-1), ~given, rows, waits=False)
         moved = advance(prediction, z, t, s, generator)
         changed = moved != z if z.dim() == 2 else (moved != z).any(-1)
         z = moved
         yield DenoisingStep(index, z, s, changed, prediction)
+    numbers.end()
 
 
 def ancestral(process: Discrete, mask_id: int) -> Advance[Prediction]:
@@ -120,10 +146,12 @@ def gaussian(process: Gaussian, view: View) -> Advance[Tensor]:
     return advance
 
 
-def check_walk(steps: int, shown: float) -> None:
-    """Raises ValueError for a walk of no steps, and for a time that is none."""
-    if steps < 1 or not 0 <= shown < 1:
-        raise ValueError(f"steps={steps}, shown={shown}: give 1 step or more, and a time in [0, 1)")
+def check_walk(steps: int, shown: float, path: Path | None, generator: torch.Generator | None) -> None:
+    """Raises ValueError for a walk of no steps, and for a time that is none; TypeError for what is no path."""
+    checks.count("steps", steps, 1)
+    checks.number("shown", shown, 0, checks.BELOW_1, "a time in [0, 1)")
+    check_path(path)
+    checks.seeded(generator)
 
 
 def draw(p: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
+from unspoken import checks
 from unspoken.layout.attention import Attention, Entry
 
 FOREVER = 2**30  # a horizon past every order: "sees the whole context"
 PADDING = -1  # the document of entries that are not there
+_WHOLE = ("token", "position", "order", "horizon", "block", "document")  # the fields of whole numbers
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Layout:
     order: of a context token, when it was committed (prompt = 0); of a latent, its rank in its block.
     horizon: the entry sees context of `order < horizon`.
     block: -1 for context, else the id of the latent block.
-    document: packed documents do not see each other; `PADDING` entries are in no document.
+    document: packed documents do not see each other. `PADDING` entries are in none: they and the entries of documents
+        do not see each other.
     time: how noisy a token is, float in [0, 1]; None where the said are clean and the unsaid at the prior.
     value: `[batch, entries, width]` vectors, or codes, read at the entries whose token is the port's placeholder id;
         None where all is ids.
@@ -44,7 +47,15 @@ class Layout:
     value: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.value is not None and (self.value.dim() != 3 or self.value.shape[:2] != self.token.shape):
+        shape = self.token.shape
+        whole = (self.token, self.position, self.order, self.horizon, self.block, self.document)
+        if len(shape) != 2 or any(f.shape != shape or f.dtype != torch.int64 for f in whole):
+            for name in _WHOLE:
+                like = shape if len(shape) == 2 else ("batch", "entries")
+                checks.tensor(name, getattr(self, name), torch.int64, like)
+        if self.time is not None and (self.time.shape != shape or not self.time.is_floating_point()):
+            checks.tensor("time", self.time, torch.get_default_dtype(), shape)
+        if self.value is not None and (self.value.dim() != 3 or self.value.shape[:2] != shape):
             raise ValueError(
                 f"values of shape {tuple(self.value.shape)} for entries {tuple(self.token.shape)}; give "
                 "[batch, entries, width]: a vector, or codes, for every entry"
@@ -82,10 +93,10 @@ class Layout:
 
         The pass that follows is only as wide as the fullest row.
         """
-        return self.without(~keep).select(first_where(keep, int(keep.sum(1).max())))
+        return self.without(~keep).select(first_where(keep, most(keep)))
 
     def without(self, gone: Tensor) -> Layout:
-        """The same entries, those `gone` `[batch, entries]` in no document: they see nothing and are not seen."""
+        """The same entries, those `gone` `[batch, entries]` in no document: no entry of one sees them."""
         return replace(self, document=torch.where(gone, PADDING, self.document))
 
     def join(self, other: Layout) -> Layout:
@@ -159,6 +170,11 @@ def one_block(
     present: `[batch, seq]` bool, False where the row is shorter than the batch.
     time: `[batch, seq]` in [0, 1]: see `Layout`.
     """
+    checks.tensor("tokens", tokens, torch.int64, ("batch", "seq"))
+    checks.tensor("unsaid", unsaid, torch.bool, tokens.shape)
+    checks.tensor("order", order, torch.int64, tokens.shape)
+    if present is not None:
+        checks.tensor("present", present, torch.bool, tokens.shape)
     position = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
     horizon = torch.where(unsaid, FOREVER, order + 1)
     block = torch.where(unsaid, 0, -1)
@@ -174,6 +190,8 @@ def random_order(tokens: Tensor, unsaid: Tensor, given: Tensor, generator: torch
     context is causal. Given tokens are the prompt (order 0).
     tokens, unsaid, given: `[batch, seq]` (the mask id where unsaid; bool; bool).
     """
+    checks.tensor("unsaid", unsaid, torch.bool, tokens.shape)
+    checks.tensor("given", given, torch.bool, tokens.shape)
     rank = draw_ranks(unsaid, generator) * unsaid
     committed = (1 + draw_ranks(~unsaid & ~given, generator)) * ~unsaid * ~given
     return one_block(tokens, unsaid, rank + committed)
@@ -191,6 +209,11 @@ def rank_of(score: Tensor, among: Tensor) -> Tensor:
     by_score = torch.where(among, score.to(torch.float64), torch.inf).argsort(dim=1, stable=True)
     rank = torch.empty_like(by_score)
     return rank.scatter_(1, by_score, torch.arange(score.shape[1], device=score.device).expand_as(by_score))
+
+
+def most(keep: Tensor) -> int:
+    """How many are True in the row of `[batch, m]` with most of them; 0 of no rows."""
+    return int(keep.sum(1).max()) if len(keep) else 0
 
 
 def first_where(keep: Tensor, width: int) -> Tensor:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from unspoken.layout.entries import PADDING, Layout, entries_of, first_where, one_block
+from unspoken.layout.entries import PADDING, Layout, entries_of, first_where, most, one_block
 from unspoken.layout.questions import SUCCESSOR, Question, each_tensor, joined
 
 
@@ -37,13 +37,18 @@ class Clean:
         return (~self.given).sum(1, keepdim=True)
 
     @property
+    def most(self) -> int:
+        """How many tokens the row that says most says; 0 of no rows."""
+        return most(~self.given)
+
+    @property
     def rank(self) -> Tensor:
         """`[batch, seq]`: in which turn the token at each position is said; the prompt's come last."""
         return torch.empty_like(self.place).scatter_(1, self.place, _count(self.place))
 
     def at(self, rank: Tensor) -> Tensor:
         """The positions of the tokens said in the turns `rank` `[batch, n]`; some position where there is none."""
-        return self.place.gather(1, rank.clamp(0, self.place.shape[1] - 1))
+        return self.place.gather(1, rank.clamp(0, max(self.place.shape[1] - 1, 0)))
 
     def context(self, stride: int = 1) -> Layout:
         """The clean tokens: the prompt at order 0, the others at 1, 2, ..., `stride` of them at each."""
@@ -62,7 +67,7 @@ def any_order(x0: Tensor, given: Tensor, generator: torch.Generator | None = Non
 
 def every_start(clean: Clean) -> Tensor:
     """`[batch, most]`: the thresholds 0, 1, ...; a row's last is its number of free tokens less one."""
-    return _count(clean.place)[:, : int(clean.free.max())]
+    return _count(clean.place)[:, : clean.most]
 
 
 def some_starts(clean: Clean, n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -179,12 +184,13 @@ def ask_next(layout: Layout, clean: Clean) -> Packed:
 
 def has_successor(layout: Layout, clean: Clean) -> Tensor:
     """`[batch, entries]` bool: clean entries after which a token is said; of the prompt, the last one."""
-    last = torch.where(clean.given, _count(clean.place), -1).amax(1, keepdim=True)
+    prompt = torch.where(clean.given, _count(clean.place), -1)
+    last = torch.nn.functional.pad(prompt, (1, 0), value=-1).amax(1, keepdim=True)  # padded for rows of no tokens
     return layout.said & (layout.order < clean.free) & ((layout.order > 0) | (layout.position == last))
 
 
 def _ask(layout: Layout, asked: Tensor, target: Tensor, slot: Tensor) -> Packed:
-    at = first_where(asked, int(asked.sum(1).max()))
+    at = first_where(asked, most(asked))
     real = asked.gather(1, at)
     slot = torch.where(real, slot.gather(1, at), 0)
     return Packed(layout, (Question(at, target.gather(1, at), real / real.sum().clamp_min(1), slot),))

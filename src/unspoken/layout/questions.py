@@ -143,6 +143,11 @@ class Question:
     def __post_init__(self) -> None:
         if self.port not in get_args(PortName):
             raise ValueError(f"port={self.port!r}: give 'ids' for the head over ids, 'values' for the port of values")
+        for name, field in (("weight", self.weight), ("slot", self.slot), ("target", self.target)):
+            if field.shape[:2] != self.at.shape or (field.dim() > 2 and name != "target"):
+                raise ValueError(
+                    f"{name} has shape {tuple(field.shape)}, at {tuple(self.at.shape)}; give one for every entry asked"
+                )
         if isinstance(self.loss, CTC) and self.loss.slots is None:
             object.__setattr__(self, "loss", replace(self.loss, slots=self.real.sum(1)))
 

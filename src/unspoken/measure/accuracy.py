@@ -25,7 +25,7 @@ class Solved:
 
     right: `[n]` bool. tokens: `[n, length]`, the answers. The rest is what was computed per example, the padding of
         short rows included (rows that are done are in no pass of `Slots`; the other ways keep them): passes, entries
-        a pass, latents a pass, FLOPs, seconds of wall clock.
+        a pass, latents a pass, FLOPs, seconds (see `clock`).
     """
 
     right: Tensor
@@ -49,18 +49,16 @@ def solve(
         prompt = examples.prompt(task.mask_id)[first : first + batch].to(model.device)
         steps = decoder.steps(model, prompt, generator=generator)
         tokens = prompt
-        clock = time.perf_counter()
+        began = clock(model.device)
         for step in steps:
             tokens, rows = step.answer, len(step.rows)
-            if tokens.is_cuda:
-                torch.cuda.synchronize()  # else the clock is read before the work is done
-            seconds += time.perf_counter() - clock
+            seconds += clock(model.device) - began
             passes += rows
             entries += rows * step.entries
             latents += int(step.real[:, step.n_candidates :].sum())
             flops += rows * pass_flops(model, step.entries, step.asked, step.cached)
             yield rows * step.entries
-            clock = time.perf_counter()
+            began = clock(model.device)
         right.append(task.score(prompt, tokens))
         answers.append(tokens)
     n = len(examples)
@@ -75,6 +73,18 @@ def solve(
     )
 
 
+def clock(device: torch.device) -> float:
+    """Seconds that costs are measured in: CPU seconds of this process, all threads; on a GPU the clock's.
+
+    A busy machine lengthens the clock's seconds, and hardly the CPU's.
+    """
+    if device.type == "cpu":
+        return time.process_time()
+    if device.type == "cuda":
+        torch.cuda.synchronize()  # else the clock is read before the work is done
+    return time.perf_counter()
+
+
 def solved(model: Denoiser, task: Task, examples: Examples, decoder: Decoder, batch: int) -> Solved:
     """`solve` to its end."""
     return next(e for e in solve(model, task, examples, decoder, batch=batch) if isinstance(e, Solved))
@@ -85,7 +95,8 @@ class Outcome:
     """A way to decode, with a model for each seed, on the same examples.
 
     right: `[seeds, examples]` float64, 1 where the answer is right. The rest are means an example, entries and latents
-        a pass.
+        a pass. turns: seconds an example of each part and seed, in the order in which ways took turns; empty where they
+        did not.
     """
 
     right: Tensor
@@ -94,6 +105,7 @@ class Outcome:
     latents: float
     flops: float
     seconds: float
+    turns: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, parts: Sequence[Sequence[Solved]]) -> Outcome:
@@ -106,7 +118,7 @@ class Outcome:
             )
             for name in ("passes", "entries", "latents", "flops", "seconds")
         }
-        return cls(right, **mean)
+        return cls(right, **mean, turns=tuple(s.seconds for seeds in parts for s in seeds))
 
 
 def solve_ways(

@@ -13,6 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from unspoken import checks
+from unspoken.messages import quoted
 from unspoken.model.prediction import Predict
 from unspoken.noise import AnyProcess, Discrete, Gaussian, Ids
 from unspoken.noise.times import Diagonal, Path, stratified_times
@@ -59,13 +61,19 @@ def nelbo_along(
         the number stays a bound.
     Times are stratified over the batch and the draws, and drawn more often near both ends (`curved`).
     """
-    early, late = ends
     if isinstance(process, Gaussian):
         raise ValueError(f"{process} noises vectors: this bound is of ids; measure vectors by their squared error")
-    if not 0 <= early < late <= 1:
-        raise ValueError(f"ends={ends}: give the early and the late time, 0 <= early < late <= 1")
+    checks.function("predict", predict, "tokens and their times to a us.Prediction")
+    checks.kind("process", process, Discrete, "a process of ids, such as us.Absorbing()")
+    checks.count("mask_id", mask_id)
+    checks.clean(x0, given, mask_id, checks.MOST if process.absorbs else mask_id + 1)
+    checks.kind("path", path, (Path, type(None)), "a path, such as us.Diagonal()")
+    checks.count("draws", draws, 1)
+    checks.ranks(rank, given)
+    checks.seeded(generator)
+    early, late = _checked(ends)
     path = path or Diagonal()
-    us = stratified_times(draws * len(x0), generator, x0.device).double().view(draws, -1)
+    us = stratified_times(draws * len(x0), generator, x0.device).double().view(draws, len(x0))
     estimates = []
     for u in us:
         ramp, speed = path.at(u, given, rank)
@@ -79,6 +87,16 @@ def nelbo_along(
     if late < 1:
         total = total + _begun_at(process, x0, given, mask_id, late)[:, None]
     return total
+
+
+def _checked(ends: tuple[float, float]) -> tuple[float, float]:
+    """Raises ValueError for what is no early and no late time."""
+    checks.kind("ends", ends, (tuple, list), "two times, (early, late)")
+    for time in ends:
+        checks.number("ends", time, 0, 1, "the early and the late time, each in [0, 1]")
+    if len(ends) != 2 or not ends[0] < ends[1]:
+        raise ValueError(f"ends={quoted(ends)}: give the early and the late time, 0 <= early < late <= 1")
+    return ends[0], ends[1]
 
 
 def _said_at(

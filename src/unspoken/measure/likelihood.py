@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from unspoken import checks
+from unspoken.decoders.checks import check_model
 from unspoken.decoders.policies import Ahead, Around, LatentPolicy
 from unspoken.layout.entries import Layout, draw_ranks, one_block, random_order, rank_of
 from unspoken.layout.packing import ask_masks
@@ -29,6 +31,8 @@ def nelbo(
     arXiv 2406.07524, eq. 10, the integral over t in [0, 1] taken at stratified times.
     x0: `[batch, seq]`; given: `[batch, seq]` bool.
     """
+    check_clean(model, x0, given, draws, generator)
+    checks.kind("process", process, Absorbing, "us.Absorbing(); other noise is measured by us.nelbo_along")
     estimates = []
     for _ in range(draws):
         z = noised(process, x0, given, model.mask_id, generator)
@@ -53,10 +57,10 @@ def nll_by_latents(
     makes no difference.
     latents: the counts n, each >= 0 (counts beyond what is unsaid mean all of it).
     """
-    if any(n < 0 for n in latents):
-        raise ValueError(f"latent counts are {list(latents)}; give counts of 0 or more")
+    check_clean(model, x0, given, draws, generator)
+    checks.counts("latents", latents)
     free = (~given).sum(1)
-    steps = stratified_times(draws * len(x0), generator, x0.device).view(draws, -1)
+    steps = stratified_times(draws * len(x0), generator, x0.device).view(draws, len(x0))
     total = torch.zeros(len(x0), len(latents), dtype=torch.float64, device=x0.device)
     for step in steps:
         m = (step * free).ceil().clamp_min(1)
@@ -64,6 +68,14 @@ def nll_by_latents(
         layout = random_order(torch.where(unsaid, model.mask_id, x0), unsaid, given, generator)
         total += losses_by_latents(model, layout, x0, latents) * free[:, None]
     return total / draws
+
+
+def check_clean(model: Model, x0: Tensor, given: Tensor, draws: int, generator: torch.Generator | None) -> None:
+    """Raises TypeError or ValueError for what can not be measured, before any pass."""
+    check_model(model)
+    checks.clean(x0, given, model.mask_id, model.vocab_size)
+    checks.count("draws", draws, 1)
+    checks.seeded(generator)
 
 
 def losses_by_latents(model: Model, layout: Layout, x0: Tensor, latents: Sequence[int]) -> Tensor:
@@ -99,8 +111,10 @@ def nll_by_policy(
 
     `[batch, len(counts)]` nats. Ordered latents see the ones chosen before them, or after (`LatentPolicy.inward`).
     """
+    check_clean(model, x0, given, draws, generator)
+    checks.counts("counts", counts)
     free, seq = (~given).sum(1), x0.shape[1]
-    steps = stratified_times(draws * len(x0), generator, x0.device).view(draws, -1)
+    steps = stratified_times(draws * len(x0), generator, x0.device).view(draws, len(x0))
     total = torch.zeros(len(x0), len(counts), dtype=torch.float64, device=x0.device)
     # All drawn before a policy draws: with one seed, every policy is asked the same.
     turns = [draw_ranks(~given, generator) for _ in steps]

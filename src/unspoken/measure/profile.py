@@ -21,9 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unspoken import checks
 from unspoken.layout.entries import draw_ranks, one_block, random_order
 from unspoken.layout.packing import ask_masks
-from unspoken.measure.likelihood import losses_by_latents
+from unspoken.measure.likelihood import check_clean, losses_by_latents
+from unspoken.messages import quoted
 from unspoken.model.denoiser import Model
 from unspoken.training.losses import packed_losses
 
@@ -35,14 +37,24 @@ class InformationProfile:
     h: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if not self.h or not np.isfinite(self.h).all() or (np.diff(self.h) > 1e-9).any():
-            raise ValueError(f"h={self.h}: give the cross-entropy beside 0, 1, ... known tokens, which never rises")
+        checks.kind("h", self.h, (tuple, list), "the cross-entropy beside 0, 1, ... known tokens")
+        for nats in self.h:
+            checks.number("h", nats, -checks.HUGE, checks.HUGE, "numbers, in nats")
+        if not self.h or (np.diff(self.h) > 1e-9).any():
+            raise ValueError(
+                f"h={quoted(self.h)}: give the cross-entropy beside 0, 1, ... known tokens, which never rises"
+            )
 
     @classmethod
     def fitted(cls, losses: Tensor) -> InformationProfile:
         """From losses `[examples, L]` beside 0, 1, ... known tokens, noise and all: the nearest curve that falls."""
         from scipy.optimize import isotonic_regression  # slow to import
 
+        checks.kind("losses", losses, Tensor, "a tensor, [examples, L] nats")
+        if losses.dim() != 2 or not losses.numel() or not bool(losses.isfinite().all()):
+            raise ValueError(
+                f"losses of shape {tuple(losses.shape)}: give finite numbers [examples, L], 1 or more each"
+            )
         mean = losses.double().mean(0).cpu().numpy()
         return cls(tuple(isotonic_regression(mean, increasing=False).x.tolist()))
 
@@ -87,15 +99,9 @@ class InformationProfile:
         self._check(sizes)
         return (max(sizes) - 1) / self.length * self.total_information
 
-    def looser_bound(self, sizes: Sequence[int]) -> float:
-        """Theorem 1 of arXiv 2505.21400: the largest step rounded up to a power of two. Never below `bound`."""
-        self._check(sizes)
-        return (2 ** int(np.ceil(np.log2(max(sizes)))) - 1) / self.length * self.total_information
-
     def schedule(self, steps: int) -> tuple[int, ...]:
         """The sizes of so many steps that lose least: exact, by dynamic programming."""
-        if not 1 <= steps <= self.length:
-            raise ValueError(f"steps={steps}: give from 1 to the {self.length} tokens that are said")
+        checks.count("steps", steps, 1, self.length)
         before = self._programme()[1]
         sizes, end = [], self.length
         for left in range(steps, 0, -1):
@@ -110,8 +116,7 @@ class InformationProfile:
 
     def fewest(self, overhead: float) -> tuple[int, ...]:
         """The best schedule of the fewest steps that lose at most so many nats a sequence."""
-        if not overhead >= 0:
-            raise ValueError(f"overhead={overhead}: give nats a sequence, 0 or more")
+        checks.number("overhead", overhead, 0, checks.HUGE, "nats a sequence, 0 or more")
         steps = next(n for n, lost in enumerate(self.least_overhead(), 1) if lost <= overhead + 1e-12)
         return self.schedule(steps)
 
@@ -129,48 +134,26 @@ class InformationProfile:
         return cost, before
 
     def _check(self, sizes: Sequence[int]) -> None:
-        if min(sizes, default=0) < 1 or sum(sizes) != self.length:
-            raise ValueError(f"sizes={tuple(sizes)}: give steps of 1 or more that sum to {self.length}")
+        _check_sizes(sizes, self.length)
+
+
+def _check_sizes(sizes: Sequence[int], length: int) -> None:
+    checks.counts("sizes", sizes, 1)
+    if sum(sizes) != length:
+        raise ValueError(f"sizes={quoted(tuple(sizes))}: give steps of 1 or more that sum to {length}")
+
+
+def _check_latents(latents: int | None) -> None:
+    if latents is not None:
+        checks.count("latents", latents)
 
 
 def even(length: int, steps: int) -> tuple[int, ...]:
     """Sizes as equal as can be, the smaller ones first."""
-    if not 1 <= steps <= length:
-        raise ValueError(f"steps={steps}: give from 1 to {length}")
+    checks.count("length", length, 1)
+    checks.count("steps", steps, 1, length)
     ends = [length * i // steps for i in range(steps + 1)]
     return tuple(b - a for a, b in pairwise(ends))
-
-
-def of_what_remains(length: int, share: float) -> tuple[int, ...]:
-    """Steps of at most 1 + share (what remains after them + 1): whatever the data, at most share TC is lost.
-
-    Large steps first: good where the first tokens tell little. Logarithmic in the length.
-    """
-    _check_share(share)
-    sizes, left = [], length
-    while left:
-        size = max(1, int((1 + share * (left + 1)) / (1 + share) + 1e-9))
-        sizes.append(min(size, left))
-        left -= sizes[-1]
-    return tuple(sizes)
-
-
-def of_what_is_known(length: int, share: float) -> tuple[int, ...]:
-    """Steps of at most 1 + share (what is known before them + 1): whatever the data, at most share DTC is lost.
-
-    Small steps first: good where the first tokens tell nearly all.
-    """
-    _check_share(share)
-    sizes, known = [], 0
-    while known < length:
-        sizes.append(min(1 + int(share * (known + 1) + 1e-9), length - known))
-        known += sizes[-1]
-    return tuple(sizes)
-
-
-def _check_share(share: float) -> None:
-    if not share >= 0:
-        raise ValueError(f"share={share}: give the part of the (dual) total correlation that may be lost, 0 or more")
 
 
 @torch.no_grad()
@@ -190,8 +173,9 @@ def profile_losses(
     draws: random sets for each row and k.
     Raises ValueError where rows have different numbers of free tokens.
     """
-    free = (~given).sum(1)
-    length = _one_length(free)
+    check_clean(model, x0, given, draws, generator)
+    _check_latents(latents)
+    length = _one_length((~given).sum(1))
     counts = [length if latents is None else latents]
     columns = []
     for known in range(length):
@@ -218,9 +202,10 @@ def parallel_nll(
     What `decode(..., order="uniform", commit=sizes, temperature=1)` draws from: candidates see what is said and the
     latents. Its mean over orders and data is what `InformationProfile.predicted_nll` predicts.
     """
+    check_clean(model, x0, given, 1, generator)
+    _check_latents(latents)
     length = _one_length((~given).sum(1))
-    if min(sizes, default=0) < 1 or sum(sizes) != length:
-        raise ValueError(f"sizes={tuple(sizes)}: give steps of 1 or more that sum to {length}")
+    _check_sizes(sizes, length)
     turn, seq = draw_ranks(~given, generator), x0.shape[1]
     total, said = torch.zeros(len(x0), dtype=torch.float64, device=x0.device), 0
     for size in sizes:

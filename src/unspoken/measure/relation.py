@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from unspoken.layout.entries import Layout
+from unspoken.measure.likelihood import check_clean
 from unspoken.model.denoiser import Denoiser
-from unspoken.model.trunks import check_reach
+from unspoken.model.reach import check_reach
+from unspoken.model.trunks import body
 from unspoken.noise import Absorbing
 from unspoken.training.losses import noised
 
@@ -31,6 +33,7 @@ def relation_of(
     x0, given: `[n, seq]` training examples; each is noised `draws` times. The diagonal is 0, and so are pairs that
     were never unsaid together.
     """
+    check_clean(model, x0, given, draws, generator)
     total = torch.zeros(x0.shape[1], x0.shape[1], device=model.device)
     seen = torch.zeros_like(total)
     for _ in range(draws):
@@ -51,7 +54,7 @@ def looks(model: Denoiser, layout: Layout) -> Tensor:
     try:
         mask = layout.mask(model.attention)
         seen = torch.zeros_like(mask, dtype=model.trunk.dtype)
-        out = model.trunk.base_model(
+        out = body(model.trunk)(
             inputs_embeds=model.embed(layout),
             position_ids=layout.position,
             attention_mask=seen.masked_fill(~mask, torch.finfo(seen.dtype).min),

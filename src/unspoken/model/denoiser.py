@@ -7,25 +7,28 @@ mask that `Attention` draws over the layout. A checkpoint folder is an ordinary 
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, overload
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from unspoken.layout.attention import Attention
 from unspoken.layout.entries import Layout, entries_of
 from unspoken.layout.questions import Question
 from unspoken.model.cache import Cache
-from unspoken.model.folder import OURS, WEIGHTS, of_today, quietly, read_ours
+from unspoken.model.folder import OURS, WEIGHTS, quietly
+from unspoken.model.loading import check_folder, load_inputs, load_trunk, recorded, sums
 from unspoken.model.ports import Categorical, CodeWeights, Port, VectorWeights, check_port, check_values
-from unspoken.model.trunks import Clock, cache_argument, check_reach, check_trunk, vocabulary
-from unspoken.record import from_record, to_record
+from unspoken.model.probe import check_trunk
+from unspoken.model.reach import check_reach
+from unspoken.model.trunks import Clock, body, cache_argument, use_attention, vocabulary
+from unspoken.record import to_record
 
 if TYPE_CHECKING:  # slow to import: loaded where a trunk is made
     from transformers import PretrainedConfig, PreTrainedModel
@@ -59,11 +62,12 @@ class Model(Protocol):
 class Denoiser(nn.Module):
     """Trunk, mask rule and heads. Make one with `from_config` or `from_pretrained`.
 
+    trunk: the model's from now on: it is set to evaluation and to the kernel, and gets a config of its own.
     positions: where above 0, an embedding of each of so many positions is learned and added at the input. A rotary
         trunk knows distances alone, and a latent that sees few others can not tell from them where on a board it is.
     times: every token's time is shown at the input (`Layout.time`): what is said may be noise, where a process says so.
     port: of tokens that are values, read at entries of its placeholder id and predicted by its own head.
-    kernel: `sdpa`, or `flex` for FlexAttention (its backward needs CUDA).
+    kernel: `sdpa`, or `flex` for FlexAttention, which needs CUDA.
     decoder: the one that it was trained for, as a record or as a value (`us.Slots(latents=4)`); None where nobody said.
     """
 
@@ -79,6 +83,8 @@ class Denoiser(nn.Module):
         decoder: Any = None,
     ):
         super().__init__()
+        if kernel not in get_args(Kernel):
+            raise ValueError(f"kernel={kernel!r}; write one of {', '.join(get_args(Kernel))}")
         vocab = vocabulary(trunk)
         if not 0 <= mask_id < vocab:
             raise ValueError(
@@ -88,7 +94,7 @@ class Denoiser(nn.Module):
         self.trunk = trunk
         self.attention = attention
         self.mask_id = mask_id
-        self.kernel: Kernel = kernel
+        self.kernel: Kernel = "sdpa"
         self.decoder = decoder
         self.place = nn.Embedding(positions, trunk.config.hidden_size) if positions else None
         if self.place is not None:
@@ -98,10 +104,13 @@ class Denoiser(nn.Module):
         self.ids = Categorical(trunk, mask_id)
         self.port, self.values = port, None
         self.cache_argument = cache_argument(trunk)
-        trunk.set_attn_implementation({"sdpa": "sdpa", "flex": "flex_attention"}[kernel])
-        if kernel == "sdpa" and trunk.device.type != "meta":
-            self.eval()
-            check_trunk(trunk, self.embed, self.states, self.known_positions)
+        use_attention(trunk, "sdpa")  # it is probed under this one, whatever follows
+        self.eval()
+        if trunk.device.type != "meta":
+            check_trunk(self)
+        if kernel != "sdpa":
+            self.kernel = kernel
+            use_attention(trunk, kernel)
         if port is not None:  # after the check, which shows the trunk tokens alone
             check_port(port, vocab, mask_id)
             self.values = port.build(trunk.config.hidden_size).to(trunk.device, trunk.dtype)
@@ -125,7 +134,7 @@ class Denoiser(nn.Module):
         """
         from transformers import AutoModelForCausalLM
 
-        trunk = AutoModelForCausalLM.from_config(config)
+        trunk = AutoModelForCausalLM.from_config(copy.deepcopy(config))
         return cls(trunk, attention, mask_id, positions, kernel, times, port, decoder).eval()
 
     @classmethod
@@ -145,39 +154,19 @@ class Denoiser(nn.Module):
             without a `mask_id` its vocabulary grows by one id for the mask.
         port: of values, for a foreign model; one of ours records its own.
         trunk_options: passed to `AutoModelForCausalLM.from_pretrained` (dtype, device_map, ...).
-        Raises ValueError where the folder is missing, or says nothing and the caller does not either.
+        Raises ValueError where the folder is missing, says nothing and the caller does not either, or does not hold
+            just the weights that its config asks for.
         """
-        from transformers import AutoModelForCausalLM
-
-        positions, times, decoder = 0, False, None
-        if (ours := read_ours(folder)) is not None:
-            attention = attention or Attention(**ours["attention"])
-            mask_id = ours["mask_id"] if mask_id is None else mask_id
-            positions, times, decoder = ours.get("positions", 0), ours.get("times", False), ours.get("decoder")
-            recorded = from_record(Port, ours["port"]) if ours.get("port") else None
-            if port not in (None, recorded):
-                raise ValueError(f"{folder} has the port {recorded}, not {port}: leave port out")
-            port = recorded
-        if attention is None:
-            raise ValueError(
-                f"{folder} has no {OURS}: for a foreign model say who may look at whom, e.g. attention=us.SCDM; "
-                "for one of ours name its run folder, e.g. runs/sudoku-6x6/scdm-seed0"
-            )
-        try:
-            with quietly():
-                trunk = AutoModelForCausalLM.from_pretrained(folder, **trunk_options)
-        except (OSError, SafetensorError) as error:
-            raise ValueError(f"no model in {folder}, or not a whole one: {error}") from error
-        if mask_id is None:
-            mask_id = vocabulary(trunk)
-            trunk.resize_token_embeddings(mask_id + 1)
+        check_folder(folder, trunk_options)
+        given = recorded(folder, attention, mask_id, port)
+        trunk = load_trunk(folder, trunk_options)
+        if given["mask_id"] is None:
+            given["mask_id"] = vocabulary(trunk)
+            trunk.resize_token_embeddings(given["mask_id"] + 1)
         with torch.random.fork_rng():  # the places drawn here are loaded over
-            model = cls(trunk, attention, mask_id, positions, kernel, times, port, decoder)
-        if model.inputs and ours is not None:
-            try:
-                model.inputs.load_state_dict(of_today(load_file(Path(folder) / WEIGHTS)))
-            except (OSError, SafetensorError, RuntimeError) as error:
-                raise ValueError(f"{folder} lacks its learned positions, times or port ({WEIGHTS}): {error}") from error
+            model = cls(trunk, kernel=kernel, **given)
+        if model.inputs and (Path(folder) / OURS).exists():
+            load_inputs(model.inputs, folder)
         return model.eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -191,12 +180,13 @@ class Denoiser(nn.Module):
         positions = 0 if self.place is None else self.place.num_embeddings
         if self.inputs:
             save_file(self.inputs.state_dict(), Path(folder) / WEIGHTS)
-        record = {
+        record: dict[str, Any] = {
             "attention": asdict(self.attention),
             "mask_id": self.mask_id,
             "positions": positions,
             "times": self.clock is not None,
             "decoder": decoder,
+            "sha256": sums(folder),
         }
         if self.port is not None:
             record["port"] = to_record(self.port)
@@ -243,10 +233,14 @@ class Denoiser(nn.Module):
         attention: the rule, by default the model's own.
         cache: what it holds is seen and not computed.
         """
-        check_reach(self.trunk.config, self.known_positions, layout)
+        check_reach(self.trunk.config, self.known_positions, layout, 0 if cache is None else len(cache))
+        if self.kernel == "flex" and layout.token.device.type == "cpu":
+            raise ValueError("kernel='flex' (FlexAttention) needs a GPU: move model and layout there, or use 'sdpa'")
+        if not layout.token.numel():  # which trunks can not reshape
+            return self.embed(layout)
         seen = layout if cache is None else cache.before(layout)
         mask = seen.block_mask if self.kernel == "flex" else seen.mask
-        return self.trunk.base_model(
+        return body(self.trunk)(
             inputs_embeds=self.embed(layout),
             position_ids=layout.position,
             attention_mask=mask(attention or self.attention, seen.shape[1] - layout.shape[1]),

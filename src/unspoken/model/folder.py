@@ -8,14 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 OURS, WEIGHTS = "unspoken.json", "unspoken.safetensors"
-
-
-def of_today(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights by the names of today: older folders hold the places alone, and call them "weight"."""
-    return {"place.weight" if name == "weight" else name: value for name, value in weights.items()}
 
 
 @contextmanager

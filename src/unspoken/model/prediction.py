@@ -7,14 +7,14 @@ For masks they are one.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from unspoken import checks
 from unspoken.layout.entries import one_block
 from unspoken.model.denoiser import Model
 from unspoken.noise import Marginal
@@ -47,6 +47,9 @@ def predictor(model: Model, given: Tensor, kind: Kind = "leave-one-out") -> Pred
     kind: what it was trained to predict; the NELBO (`MaskedDiffusion`, `Denoising`) trains "leave-one-out".
     Raises ValueError for a rule under which a token does not see all others.
     """
+    if kind not in get_args(Kind):
+        raise ValueError(f"kind={kind!r}; give {' or '.join(map(repr, get_args(Kind)))}")
+    checks.tensor("given", given, torch.bool, ("batch", "seq"))
     rule = model.attention
     if not rule.full:
         raise ValueError(
@@ -68,8 +71,8 @@ def guided(predict: Predict, given: Tensor, scale: float, blind: Tensor) -> Pred
     scale: 0 forgets the prompt, 1 is the plain prediction, more exaggerates it. Two passes for one.
     blind: `[batch, seq]` tokens of the process's prior, to stand where `given`: masks, or under uniform noise any.
     """
-    if not math.isfinite(scale):
-        raise ValueError(f"guidance={scale}; give a number: 1 for none, more to hold on to the prompt")
+    checks.number("guidance", scale, -checks.HUGE, checks.HUGE, "a number: 1 for none, more to hold on to the prompt")
+    checks.tensor("blind", blind, torch.int64, given.shape)
     if scale == 1:
         return predict
 

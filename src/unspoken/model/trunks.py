@@ -1,20 +1,17 @@
-"""What a trunk must do for the laws to hold, checked when a `Denoiser` is made and, cheaply, at every pass."""
+"""What is asked of a `transformers` trunk, whatever its family."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+import copy
 from inspect import signature
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from unspoken.layout.attention import SIDM, Attention
-from unspoken.layout.entries import Layout, one_block
-
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
+
 
 REMEDY = "take a decoder with full attention and rotary or learned positions, such as Llama, Qwen or GPT-2"
 
@@ -39,7 +36,8 @@ class Clock(nn.Module):
 def vocabulary(trunk: PreTrainedModel) -> int:
     """Token ids that the trunk reads, the mask included."""
     embedding = trunk.get_input_embeddings()
-    assert isinstance(embedding, nn.Embedding)
+    if not isinstance(embedding, nn.Embedding):
+        raise ValueError(f"{type(trunk).__name__} does not read tokens by one table of embeddings; {REMEDY}")
     return embedding.num_embeddings
 
 
@@ -51,73 +49,31 @@ def output_head(trunk: PreTrainedModel) -> nn.Module:
     return head
 
 
+def body(trunk: PreTrainedModel) -> PreTrainedModel:
+    """What computes the last states, without the output embedding. Raises ValueError where there is no such part."""
+    inner: Any = trunk.base_model if trunk.base_model is not trunk else getattr(trunk, "model", None)
+    if inner is None:
+        raise ValueError(f"{type(trunk).__name__} has no part that computes its last states alone")
+    return inner
+
+
 def cache_argument(trunk: PreTrainedModel) -> str:
     """What the trunk calls its keys and values: transformers renamed `past_key_values` to `cache` in 5.24."""
-    return "cache" if "cache" in signature(trunk.base_model.forward).parameters else "past_key_values"
+    return "cache" if "cache" in signature(body(trunk).forward).parameters else "past_key_values"
 
 
-def check_reach(config: PretrainedConfig, known: int | None, layout: Layout) -> None:
-    """Refuses layouts that the trunk would compute wrongly without a word, or fail on without a reason.
+def use_attention(trunk: PreTrainedModel, kernel: str) -> None:
+    """Sets how a trunk computes attention, in configs of its own: other models of the same config stay as they are.
 
-    known: how many positions the model was made for, None where it does not say.
+    Raises ValueError where transformers has no such implementation for its family.
     """
-    # A sliding window is dropped by transformers when it is handed a 4-D mask: refuse rather than differ.
-    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-    if layout.position.is_cuda and not window:
-        return  # asking the device would stall every pass; the embedding itself refuses
-    furthest = int(layout.position.max()) if layout.position.numel() else 0
-    if window and furthest >= window:
-        raise ValueError(
-            f"positions reach {furthest}, past the trunk's sliding window of {window}; use shorter sequences, "
-            "or a config with sliding_window=None"
-        )
-    if known and furthest >= known:
-        raise ValueError(
-            f"positions reach {furthest}, the model knows 0 to {known - 1}; use shorter sequences, or a model "
-            "made for longer ones"
-        )
-
-
-@torch.no_grad()
-def check_trunk(
-    trunk: PreTrainedModel,
-    embed: Callable[[Layout], Tensor],
-    states: Callable[[Layout, Attention], Tensor],
-    known: int | None,
-) -> None:
-    """Probes, on four tokens, that the trunk does what every law here stands on; ValueError where it does not.
-
-    It must obey a mask (a said token must not notice unsaid ones that it may not look at) and explicit positions (the
-    order of the list must mean nothing), and its logits must be its output embedding of its last states (so that the
-    head can run where it is needed alone). Trunks with recurrent states, positions by list order or capped logits
-    fail here, not later and silently. `embed` and `states` are the `Denoiser`'s.
-    """
-    name, vocab = type(trunk).__name__, vocabulary(trunk)
-    ids = torch.tensor([[0, 1, 0, 1]], device=trunk.device) % vocab
-    unsaid = torch.tensor([[False, False, True, True]], device=trunk.device)
-    layout = one_block(ids, unsaid, torch.zeros_like(ids))
-    layout = replace(layout, position=layout.position.clamp_max((known or 4) - 1))
-    other = replace(layout, token=torch.where(unsaid, (ids + 1) % vocab, ids))
-    flip = torch.tensor([[3, 2, 1, 0]], device=trunk.device)
+    memo: dict[int, Any] = {}  # one copy of each, whichever modules hold it
+    for module in trunk.modules():
+        if (config := getattr(module, "config", None)) is not None:
+            module.config = copy.deepcopy(config, memo)  # pyright: ignore[reportArgumentType]
     try:
-        plain = states(layout, SIDM)
-        moved, flipped = states(other, SIDM), states(layout.select(flip), SIDM)
-        whole = trunk(
-            inputs_embeds=embed(layout), position_ids=layout.position, attention_mask=layout.mask(SIDM)
-        ).logits
-        head = output_head(trunk)(plain)
-    except Exception as error:  # whatever a foreign trunk does with input it was not made for
-        raise ValueError(f"{name} does not take a mask, positions and embeddings: {error!r}; {REMEDY}") from error
-    if not _close(moved[:, :2], plain[:, :2]) or not _close(flipped, plain[:, [3, 2, 1, 0]]):
-        raise ValueError(f"{name} does not obey explicit masks and positions; {REMEDY}")
-    if not _close(head, whole):
+        trunk.set_attn_implementation({"sdpa": "sdpa", "flex": "flex_attention"}[kernel])
+    except (ValueError, ImportError) as error:
         raise ValueError(
-            f"{name} changes its logits after the output embedding (scaling or soft caps); "
-            "take a trunk whose head is one linear map"
-        )
-
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    """Equal but for rounding in the precision at hand."""
-    rounding = min(1000 * torch.finfo(b.dtype).eps, 0.05)
-    return bool((a - b).abs().max() <= rounding * b.abs().max())
+            f"{type(trunk).__name__} does not support an attention implementation by {kernel} in transformers; {REMEDY}"
+        ) from error

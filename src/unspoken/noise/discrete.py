@@ -21,6 +21,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from unspoken import checks
 from unspoken.noise.marginal import Marginal, Mass
 from unspoken.noise.schedule import Linear, Schedule
 from unspoken.noise.space import Ids
@@ -33,6 +34,11 @@ class Discrete(ABC):
 
     schedule: Schedule
     absorbs: ClassVar[bool] = False  # all noise is the mask: what is not masked is clean
+
+    def __post_init__(self) -> None:
+        """Raises TypeError for what is no schedule."""
+        schedule = getattr(self, "schedule", None)
+        checks.has("schedule", schedule, ("alpha", "beta", "rate"), "a curve, such as us.Linear() or us.Cosine()")
 
     @abstractmethod
     def _alpha(self, tau: Tensor, rest: Tensor) -> Tensor:
@@ -53,13 +59,21 @@ class Discrete(ABC):
     def noise(self, t: Tensor, space: Ids) -> Mass:
         """The mass of noise at `t` on the mask and on each of the tokens of the data."""
         mask, uniform = self._noise(self.schedule.beta(t), self.schedule.alpha(t))
-        return Mass(mask, uniform / space.mask_id, space.mask_id)
+        return self._mass(mask, uniform, space)
 
     def rate(self, t: Tensor, space: Ids) -> Mass:
         """How much mass flows into each state, a unit of t: (noise)' - (alpha' / alpha) noise (arXiv 2503.04482)."""
         mask, uniform = self._inflow(self.schedule.beta(t), self.schedule.alpha(t))
         speed = self.schedule.rate(t)
-        return Mass(mask * speed, uniform * speed / space.mask_id, space.mask_id)
+        return self._mass(mask * speed, uniform * speed, space)
+
+    def _mass(self, mask: Tensor, uniform: Tensor, space: Ids) -> Mass:
+        """uniform: of all the data's tokens together; where the mask is 0 there are none below it, and masks alone."""
+        if not (space.mask_id or self.absorbs):
+            raise ValueError(
+                f"mask_id=0 under {self}: its noise is drawn from the ids below the mask; give one above 0"
+            )
+        return Mass(mask, uniform / max(space.mask_id, 1), space.mask_id)
 
     def marginal(self, t: Tensor, space: Ids) -> Marginal:
         """q_t(. | x) of tokens at times `t` `[batch, m]`."""
@@ -180,13 +194,12 @@ class Hybrid(Discrete):
     schedule: Schedule = field(default_factory=Linear)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.p_u < 1:
-            raise ValueError(f"p_u={self.p_u}; give the share of uniform noise at the middle, in [0, 1), e.g. 0.2")
-        if not 0 < self.gamma <= 2:
-            raise ValueError(
-                f"gamma={self.gamma}; give a number in (0, 2]: past 2 mass would flow out of tokens faster than it "
-                "came in, and transition probabilities would be negative"
-            )
+        super().__post_init__()
+        checks.number(
+            "p_u", self.p_u, 0, checks.BELOW_1, "the share of uniform noise at the middle, in [0, 1), e.g. 0.2"
+        )
+        past = "past 2 transition probabilities would be negative"
+        checks.number("gamma", self.gamma, checks.TINY, 2, f"a number in (0, 2]: {past}")
 
     def _bump(self, tau: Tensor, rest: Tensor) -> Tensor:
         """c: the weight of uniform noise, before all is divided by 1 + c."""
@@ -221,11 +234,10 @@ class SNRMix(Discrete):
     schedule: Schedule = field(default_factory=Linear)
 
     def __post_init__(self) -> None:
-        if not -1 <= self.a <= 1 or self.b != self.b:
-            raise ValueError(
-                f"a={self.a}, b={self.b}; give a slope in [-1, 1] (past that mass would flow out of a state faster "
-                "than it came in) and a number"
-            )
+        super().__post_init__()
+        past = "past that mass would flow out of a state faster than it came in"
+        checks.number("a", self.a, -1, 1, f"a slope in [-1, 1]: {past}")
+        checks.number("b", self.b, -checks.HUGE, checks.HUGE, "a number: more is more uniform")
 
     def _shares(self, tau: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
         """How much of the noise is the mask, and how much is uniform."""

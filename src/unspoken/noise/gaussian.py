@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from unspoken import checks
 from unspoken.noise.space import Reals
 
 View = Literal["eps", "x0", "v", "u"]
@@ -47,8 +48,7 @@ class Gaussian:
     def __post_init__(self) -> None:
         if self.path not in ("vp", "linear"):
             raise ValueError(f"path is {self.path!r}; give 'vp' or 'linear'")
-        if not 0 <= self.eta <= 1:
-            raise ValueError(f"eta={self.eta}; give a number in [0, 1]: 0 is DDIM, 1 the ancestral step")
+        checks.number("eta", self.eta, 0, 1, "a number in [0, 1]: 0 is DDIM, 1 the ancestral step")
 
     def alpha(self, t: Tensor) -> Tensor:
         """What is left of the signal. `t` of any shape."""
@@ -140,8 +140,9 @@ def fused_snr(snr: Tensor, decay: float, clip: float = 5.0) -> Tensor:
     With S = min(snr, clip) / clip and its running mean C: S' = 1 - (1 - decay C_before)(1 - S), times clip. A token
     with a clean past is not really in the dark. The first token, and decay 0, keep S.
     """
-    if not 0 <= decay < 1:
-        raise ValueError(f"decay={decay}; give a number in [0, 1): how much of the past counts")
+    checks.number("decay", decay, 0, checks.BELOW_1, "a number in [0, 1): how much of the past counts")
+    checks.number("clip", clip, checks.TINY, checks.HUGE, "the largest SNR that counts, above 0")
+    checks.tensor("snr", snr, snr.dtype, ("batch", "seq"))
     s = snr.clamp_max(clip) / clip
     n = torch.arange(s.shape[1], device=s.device)
     lag = (n[:, None] - n[None, :]).clamp_min(0)  # of the running mean at a token (row) behind a token (column)

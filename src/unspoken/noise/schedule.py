@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unspoken import checks
+
 
 @dataclass(frozen=True)
 class Linear:
@@ -36,8 +38,7 @@ class Polynomial:
     power: float = 2.0
 
     def __post_init__(self) -> None:
-        if self.power <= 0:
-            raise ValueError(f"power is {self.power}; alpha = 1 - t^power needs a power above 0, e.g. 2.0")
+        checks.number("power", self.power, checks.TINY, checks.HUGE, "alpha = 1 - t^power a power above 0, e.g. 2.0")
 
     def alpha(self, t: Tensor) -> Tensor:
         """`t` of any shape in, the same shape out."""

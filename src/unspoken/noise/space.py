@@ -6,12 +6,17 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from unspoken import checks
+
 
 @dataclass(frozen=True)
 class Ids:
     """Token ids. The data's are 0, ..., mask_id - 1; the mask comes after them."""
 
     mask_id: int
+
+    def __post_init__(self) -> None:
+        checks.count("mask_id", self.mask_id)
 
     def check(self, x0: Tensor) -> None:
         """Raises ValueError unless x0 is `[batch, seq]` whole numbers."""
@@ -24,6 +29,9 @@ class Reals:
     """Vectors of `width` real numbers."""
 
     width: int
+
+    def __post_init__(self) -> None:
+        checks.count("width", self.width, 1)
 
     def check(self, x0: Tensor) -> None:
         """Raises ValueError unless x0 is `[batch, seq, width]` real numbers."""

@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from unspoken import checks
+
 
 def stratified_times(n: int, generator: torch.Generator | None = None, device: torch.device | None = None) -> Tensor:
     """`[n]` times in (0, 1], one in each n-th of the interval, in random order: uniform, with low variance."""
@@ -53,15 +55,22 @@ class Path(ABC):
         given: `[batch, seq]` bool, tokens at time 0. rank: `[batch, seq]`, the order of those that are not, from 0; by
         default from the left.
         """
+        _check_given(given)
+        checks.tensor("u", u, u.dtype, given.shape[:1])
+        if rank is not None:
+            checks.tensor("rank", rank, torch.int64, given.shape)
         rank = turns(given) if rank is None else rank
         late = torch.where(given, 0, self.delay(rank, (~given).sum(1, keepdim=True))).to(u.dtype)
-        longest = 1 + late.amax(1, keepdim=True)
+        longest = 1 + late.amax(1, keepdim=True) if late.shape[1] else torch.ones_like(u[:, None])
         t = 1 + late - (1 - u[:, None]) * longest
         moving = (t > 0) & (t < 1) & ~given
         return torch.where(given, 0, t.clamp(0, 1)), moving * longest
 
     def grid(self, steps: int, given: Tensor, rank: Tensor | None = None) -> Tensor:
         """`[steps + 1, batch, seq]`: the times before the first of so many steps and after each; the last are 0."""
+        checks.count("steps", steps, 1)
+        _check_given(given)
+        checks.ranks(rank, given)
         us = 1 - torch.arange(steps + 1, device=given.device, dtype=torch.float64) / steps
         return torch.stack([self._rounded(self.at(u.expand(len(given)), given, rank)[0]) for u in us])
 
@@ -110,8 +119,7 @@ class Blockwise(Path):
     size: int = 4
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"size={self.size}: give blocks of 1 token or more")
+        checks.count("size", self.size, 1)
 
     def delay(self, rank: Tensor, free: Tensor) -> Tensor:
         """Its block."""
@@ -142,8 +150,9 @@ class Sizes(Path):
     sizes: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if not self.sizes or min(self.sizes) < 1:
-            raise ValueError(f"sizes={self.sizes}: give a number of tokens, 1 or more, for every step")
+        checks.counts("sizes", self.sizes, 1)
+        if not self.sizes:
+            raise ValueError("sizes=() says nothing: give a number of tokens, 1 or more, for every step")
 
     def delay(self, rank: Tensor, free: Tensor) -> Tensor:
         """The step that it is said in. Raises ValueError where a row has not so many free tokens."""
@@ -157,8 +166,12 @@ class Sizes(Path):
 
 
 def _check_scale(scale: float) -> None:
-    if not scale >= 0:
-        raise ValueError(f"scale={scale}: give the delay from token to token, in ramps, 0 or more")
+    # Past 1 nothing moves between a token's ramp and the next: of long pauses a few random times see nothing else.
+    checks.number("scale", scale, 0, 10, "the delay from token to token, in ramps, from 0 to 10")
+
+
+def _check_given(given: Tensor) -> None:
+    checks.tensor("given", given, torch.bool, ("batch", "seq"))
 
 
 Paths = Diagonal | Autoregressive | Pyramid | Blockwise | Trapezoid | Sizes
@@ -170,6 +183,7 @@ class Shared:
 
     def draw(self, given: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """`[batch, seq]` times in (0, 1], 0 where given."""
+        _check_given(given)
         t = stratified_times(len(given), generator, given.device)
         return torch.where(given, 0.0, t[:, None])
 
@@ -184,6 +198,7 @@ class Independent:
 
     def draw(self, given: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """See `Shared.draw`."""
+        _check_given(given)
         t = stratified_times(given.numel(), generator, given.device).view(given.shape)
         return torch.where(given, 0.0, t)
 
@@ -195,14 +210,14 @@ class BlockConstant:
     size: int = 4
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"size={self.size}: give blocks of 1 token or more")
+        checks.count("size", self.size, 1)
 
     def draw(self, given: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """See `Shared.draw`."""
+        _check_given(given)
         block = turns(given) // self.size
-        blocks = int(block.max()) + 1
-        times = stratified_times(len(given) * blocks, generator, given.device).view(-1, blocks)
+        blocks = int(block.max()) + 1 if block.numel() else 1
+        times = stratified_times(len(given) * blocks, generator, given.device).view(len(given), blocks)
         return torch.where(given, 0.0, times.gather(1, block))
 
 
@@ -212,6 +227,7 @@ class PrefixClean:
 
     def draw(self, given: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """See `Shared.draw`. At least one token of a row is noisy."""
+        _check_given(given)
         free = (~given).sum(1)
         cut = ((1 - stratified_times(len(given), generator, given.device)) * free).floor()
         t = stratified_times(len(given), generator, given.device)
@@ -224,8 +240,12 @@ class AlongPath:
 
     path: Paths = field(default_factory=Autoregressive)
 
+    def __post_init__(self) -> None:
+        checks.kind("path", self.path, Path, "a path, such as us.Diagonal()")
+
     def draw(self, given: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """See `Shared.draw`; tokens that have arrived are at 0 too."""
+        _check_given(given)
         return self.path.at(stratified_times(len(given), generator, given.device), given)[0]
 
 
@@ -241,8 +261,9 @@ class Mixture:
     share: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise ValueError(f"share={self.share}: give the second's share of the rows, in [0, 1]")
+        for name, times in (("first", self.first), ("second", self.second)):
+            checks.has(name, times, ("draw",), "a way to draw times, such as us.Shared()")
+        checks.number("share", self.share, 0, 1, "the second's share of the rows, in [0, 1]")
 
     def draw(self, given: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """See `Shared.draw`."""

@@ -25,7 +25,7 @@ def markdown_table(result: Result) -> str:
 def write_page(result: Result, picture: str, path: Path) -> Path:
     """Verdicts, table, figure and circumstances as Markdown. `picture`: the figure's path as seen from the page."""
     where = result.environment
-    verdicts = [f"- **{c.name}: {'holds' if c.holds else 'does not hold'}.** {c.evidence}." for c in result.claims]
+    verdicts = [f"- **{c.name}: {c.verdict}.** {c.evidence}." for c in result.claims]
     circumstances = [
         f"- command: `{where['command']}`, {where['date']}, commit {where['commit']}",
         f"- machine: {where['machine']}; Python {where['python']}, torch {where['torch']}, "

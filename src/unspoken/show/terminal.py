@@ -166,8 +166,8 @@ def show_result(console: Console, result: Result) -> None:
     console.print(table, crop=False)
     console.print(Text(table_of(result.study).caption), style="dim")
     for claim in result.claims:
-        style = "bold green" if claim.holds else "bold red"
-        console.print(Text(f"{claim.name}: {'holds' if claim.holds else 'does not hold'}", style=style))
+        style = "bold yellow" if claim.holds is None else "bold green" if claim.holds else "bold red"
+        console.print(Text(f"{claim.name}: {claim.verdict}", style=style))
         console.print(Text(claim.evidence), style="dim")
     for note in result.notes:
         console.print(Text(f"note: {note}"), style="dim")

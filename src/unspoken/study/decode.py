@@ -14,12 +14,12 @@ from pathlib import Path
 from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import ATTENTIONS, CACHED_JOINT, MDM, SCDM
 from unspoken.measure.accuracy import Outcome, solve_in_turns, solve_ways, solved
-from unspoken.measure.intervals import Estimate, interval
+from unspoken.measure.intervals import interval
 from unspoken.measure.policies import cells, curves_of
 from unspoken.model.denoiser import Denoiser
 from unspoken.study.base import Findings, SeededStudy, check_positive, check_rising, loaded, trained
 from unspoken.study.report import Stage
-from unspoken.study.speed import BASE, OURS, SAME_RULE, Key, faster, quarter
+from unspoken.study.speed import BASE, OURS, SAME_RULE, Key, faster, floor_of, quarter
 from unspoken.study.table import Column, Mean, Row, Table, cost_columns, costs, count
 from unspoken.tasks.base import Examples, Task
 from unspoken.training.config import Train
@@ -191,7 +191,7 @@ Models = dict[str, list[Denoiser]]  # by name, a model a seed
 
 @dataclass(frozen=True)
 class Choice:
-    """A way to decode a model, and what it gave on validation: share solved, its interval's lower end, FLOPs."""
+    """A way to decode a model, and what it gave on validation: share solved, the least that is as good, FLOPs."""
 
     model: str
     decoding: Slots
@@ -203,8 +203,7 @@ class Choice:
 def tried(name: str, models: Sequence[Denoiser], task: Task, held_out: Examples, decoding: Slots) -> Choice:
     """A setting on validation."""
     its = Outcome.of([[solved(model, task, held_out, decoding, 64) for model in models]])
-    share = Estimate.of(its.right, share=True)
-    return Choice(name, decoding, share.mean, share.low, its.flops)
+    return Choice(name, decoding, float(its.right.mean()), floor_of(its.right), its.flops)
 
 
 def cheapest(choices: Sequence[Choice], floor: float) -> Choice:
@@ -265,5 +264,5 @@ def _notes(config: DecodeStudy, chosen: dict[str, Choice]) -> list[str]:
         f"The clock is read on {config.clock.task.title}, a trunk of {config.clock.trunk.width} x "
         f"{config.clock.trunk.layers} with random weights: there ours says as many tokens a pass, at any confidence, "
         "as it said on the trained task (rounded down). Accuracy there is not shown: two cores do not train it.",
-        "Seconds are of one process with torch's threads as they are; ratios are of one run.",
+        "Seconds are CPU time of one process, ways in turns; ratios are of one run.",
     ]

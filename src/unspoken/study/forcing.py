@@ -113,7 +113,7 @@ def verdict(rows: list[Row], bounds: dict[tuple[str, str], Tensor]) -> Claim:
         if times == INDEPENDENT:
             text = f"illegal from the left in {passes} passes {illegal:.3f}, of shared times {left[SHARED, passes]:.3f}"
             checks.append(Check(illegal * WINS <= left[SHARED, passes], text))
-    return claim("one model every schedule", checks)
+    return claim("one model every schedule", checks, len(bounds[SHARED, DIAGONAL]))
 
 
 def _notes(config: ForcingStudy, task: Chain) -> list[str]:

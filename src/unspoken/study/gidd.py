@@ -162,7 +162,7 @@ def verdict(rows: list[Row], bounds: dict[float, Tensor]) -> Claim:
             gap = Estimate.of(plain - bound)
             text = f"bound {plain.mean():.3f} without, {bound.mean():.3f} with p_u {share:g} ({gap.signed})"
             checks.append(Check(gap.high < 0, text))
-    return claim("self-correction", checks)
+    return claim("self-correction", checks, len(plain))
 
 
 def _fewer(row: Row) -> Check:

@@ -219,7 +219,8 @@ def _notes(levels: Levels, config: LatentsStudy) -> list[str]:
         f"{len(config.seeds)} seed(s), {config.train.steps} steps, {config.puzzles} held-out puzzles; "
         f"95% t intervals over {over}.",
         f"Decoding: {config.order}, {config.candidates} candidates, greedy, one token a pass, {config.batch} together; "
-        "candidates see the latents and, under SCDM, not each other. NLL: uniformly random order.",
+        "candidates see the latents and, under SCDM, not each other. NLL: uniformly random order. Milliseconds are CPU "
+        "time, the counts in turns.",
         "MDM at fewer than all latents was never trained so: it shows whether the dial has to be.",
         *(
             f"SATURATED: {name} at {config.shown(n)} latents; its accuracy can show no difference."

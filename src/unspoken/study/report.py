@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from unspoken.measure.intervals import Estimate
+from unspoken.measure.intervals import LEVEL, Estimate, holm, p_value
 from unspoken.record import environment, to_record, write_json
 
 
@@ -26,14 +26,22 @@ class Stage:
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the literature, whether it holds here, and the numbers that say so."""
+    """A sentence of the literature, whether it holds here, and the numbers that say so.
+
+    holds: None where the numbers allow no verdict.
+    """
 
     name: str
-    holds: bool
+    holds: bool | None
     evidence: str
 
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        return "no verdict" if self.holds is None else "holds" if self.holds else "does not hold"
+
     def __str__(self) -> str:
-        return f"{'HOLDS' if self.holds else 'DOES NOT HOLD'}  {self.name}: {self.evidence}"
+        return f"{self.verdict.upper()}  {self.name}: {self.evidence}"
 
 
 @dataclass(frozen=True)
@@ -44,17 +52,31 @@ class Check:
     text: str
 
 
-def claim(name: str, checks: list[Check]) -> Claim:
-    """Holds where every check does; the evidence lists them, the failing ones marked."""
+def claim(name: str, checks: list[Check], seeds: int | None) -> Claim:
+    """Holds where every check does; the evidence lists them, the failing ones marked.
+
+    seeds: training seeds of the models compared. One allows no verdict: what another would change is unknown. None
+        where the claim is about these very models.
+    """
+    if seeds is not None and seeds < 2:
+        return Claim(name, None, "one seed: no verdict. Seen: " + "; ".join(c.text for c in checks))
     evidence = "; ".join(c.text if c.holds else f"NOT SHOWN: {c.text}" for c in checks)
     return Claim(name, bool(checks) and all(c.holds for c in checks), evidence)
 
 
-def no_step(values: Sequence[Tensor], wrong: Literal["rises", "falls"], of: str) -> Check:
-    """That none of the values, `[seeds, examples]`, surely rises or falls from the one before."""
-    steps = [Estimate.of(b - a) for a, b in pairwise(values)]
+def monotone(values: Sequence[Tensor], towards: Literal["higher", "lower"], of: str) -> Check:
+    """That the values, `[seeds, examples]`, surely go from the first to the last, and no step surely goes back.
+
+    Steps back are looked at with Holm's correction for their number. Alone they would prove nothing: with little data
+    no step is sure.
+    """
+    sign = 1 if towards == "higher" else -1
+    steps = [sign * (b - a) for a, b in pairwise(values)]
+    back = [p < 1 - LEVEL and step.mean() < 0 for p, step in zip(holm([p_value(s) for s in steps]), steps, strict=True)]
+    whole = Estimate.of(values[-1] - values[0])
+    gains = whole.low > 0 if towards == "higher" else whole.high < 0
     means = " ".join(f"{value.mean():.3f}" for value in values)
-    return Check(not any(s.low > 0 if wrong == "rises" else s.high < 0 for s in steps), f"{of} ({means})")
+    return Check(gains and not any(back), f"{of}: {means}, in all {whole.signed}, {sum(back)} steps surely back")
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ def prediction(found: Sequence[Scheduled]) -> Claim:
         checks.append(
             Check(share <= RESOLVED, f"resolved to {share:.1%} of what {most.passes} {most.schedule} passes lose")
         )
-    return claim("prediction", checks)
+    return claim("prediction", checks, None)
 
 
 def _gap(m: Scheduled) -> tuple[float, float]:
@@ -196,7 +196,7 @@ def planned(found: Sequence[Scheduled]) -> Claim:
                 gap = Estimate.of(plans[min(fewer)].nll - equal.nll)
                 told.append(f"{min(fewer)} for {passes} ({gap.signed})")
         checks.append(Check(len(told) >= 2, f"{name}: planned for even passes: {', '.join(told) or 'none'}"))
-    return claim("planned schedule", checks)
+    return claim("planned schedule", checks, min((len(m.nll) for m in found), default=1))
 
 
 def _saves(plan: Scheduled, more: Scheduled, as_many: Scheduled) -> bool:

@@ -9,7 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from unspoken.tasks.base import SPLITS, Examples, Split, Values
+from unspoken.messages import quoted
+from unspoken.tasks.base import SPLITS, Examples, Split, Values, check_types
 from unspoken.tasks.sampled import Form
 from unspoken.tasks.valued import WORDS, Valued
 
@@ -41,6 +42,7 @@ class Bouncing(Valued):
 
     def __post_init__(self) -> None:
         """ValueError for a field out of range."""
+        check_types(self)
         if self.positions < 3 or not 0 < self.speed < 1 or not self.tolerance > 0:
             raise ValueError(
                 f"positions={self.positions}, speed={self.speed}, tolerance={self.tolerance}: give 3 or more, "
@@ -90,7 +92,7 @@ class Bouncing(Valued):
         except ValueError:
             value = torch.empty(0)
         if value.shape != (2,) or not bool((value.abs() <= 1).all()):
-            raise ValueError(f"{word[:50]!r} given, a position x,y with numbers from -1 to 1 expected")
+            raise ValueError(f"{quoted(word)} given, a position x,y with numbers from -1 to 1 expected")
         return value
 
     def _fresh(self, n: int, generator: torch.Generator) -> Tensor:

@@ -10,10 +10,12 @@ batch = task.sample("train", 128, torch.Generator().manual_seed(0))
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import combinations
 from math import ceil, comb, factorial, log
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -21,7 +23,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unspoken.messages import quoted
 from unspoken.tasks.base import check_range
+from unspoken.tasks.dimacs import is_dimacs, read_col
+from unspoken.tasks.files import Text, located, read_lines, texts, whole_number
 from unspoken.tasks.generated import Generated
 from unspoken.tasks.hashing import Hashes
 from unspoken.tasks.refine import permutations, refine, rejection, subsets
@@ -39,6 +44,9 @@ class Colouring(Generated):
     An edge is one token, not two: the question is half as long, and nobody has to learn which nodes go together, nor
     that 3-7 is 7-3. The edge of nodes a < b is the token of its place among all pairs in order; the colours follow. A
     sequence is the edges in random order, and the answer: the colours of node 0, 1, ...; `judge` takes any proper one.
+
+    A file may also be a graph in DIMACS form (.col); its node 1 is node 0 here. A graph without colours gets the first
+    that are proper.
 
     Attributes:
         nodes: 3 to 14.
@@ -104,9 +112,21 @@ class Colouring(Generated):
         letters, choice = re.sub(r"[,\s]+", "", answer) or BLANK * self.nodes, _LETTERS[: self.colours]
         if len(letters) != self.nodes or not set(letters) <= {*choice, BLANK}:
             expected = f"{self.nodes} letters of {choice}, or {BLANK} for a blank, expected"
-            raise ValueError(f"colours {letters!r} given, {expected}")
+            raise ValueError(f"colours {quoted(letters)} given, {expected}")
         colours = [self.mask_id if letter == BLANK else self.words.index(letter) for letter in letters]
         return torch.tensor(edges + colours)
+
+    def texts(self, path: Path) -> Iterator[Text]:
+        lines = read_lines(path)
+        return iter([self._graph(path)]) if is_dimacs(lines, "edge", "edges", "col") else texts(lines, self.line)
+
+    def answered(self, row: Tensor) -> Tensor:
+        """With the first proper colouring; ValueError where there is none."""
+        _, classes = _colourings(self._neighbours(row[None, : self.edges].numpy()), self.colours)
+        if len(classes) == 0:
+            raise ValueError(f"no colouring with {self.colours} colours is proper")
+        of_node = (classes[0][:, None] >> np.arange(self.nodes) & 1).argmax(0)
+        return torch.cat([row[: self.edges], torch.from_numpy(comb(self.nodes, 2) + of_node)])
 
     def show(self, tokens: Tensor) -> str:
         words = self.check_tokens(tokens)
@@ -153,12 +173,22 @@ class Colouring(Generated):
         """Tokens of the edges between nodes a < b: the pairs before those of a, and the place among those."""
         return a * (2 * self.nodes - a - 1) // 2 + b - a - 1
 
+    def _graph(self, path: Path) -> Text:
+        """The one of a DIMACS file."""
+        with located(path):
+            nodes, edges = read_col(read_lines(path))
+            if nodes != self.nodes:
+                instead = f"write Colouring(nodes={nodes}, edges={len(edges)})"
+                raise ValueError(f"the graph: {nodes} nodes given, {self.nodes} expected; {instead}")
+        return "the graph", lambda: " ".join(f"{a - 1}-{b - 1}" for a, b in edges)
+
     def _edge(self, word: str) -> int:
-        ends = [int(end) for end in word.split("-") if end.isdecimal()]
-        if word.count("-") != 1 or len(set(ends)) != 2 or max(ends) >= self.nodes:
+        try:
+            a, b = sorted(whole_number(end, 0, self.nodes - 1) for end in word.split("-"))
+            return self.words.index(f"{a}-{b}")
+        except ValueError:
             expected = f"two distinct nodes of 0 to {self.nodes - 1}, as 2-5, expected"
-            raise ValueError(f"edge {word!r} given, {expected}")
-        return self.words.index(f"{min(ends)}-{max(ends)}")
+            raise ValueError(f"edge {quoted(word)} given, {expected}") from None
 
 
 @lru_cache

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unspoken.messages import quoted
 from unspoken.tasks.generated import Generated
 from unspoken.tasks.hashing import Hashes, in_order
 from unspoken.tasks.sampled import BLANK, PAD, Form
@@ -140,13 +142,15 @@ class Countdown(Generated):
         """
         question, sign, answer = text.strip().partition("=")
         if not sign and not question:
-            raise ValueError(f"{text!r} given, numbers and target expected, like {self._like()}")
+            raise ValueError(f"{quoted(text)} given, numbers and target expected, like {self._like()}")
         numbers = self._numbers(question + "=")
         if any(n > self.largest or n < 1 for n in numbers[:-1]) or numbers[-1] > self.most:
-            raise ValueError(f"{question!r} given, numbers 1..{self.largest} and a target up to {self.most} expected")
+            raise ValueError(
+                f"{quoted(question)} given, numbers 1..{self.largest} and a target up to {self.most} expected"
+            )
         room = self.length - self.asked
         if len(answer) > room or any(c not in _NUMBER and c != BLANK for c in answer):
-            raise ValueError(f"answer {answer!r} given, at most {room} of 0-9 + - * / = , _ and {BLANK} expected")
+            raise ValueError(f"answer {quoted(answer)} given, at most {room} of 0-9 + - * / = , _ and {BLANK} expected")
         return torch.tensor(self._tokens(question, answer or BLANK * room))
 
     def show(self, tokens: Tensor) -> str:
@@ -155,14 +159,29 @@ class Countdown(Generated):
         return words[: self.asked].rstrip(PAD) + words[self.asked :].rstrip(PAD)
 
     def line(self, record: dict[str, Any]) -> str:
-        """Of `{"input": "86,28,13,31,96", "output": "86+28=114,..."}`."""
+        """Of `{"input": "86,28,13,31,96", "output": "86+28=114,..."}`, or of `{"nums": [86, ...], "target": 96}`.
+
+        The second may hold the steps as "solution", a list of them or a text with commas between.
+        """
+        if isinstance(record, dict) and {"nums", "target"} <= record.keys():
+            record = _in_text(record)
         return super().line(record).replace(" ", "")
+
+    def answered(self, row: Tensor) -> Tensor:
+        """With the first steps found that reach the target, no result above `most`; ValueError where none do."""
+        *numbers, target = self._numbers("".join(_WORDS[t] for t in row[: self.asked].tolist()))
+        steps = _steps(tuple(sorted(numbers)), target, self.most, set())
+        if steps is None:
+            raise ValueError(f"no steps in whole numbers up to {self.most} make {target} of {numbers}, each used once")
+        return torch.tensor(self._tokens(",".join(map(str, [*numbers, target])), ",".join(steps)))
 
     def _numbers(self, question: str) -> list[int]:
         """The numbers and the target of `1,2,3=`, filled up or not."""
         text = question.rstrip(PAD)
         if not text.endswith("=") or not _QUESTION.fullmatch(text[:-1]):
-            raise ValueError(f"question {text.rstrip('=')!r} given, numbers and target expected, like {self._like()}")
+            raise ValueError(
+                f"question {quoted(text.rstrip('='))} given, numbers and target expected, like {self._like()}"
+            )
         numbers = [int(n) for n in text[:-1].split(",")]
         if len(numbers) != self.numbers + 1:
             raise ValueError(
@@ -183,3 +202,36 @@ def _is_right(a: int, operation: str, b: int, result: int) -> bool:
     if operation == "/":
         return b != 0 and a == b * result
     return result == {"+": a + b, "-": a - b, "*": a * b}[operation]
+
+
+def _in_text(record: dict[str, Any]) -> dict[str, str]:
+    """Of a record of nums, target and perhaps a solution; ValueError for what are no whole numbers, or no steps."""
+    nums, target, steps = record["nums"], record["target"], record.get("solution") or []
+    steps = [steps] if isinstance(steps, str) else steps
+    if not isinstance(nums, list) or not all(type(number) is int for number in [*nums, target]):
+        raise ValueError(f"nums {quoted(nums)} and target {quoted(target)} given, whole numbers expected")
+    if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):
+        raise ValueError(f"solution {quoted(steps)} given, steps such as 86+28=114 expected")
+    return {"input": ",".join(map(str, [*nums, target])), "output": ",".join(steps)}
+
+
+def _steps(pool: tuple[int, ...], target: int, most: int, dead: set[tuple[int, ...]]) -> list[str] | None:
+    """Steps that make `target` of all of `pool`, which is sorted; None where there are none.
+
+    dead: pools that were tried in vain.
+    """
+    if len(pool) == 1:
+        return [] if pool[0] == target else None
+    if pool in dead:
+        return None
+    for j, i in combinations(range(len(pool)), 2):
+        a, b = pool[i], pool[j]  # a >= b
+        rest = [*pool[:j], *pool[j + 1 : i], *pool[i + 1 :]]
+        results = {"+": a + b, "-": a - b, "*": a * b} | ({"/": a // b} if b and a % b == 0 else {})
+        for sign, result in results.items():
+            if result <= most:
+                steps = _steps(tuple(sorted([*rest, result])), target, most, dead)
+                if steps is not None:
+                    return [f"{a}{sign}{b}={result}", *steps]
+    dead.add(pool)
+    return None

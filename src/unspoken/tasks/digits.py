@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from unspoken.extras import need
-from unspoken.tasks.base import Examples, Split, Values, check_range
+from unspoken.messages import quoted
+from unspoken.tasks.base import Examples, Split, Values, check_range, check_types
 from unspoken.tasks.sampled import Form
 from unspoken.tasks.valued import WORDS, Valued
 
@@ -40,6 +41,7 @@ class Digits(Valued):
 
     def __post_init__(self) -> None:
         """ValueError for a field out of range."""
+        check_types(self)
         check_range(self, "known", 0, PATCHES - 1, " of the patches")
 
     @cached_property
@@ -74,7 +76,7 @@ class Digits(Valued):
     def parse(self, word: str) -> Tensor:
         """See `word`. ValueError for another length or character."""
         if len(word) != 16 or not set(word) <= set(LEVELS):
-            raise ValueError(f"{word[:50]!r} given, a patch of 16 characters of {LEVELS} expected")
+            raise ValueError(f"{quoted(word)} given, a patch of 16 characters of {LEVELS} expected")
         return torch.tensor([LEVELS.index(c) for c in word])
 
 

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unspoken.tasks.base import Examples, Split, check_seed
+from unspoken.tasks.base import Examples, Split, check_seed, check_types
 from unspoken.tasks.hashing import Hashes
 from unspoken.tasks.sampled import Worded
 from unspoken.tasks.store import Rows, Stored, stored
 
+_READERS = 2  # the version of how files are read: part of the cache's key
 _LABELLED = 10_000  # examples of a split whose difficulty the card counts
 
 
@@ -60,6 +61,7 @@ class Generated(Worded):
 
     def __post_init__(self) -> None:
         """ValueError for a field out of range."""
+        check_types(self)
         least = 0 if self.endless and not self.path else 1
         if min(self.sizes) < 0 or self.train < least:
             raise ValueError(f"train, validation, test = {self.sizes} given, at least {least}, 0 and 0 expected")
@@ -115,8 +117,7 @@ class Generated(Worded):
         """All that the stored rows depend on; a user's file counts by its content, not by its name."""
         fields: dict[str, Any] = {name: value for name, value in asdict(self).items() if name not in self.unstored}
         if self.path:
-            path = self.file(self.path)
-            fields["path"] = path.suffix.lower(), hashlib.sha256(path.read_bytes()).hexdigest()
+            fields["path"] = _READERS, hashlib.sha256(self.file(self.path).read_bytes()).hexdigest()
         return repr((self.version, sorted(fields.items())))
 
     def of_file(self) -> Rows | None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unspoken.messages import quoted
+from unspoken.tasks.files import whole_number
 from unspoken.tasks.generated import Generated
 from unspoken.tasks.sampled import BLANK, PAD
 
@@ -46,7 +48,7 @@ class Graphs(Generated):
         least = said + 1 if pad is None else 2
         if not least <= len(words) <= said + 1 or self.node(words[0]) != start:
             count = f"{said + 1}" if pad is None else f"{least} to {said + 1}"
-            raise ValueError(f"path {path!r} given, {count} nodes ({BLANK} for a blank) from {start} on expected")
+            raise ValueError(f"path {quoted(path)} given, {count} nodes ({BLANK} for a blank) from {start} on expected")
         special = {BLANK: self.mask_id} | ({} if pad is None else {PAD: pad})
         answer = [special[w.strip()] if w.strip() in special else self.node(w) for w in words[1:]]
         sources, targets = torch.tensor(edges).T
@@ -70,12 +72,13 @@ class Graphs(Generated):
         question, _, path = rest.partition("=")
         pairs = [pair.split(",") for pair in [question, *graph.split("|")]]
         if not slash or any(len(pair) != 2 for pair in pairs):
-            raise ValueError(f"{text!r} given, a graph as a,b|c,d|.../start,goal= expected")
+            raise ValueError(f"{quoted(text)} given, a graph as a,b|c,d|.../start,goal= expected")
         (start, goal), *edges = [(self.node(a), self.node(b)) for a, b in pairs]
         return edges, start, goal, path.strip()
 
     def node(self, word: str) -> int:
         """The node of a name; ValueError where it is none."""
-        if not word.strip().isdecimal() or int(word) >= self.named:
-            raise ValueError(f"node {word.strip()!r} given, a whole number 0..{self.named - 1} expected")
-        return int(word)
+        try:
+            return whole_number(word.strip(), 0, self.named - 1)
+        except ValueError as error:
+            raise ValueError(f"node {error}") from None

@@ -16,9 +16,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from unspoken.messages import quoted
 from unspoken.noise.space import is_unknown
 from unspoken.tasks.base import SPLITS, Examples, Split, Task, check_split, check_tokens
-from unspoken.tasks.files import Text, checked, texts
+from unspoken.tasks.files import Text, checked, read_lines, texts
 
 BLANK = "."  # how a person writes the mask
 PAD = "_"  # a word that fills up a question or an answer that is shorter than it might be
@@ -131,7 +132,6 @@ class Worded(Sampled):
     What a file holds of an example is a row: its sequence, unless the task says otherwise (`examples`).
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = (".txt", ".jsonl")  # of the files that `read` reads
     between: ClassVar[str] = "="  # the input and the output of a .jsonl record, to make a text for `encode`
 
     @cached_property
@@ -193,10 +193,11 @@ class Worded(Sampled):
         return Examples(rows, self.given(rows))
 
     def read(self, path: str | Path) -> Examples:
-        """The examples of a file, checked: .txt, a line each as `show` writes them; .jsonl of inputs and outputs.
+        """The examples of a file, checked: a line each as `show` writes them, or JSON lines of inputs and outputs.
 
-        In a .txt file lines that are empty, and what follows a `#`, are left out. ValueError names the file and the
-        line of what is wrong, an answer that is not right included.
+        What a file holds is told by its content, not its suffix. Lines that are empty, and what follows a `#` where
+        they are not JSON, are left out. ValueError names the file and the line of what is wrong, an answer that is not
+        right included.
         """
         return self.examples(self.rows(path))
 
@@ -206,27 +207,37 @@ class Worded(Sampled):
         return torch.stack(checked(path, self.texts(path), self.solved))
 
     def file(self, path: str | Path) -> Path:
-        """The file; ValueError where there is none, or its suffix is another."""
+        """The file; ValueError where there is none."""
         path = Path(path)
-        if path.suffix.lower() not in self.suffixes:
-            raise ValueError(f"{path}: suffix {path.suffix!r} given, one of {', '.join(self.suffixes)} expected")
         if not path.is_file():
             raise ValueError(f"{path}: no such file; a path to a file with one example a line expected")
         return path
 
     def texts(self, path: Path) -> Iterator[Text]:
         """Of each example of a file where it is, and what makes its text."""
-        return texts(path, self.line)
+        return texts(read_lines(path), self.line)
 
     def line(self, record: dict[str, Any]) -> str:
         """The text of one record of a .jsonl file, for `encode`."""
         if not isinstance(record, dict) or not {"input", "output"} <= record.keys():
-            raise ValueError(f'{record!r} given, {{"input": ..., "output": ...}} expected')
+            raise ValueError(f'{quoted(record)} given, {{"input": ..., "output": ...}} expected')
         return f"{record['input']}{self.between}{record['output']}"
 
     def solved(self, text: str) -> Tensor:
-        """`[width]`: the row of an example with its answer; ValueError for an answer that is not right."""
+        """`[width]`: the row of an example with its answer; ValueError for an answer that is not right.
+
+        Where the text gives no answer, the task's own (`answered`).
+        """
         row = self.encode(text)
+        if row.dim() == 1 and (row[self.asked :] == self.mask_id).all():
+            row = self.answered(row)
         if not self.score(row[None], row[None])[0]:
             raise ValueError("a right answer expected, and this is none")
+        return row
+
+    def answered(self, row: Tensor) -> Tensor:
+        """`[length]`: a question whose answer is not said, with a right answer, where the task can find one.
+
+        ValueError where there is none. By default the row, which is no right answer.
+        """
         return row

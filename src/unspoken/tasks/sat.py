@@ -10,10 +10,12 @@ batch = task.sample("train", 128, torch.Generator().manual_seed(0))
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import combinations, product
 from math import comb
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -21,7 +23,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unspoken.messages import quoted
 from unspoken.tasks.base import check_range
+from unspoken.tasks.dimacs import is_dimacs, read_cnf
+from unspoken.tasks.files import Text, located, read_lines, texts
 from unspoken.tasks.generated import Generated
 from unspoken.tasks.hashing import Hashes, in_any_order, in_order
 from unspoken.tasks.refine import collected, permutations, rejection, subsets
@@ -39,6 +44,8 @@ class Sat(Generated):
     Variables are 1 to `variables`; literal x is token x - 1, literal -x is token variables + x - 1. A sequence is the
     clauses, three literals each, and the answer: for each variable in order the literal that is true. The formula is
     any satisfiable one with equal odds, the answer any assignment that satisfies it; `judge` takes all of them.
+
+    A file may also be a formula in DIMACS form (.cnf). A question without an answer gets the first that satisfies it.
 
     Attributes:
         variables: 3 to 9.
@@ -108,9 +115,22 @@ class Sat(Generated):
         self.check_count("clauses", [frozenset(clause) for clause in clauses], self.count)
         values = re.split(r"[,\s]+", answer) if answer else [BLANK] * self.variables
         if len(values) != self.variables:
-            raise ValueError(f"{len(values)} values {answer!r} given, {self.variables} expected, as 1,-2,3,...")
+            raise ValueError(f"{len(values)} values {quoted(answer)} given, {self.variables} expected, as 1,-2,3,...")
         literals = [literal for clause in clauses for literal in clause]
         return torch.tensor([*literals, *map(self._value, range(1, self.variables + 1), values)])
+
+    def texts(self, path: Path) -> Iterator[Text]:
+        lines = read_lines(path)
+        return iter([self._formula(path)]) if is_dimacs(lines, "cnf") else texts(lines, self.line)
+
+    def answered(self, row: Tensor) -> Tensor:
+        """With the first assignment that satisfies it, counting in binary; ValueError where none does."""
+        models = _models(row[: self.asked].numpy().reshape(1, self.count, 3), self.variables)[0]
+        if not models.any():
+            raise ValueError("no assignment makes every clause true")
+        x = torch.arange(self.variables)
+        values = x + self.variables * (1 - (int(models.argmax()) >> x & 1))
+        return torch.cat([row[: self.asked], values])
 
     def show(self, tokens: Tensor) -> str:
         words = self.check_tokens(tokens)
@@ -151,16 +171,25 @@ class Sat(Generated):
         literals = rng.permuted(clauses, axis=2).reshape(len(clauses), self.asked)
         return np.concatenate([literals, values], axis=1).astype(np.int16)
 
+    def _formula(self, path: Path) -> Text:
+        """The one of a DIMACS file."""
+        with located(path):
+            variables, clauses = read_cnf(read_lines(path))
+            if variables != self.variables:
+                instead = f"write Sat(variables={variables}, clauses={len(clauses)})"
+                raise ValueError(f"the formula: {variables} variables given, {self.variables} expected; {instead}")
+        return "the formula", lambda: "/".join(",".join(map(str, clause)) for clause in clauses)
+
     def _clause(self, text: str) -> list[int]:
         words = text.split(",")
         if len(words) != 3 or not set(words) <= set(self.words) or len({word.lstrip("-") for word in words}) != 3:
             expected = f"three literals of distinct variables 1 to {self.variables}, as 1,-2,3, expected"
-            raise ValueError(f"clause {text!r} given, {expected}")
+            raise ValueError(f"clause {quoted(text)} given, {expected}")
         return [self.words.index(word) for word in words]
 
     def _value(self, variable: int, word: str) -> int:
         if word not in (str(variable), f"-{variable}", BLANK):
-            raise ValueError(f"value {word!r} given, {variable}, -{variable} or {BLANK} expected for {variable}")
+            raise ValueError(f"value {quoted(word)} given, {variable}, -{variable} or {BLANK} expected for {variable}")
         return self.mask_id if word == BLANK else self.words.index(word)
 
 

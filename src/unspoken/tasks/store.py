@@ -17,7 +17,7 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,6 +29,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from unspoken.messages import quoted
 from unspoken.tasks.base import SPLITS, Split
 from unspoken.tasks.files import progress_bar
 from unspoken.tasks.hashing import Hashes
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
     from unspoken.tasks.generated import Generated
 
 Rows = NDArray[np.integer]
-_BROKEN = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)  # a file is not whole
+# What reading a file that is not whole ends in; zipfile and json raise RuntimeErrors where flags or nesting are wrong.
+_WRONG = (ValueError, KeyError, TypeError, RuntimeError, MemoryError)
+_BROKEN = (*_WRONG, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 
 _WORTH = 20.0  # seconds of work left, from which other processes are worth their start
 
@@ -66,7 +69,7 @@ def cache_dir() -> Path:
 
 @contextmanager
 def _writable(folder: Path) -> Iterator[None]:
-    """Around the opening of a file in a folder, which is made: ValueError where that cannot be."""
+    """Around the writing of a file in a folder, which is made: ValueError where that cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
@@ -81,13 +84,27 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
     """A file that is written next to `path` and then renamed: a reader sees the whole of it or none."""
     with _writable(path.parent):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def kept(path: Path, make: Callable[[], bytes]) -> bytes:
+    """What `make` makes, kept at `path` behind its checksum; what does not match it, is made again."""
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        told, _, content = path.read_bytes().partition(b"\n")
+        if told.decode() == hashlib.sha256(content).hexdigest():
+            return content
+    except _BROKEN:
+        pass
+    content = make()
+    with whole(path) as file:
+        file.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+    return content
 
 
 @lru_cache(maxsize=16)
@@ -116,6 +133,8 @@ def _read(folder: Path) -> dict[Split, Stored] | None:
 
 
 def _checked(path: Path, sha256: str, duplicates: int) -> Stored:
+    if type(duplicates) is not int:
+        raise ValueError(f"{path}: duplicates {quoted(duplicates)} in its card, a whole number expected")
     if _checksum(path, duplicates) != sha256:
         raise ValueError(f"{path}: another checksum than {sha256}")
     return Stored(np.load(path, mmap_mode="r", allow_pickle=False), duplicates)
@@ -151,6 +170,8 @@ def _build(task: Generated, folder: Path) -> None:
     with whole(folder / "card.json") as file:  # the last: who sees it, sees the rest
         file.write(json.dumps(card).encode())
     shutil.rmtree(folder / "parts", ignore_errors=True)
+    for left in folder.glob("*.tmp"):  # by one that was killed: whoever builds, builds alone
+        left.unlink(missing_ok=True)
 
 
 def _shared_out(task: Generated, rows: Rows) -> list[Bin]:

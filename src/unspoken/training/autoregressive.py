@@ -101,7 +101,7 @@ class MultiToken(Objective):
         in_order = self.order == "left_to_right"
         clean = left_to_right(x0, batch.given) if in_order else any_order(x0, batch.given, generator)
         start = some_starts(clean, self.prefixes, generator) if self.prefixes else every_start(clean)
-        most = max(int(clean.free.max()), 1)
+        most = max(clean.most, 1)
         slots = torch.arange(min(self.window or most, most), device=x0.device)
         layout = blocks(clean, start, slots[None], batch.mask_id, whole=self.next_token > 0)
         by_slot = torch.where(slots == 0, 1.0, self.weight * self.decay ** (slots - 1))
@@ -128,7 +128,7 @@ class Teacherless(Objective):
 
     def _pack(self, batch: Batch) -> Packed:
         clean = left_to_right(batch.x0, batch.given)
-        slots = torch.arange(int(clean.free.max()), device=batch.x0.device)
+        slots = torch.arange(clean.most, device=batch.x0.device)
         start = torch.zeros_like(clean.free)
         return ask_masks(blocks(clean, start, slots[None], batch.mask_id), batch.x0)
 

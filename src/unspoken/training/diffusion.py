@@ -82,7 +82,7 @@ class BlockDiffusion(Objective):
 
     def _pack(self, batch: Batch) -> Packed:
         process, clean = masks_alone(batch.process, self), left_to_right(batch.x0, batch.given)
-        n = -(-int(clean.free.max()) // self.size)
+        n = -(-clean.most // self.size)
         start = torch.arange(n, device=batch.x0.device).expand(len(batch.x0), n)
         slots = torch.arange(self.size, device=batch.x0.device)
         layout = blocks(clean, start, slots[None], batch.mask_id, stride=self.size)

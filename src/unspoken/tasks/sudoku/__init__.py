@@ -1,5 +1,6 @@
 """The Sudoku task: puzzles with one solution on boards of any box shape, and a judge that knows the rules.
 
+from unspoken.messages import quoted
 from unspoken.tasks.sudoku import Sudoku
 
 task = Sudoku()  # 6x6, minimal puzzles
@@ -18,12 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unspoken.messages import quoted
 from unspoken.tasks.base import Examples, Split, check_range
 from unspoken.tasks.files import Text
 from unspoken.tasks.hashing import Hashes
 from unspoken.tasks.sampled import Form
 from unspoken.tasks.store import Rows
-from unspoken.tasks.sudoku.formats import check_puzzle, csv_texts, solved_puzzle
+from unspoken.tasks.sudoku.formats import check_puzzle, file_texts, solved_puzzle
 from unspoken.tasks.sudoku.grids import Boards
 from unspoken.tasks.sudoku.rules import generate, parse, solve
 from unspoken.tasks.sudoku.symmetry import Augment, invariant, transform
@@ -38,9 +40,11 @@ class Sudoku(Boards):
     Digit d is token d - 1, the mask is token n, and a sequence is the board row by row; some of its cells are given. A
     stored row is the puzzle, 0 for a blank, and then its solution.
 
-    Each puzzle of a file is checked to have one solution. .txt: one puzzle a line, side * side characters, `.` or `0`
-    for a blank, then digits 1-9 and A-Z; spaces and what follows a `#` are ignored; `=` and the solution may follow.
-    .csv: a header with at least question and answer; other columns are ignored.
+    Each puzzle of a file is checked to have one solution, which the file may give or not. What a file holds is told by
+    its content: a puzzle a line (behind `=`, a comma or white space its solution, or notes), a row a line, .sdm, .sdk,
+    .ss, CSV with a header (question, puzzle or quizzes; answer or solution), JSON lines, a .npy array. A blank is one
+    of `.0-*_x`; digits are 1-9 and A-Z, or A, B, ... alone. What follows a `#` is left out. A file in which `0` may be
+    a blank or a digit is refused.
 
     Attributes:
         box_rows: Rows of a box: 2, 2 is 4x4; 2, 3 is 6x6; 3, 3 is 9x9.
@@ -60,14 +64,13 @@ class Sudoku(Boards):
     part: ClassVar[int] = 128
     patience: ClassVar[tuple[int, str]] = (100_000, "set more givens: small boards have few puzzles")
     unstored: ClassVar[tuple[str, ...]] = ("augment",)
-    suffixes: ClassVar[tuple[str, ...]] = (".txt", ".csv", ".jsonl")
     difficulty_is: ClassVar[str] = "guesses"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(self, "givens", 0, self.length, " for its cells; 0 is minimal")
         if self.augment not in get_args(Augment):
-            raise ValueError(f"augment={self.augment!r} given, one of {', '.join(get_args(Augment))} expected")
+            raise ValueError(f"augment={quoted(self.augment)} given, one of {', '.join(get_args(Augment))} expected")
 
     @cached_property
     def form(self) -> Form:
@@ -123,7 +126,7 @@ class Sudoku(Boards):
         return torch.from_numpy(solve(rows.chunk(2, dim=1)[0].numpy(), self.box)[1])
 
     def texts(self, path: Path) -> Iterator[Text]:
-        return csv_texts(path) if path.suffix.lower() == ".csv" else super().texts(path)
+        return file_texts(path, self.box)
 
     def counts(self, split: Split) -> dict[str, Any]:
         givens = self.sample(split, self.size(split)).given.sum(1).double()

@@ -1,19 +1,28 @@
-"""Puzzles as people write them: one with one solution, and files in CSV as in Sudoku-Extreme."""
+"""Puzzles as people write them: one with one solution, and files of them, told apart by their content."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unspoken.tasks.files import Text
+from unspoken.tasks.arrays import is_npy
+from unspoken.tasks.files import Line, Text, is_jsonl, located, read_lines
+from unspoken.tasks.sudoku.boards import read_array
+from unspoken.tasks.sudoku.lists import Found, holds_board, read_list
 from unspoken.tasks.sudoku.rules import Board, Box, cell_name, check_box, clash, is_solution, parse, solve, write
+from unspoken.tasks.sudoku.signs import blanks_of, plain
+from unspoken.tasks.sudoku.tables import is_table, read_records, read_table
 
-if TYPE_CHECKING:
-    from _csv import Reader
+_Reader = Callable[[list[Line], int], Iterator[Found]]
+
+# By what a file of text is known, and who reads it; the first that fits.
+READERS: tuple[tuple[Callable[[list[Line]], bool], _Reader], ...] = (
+    (is_jsonl, read_records),
+    (is_table, read_table),
+    (lambda _: True, read_list),
+)
 
 
 def check_puzzle(puzzle: Board, box: Box) -> Board:
@@ -54,28 +63,35 @@ def _why_wrong(puzzle: Board, answer: Board, box: Box) -> str:
     return f"the answer breaks the rules: {clash(answer, box)}"
 
 
-def csv_texts(path: Path) -> Iterator[Text]:
-    """Of each puzzle of a file with columns question and answer where it is, and what makes `question=answer`."""
-    # A byte that is not UTF-8 becomes a character that `parse` reports with file and line.
-    reader = csv.reader(path.read_text("utf-8-sig", errors="replace").splitlines())
+def file_texts(path: Path, box: Box) -> Iterator[Text]:
+    """Of each puzzle of a file where it is, and what makes `question=answer`, the answer empty where there is none.
+
+    ValueError names the file and the line of what is wrong, also where 0 is a blank or a digit, and nobody can say.
+    """
+    side = check_box(box)
+    if is_npy(path):
+        for where, question, answer in read_array(path, side):
+            yield where, lambda q=question, a=answer: f"{q}={a}"
+        return
+    lines = read_lines(path)
+    reader = next(reader for known_by, reader in READERS if known_by(lines))
+    if reader is read_list and path.suffix.lower() in (".csv", ".tsv") and not holds_board(lines[0][1], side):
+        reader = read_table  # which says what is wrong with its header
+    with located(path):
+        found = list(reader(lines, side))
+        signs = _plain(found, side)
+    for its in found:
+        yield f"line {its.line}", lambda q=its.question, a=its.answer: f"{q.translate(signs)}={a.translate(signs)}"
+
+
+def _plain(found: list[Found], side: int) -> dict[int, str]:
+    """`plain` of a whole file; ValueError names the first line by which it is not clear what 0 is."""
     try:
-        yield from _csv_rows(path, reader)
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: {error}; is a quote left open?") from error
-
-
-def _csv_rows(path: Path, reader: Reader) -> Iterator[Text]:
-    header = [name.strip().lower() for name in next(reader, [])]
-    if not {"question", "answer"} <= set(header):
-        raise ValueError(
-            f"{path}, line 1: header {','.join(header)!r} given, the columns question and answer expected; "
-            "write source,question,answer,rating"
-        )
-
-    def text(row: list[str]) -> str:
-        if len(row) != len(header):
-            raise ValueError(f"{len(row)} fields given, {len(header)} expected ({','.join(header)})")
-        return f"{row[header.index('question')]}={row[header.index('answer')]}"
-
-    for row in filter(None, reader):
-        yield f"line {reader.line_num}", lambda its=row: text(its)
+        return plain(side, [text for its in found for text in its[1:]])
+    except ValueError as error:
+        used: set[str] = set()
+        for its in found:
+            used |= set((its.question + its.answer).upper()) & set(blanks_of(side))
+            if "0" in used and len(used) > 1:
+                raise ValueError(f"line {its.line}: {error}") from None
+        raise

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from unspoken.extras import need
 from unspoken.tasks.base import check_seed
 from unspoken.tasks.hashing import mix
+from unspoken.tasks.sudoku.signs import DIGITS, blanks_of, plain, shown
 
 Box = tuple[int, int]
 Array = NDArray[np.integer]
 Board = NDArray[np.uint8]
-
-DIGITS = "123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 _ILLEGAL = 255
 _ATTEMPTS = 1000  # grids dug before `givens` is declared out of reach
@@ -123,18 +122,22 @@ def _batch(boards: Array, box: Box, dtype: type[np.integer] = np.uint8) -> NDArr
 
 
 def parse(text: str, box: Box) -> Board:
-    """`[cells]`: a board from text, whitespace ignored; ValueError for another length or character."""
+    """`[cells]`: a board from text, whitespace ignored; ValueError for another length or character.
+
+    A blank is one of `.0-*_x`; see `signs` for how digits may be written, and where 0 is refused.
+    """
     side, text = check_box(box), "".join(text.split())
     if len(text) != side * side:
         raise ValueError(
             f"{len(text)} characters given, {side * side} expected for a {side}x{side} board; "
             "write its rows one after the other, with . or 0 for a blank cell"
         )
-    board = _digits(side)[np.frombuffer(text.encode("latin-1", "replace"), np.uint8)]
+    told = text.translate(plain(side, [text]))
+    board = _digits(side)[np.frombuffer(told.encode("latin-1", "replace"), np.uint8)]
     for cell in np.flatnonzero(board == _ILLEGAL)[:1]:
         raise ValueError(
             f"illegal character {text[cell]!r} at {cell_name(cell, side)}; the digits of a {side}x{side} board are "
-            f"{DIGITS[:side]}, a blank is . or 0"
+            f"{shown(side)}, a blank is one of {' '.join(blanks_of(side))}"
         )
     return board
 
@@ -143,9 +146,8 @@ def parse(text: str, box: Box) -> Board:
 def _digits(side: int) -> NDArray[np.uint8]:
     """`[256]`: the digit that a byte stands for, 0 for blank, 255 for an illegal one."""
     table = np.full(256, _ILLEGAL, np.uint8)
-    table[[ord("."), ord("0")]] = 0
-    for digit, letter in enumerate(DIGITS[:side], start=1):
-        table[[ord(letter), ord(letter.lower())]] = digit
+    for digit, letter in enumerate("." + DIGITS[:side]):
+        table[ord(letter)] = digit
     return table
 
 

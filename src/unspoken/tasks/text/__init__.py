@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unspoken.tasks.base import SPLITS, Examples, Split, check_seed, check_tokens
+from unspoken.messages import quoted
+from unspoken.tasks.base import SPLITS, Examples, Split, check_seed, check_tokens, check_types
 from unspoken.tasks.hashing import scatter
 from unspoken.tasks.sampled import Sampled
 from unspoken.tasks.text.books import LICENCE, SOURCES, Corpus, collect, parts, read_book
@@ -70,9 +71,12 @@ class Text(Sampled):
 
     def __post_init__(self) -> None:
         """ValueError for a field out of range."""
+        check_types(self)
         for name, kinds in (("unit", Unit), ("mode", Mode)):
             if getattr(self, name) not in get_args(kinds):
-                raise ValueError(f"{name}={getattr(self, name)!r} given, one of {', '.join(get_args(kinds))} expected")
+                raise ValueError(
+                    f"{name}={quoted(getattr(self, name))} given, one of {', '.join(get_args(kinds))} expected"
+                )
         if self.length < (least := 3 if self.mode == "infill" else 2):
             raise ValueError(f"length={self.length} given, at least {least} expected for mode={self.mode!r}")
         if not 0 < self.share < 1:
@@ -81,7 +85,9 @@ class Text(Sampled):
             raise ValueError(f"pieces={self.pieces} given, more than 256 expected: the bytes, and merges of them")
         check_seed(self.seed)
         if self.path and self.held_out:
-            raise ValueError(f"path={self.path!r} and held_out={self.held_out!r} given; a file's own end is its test")
+            raise ValueError(
+                f"path={quoted(self.path)} and held_out={quoted(self.held_out)} given; a file's own end is its test"
+            )
 
     @property
     def mask_id(self) -> int:

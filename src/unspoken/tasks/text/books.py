@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from unspoken.messages import quoted
 from unspoken.tasks.base import SPLITS, Split
 from unspoken.tasks.store import cache_dir
 from unspoken.tasks.text.vocabulary import BYTES, Tokens, Vocabulary, piece_vocabulary
@@ -56,7 +57,7 @@ def names(wanted: str) -> list[str]:
         these = [name for name in table() if name == word or name.startswith(f"{word}-")]
         if not these:
             expected = f"{', '.join(SOURCES)}, or a book's own name as in {HERE / 'books.json'}"
-            raise ValueError(f"no book {word!r}; with commas between them, some of {expected} expected")
+            raise ValueError(f"no book {quoted(word)}; with commas between them, some of {expected} expected")
         found.update(dict.fromkeys(these))
     return list(found)
 
@@ -115,7 +116,7 @@ def collect(books: str, held_out: str, path: str, pieces: int) -> Corpus:
     chosen = [name for name in names(books) if name not in apart]
     own = [read_book(path)] if path else [load(name) for name in chosen]
     if not own:
-        given = f"books={books!r}, held_out={held_out!r} given"
+        given = f"books={quoted(books)}, held_out={quoted(held_out)} given"
         raise ValueError(f"{given}, which leaves no book to train on; write more books, or hold out fewer")
     if {EXCERPT, EXCERPT_OF} <= {book.name for book in own} | set(apart):
         raise ValueError(f"the {EXCERPT} is a part of {EXCERPT_OF}, and both are given; write one of them")

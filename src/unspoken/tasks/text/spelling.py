@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
+from unspoken.messages import quoted
+
 BLANK = "□"  # no key of a keyboard: what it is typed as is `\_`
 
 _TOKEN = re.compile(r"\\(?:([n\\_])|x([0-9a-fA-F]{2}))|(\\)|(" + BLANK + r")|([^\\" + BLANK + r"]+)", re.DOTALL)
@@ -38,7 +40,7 @@ def unspell(line: str) -> Iterator[bytes | None]:
     for named, byte, lone, blank, plain in _TOKEN.findall(line):
         if lone:
             raise ValueError(
-                f"{line!r} holds a backslash that begins none of \\n, \\\\, \\xHH (a byte) and \\_ (a blank); "
+                f"{quoted(line)} holds a backslash that begins none of \\n, \\\\, \\xHH (a byte) and \\_ (a blank); "
                 "write \\\\ for a backslash itself"
             )
         if blank or named == "_":

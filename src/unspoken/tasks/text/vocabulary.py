@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unspoken.tasks.store import cache_dir, whole
+from unspoken.tasks.store import cache_dir, kept
 
 Tokens = NDArray[np.int32]
 
@@ -40,12 +40,8 @@ def piece_vocabulary(texts: list[bytes], pieces: int) -> Vocabulary:
     """The 256 bytes and the commonest merges of the texts (UTF-8), learned at first use and kept in the cache."""
     from tokenizers import Tokenizer  # slow to import, and the bytes do without
 
-    path = _file(texts, pieces)
-    if not path.is_file():
-        learned = _learn(texts, pieces)
-        with whole(path) as file:
-            file.write(learned.encode())
-    tokenizer = Tokenizer.from_str(path.read_text("utf-8"))
+    learned = kept(_file(texts, pieces), lambda: _learn(texts, pieces).encode())
+    tokenizer = Tokenizer.from_str(learned.decode())
     letters = _letters()
     byte_of = {letter: byte for byte, letter in enumerate(letters)}
     words = sorted((token, word) for word, token in tokenizer.get_vocab().items())

@@ -9,18 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from unspoken.messages import quoted
 from unspoken.tasks.base import check_range
 from unspoken.tasks.generated import Generated
 from unspoken.tasks.hashing import Hashes
 from unspoken.tasks.sampled import BLANK, Form
 from unspoken.tasks.store import Rows
 from unspoken.tasks.zebra.clues import DIGITS, ID, WORDS, Clue, Size, parse_clues, places
+from unspoken.tasks.zebra.english import in_words, is_zebralogic
 from unspoken.tasks.zebra.generate import draw_puzzle
 from unspoken.tasks.zebra.propagate import open_cells
 from unspoken.tasks.zebra.symmetry import canonical, disguise, pack, unpack
@@ -41,6 +43,7 @@ class Zebra(Generated):
 
     Drawn puzzles have one solution and lose that with any clue. Any answer that every clue holds in is right.
 
+    JSON lines may also be ZebraLogic's records (`english`), of one size; a clue whose meaning is not clear is refused.
     The .pkl files of Shah et al. become .jsonl files by `python tools/zebra_pickles.py`.
 
     Attributes:
@@ -135,7 +138,7 @@ class Zebra(Generated):
         words = text.split()
         for word in words:
             if word not in ID and word != BLANK:
-                raise ValueError(f"word {word!r} given, one of {' '.join(WORDS[:-1])} or {BLANK} expected")
+                raise ValueError(f"word {quoted(word)} given, one of {' '.join(WORDS[:-1])} or {BLANK} expected")
         if words.count("ANSWER") != 1:
             raise ValueError(f"{words.count('ANSWER')} ANSWER given, clues, ANSWER and the grid expected")
         at = words.index("ANSWER")
@@ -146,7 +149,7 @@ class Zebra(Generated):
         values = (*DIGITS[: self.houses], BLANK)
         for cell in cells:
             if cell not in values:
-                raise ValueError(f"{cell!r} behind ANSWER given, 0..{self.houses - 1} or {BLANK} expected")
+                raise ValueError(f"{quoted(cell)} behind ANSWER given, 0..{self.houses - 1} or {BLANK} expected")
         grid = [self.mask_id if cell == BLANK else int(cell) for cell in cells]
         return torch.tensor(self._tokens(parse_clues(words[:at], self.shape), grid))
 
@@ -159,6 +162,10 @@ class Zebra(Generated):
         """A line for the clues, one for ANSWER, and one for each attribute."""
         cell = position - self.room
         return "\n" if cell == -1 or (cell % self.houses == 0 <= cell < self.shape.cells) else super().gap(position)
+
+    def line(self, record: dict[str, Any]) -> str:
+        """Of `{"input": "= LHS ... ANSWER", "output": "0 1 ..."}`, or of a record of ZebraLogic."""
+        return super().line(in_words(record, self.shape) if is_zebralogic(record) else record)
 
     def file(self, path: str | Path) -> Path:
         if Path(path).suffix.lower() == ".pkl":

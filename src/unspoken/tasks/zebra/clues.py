@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from unspoken.messages import quoted
+
 DIGITS = tuple("012345")
 KINDS = ("=", "!=", "left-of", "immediate-left", "nbr", "ends", "inbetween")
 WORDS = (*DIGITS, *KINDS, "LHS", "RHS", "c", "n", "CLUE_END", "ANSWER", "EXTRA")
@@ -95,34 +97,36 @@ def parse_clues(words: Iterable[str], size: Size) -> list[Clue]:
             clues.append(_parse_clue(clue, size))
             clue = []
     if clue:
-        raise ValueError(f"{' '.join(clue)!r} given, a clue with CLUE_END as its last word expected")
+        raise ValueError(f"{quoted(' '.join(clue))} given, a clue with CLUE_END as its last word expected")
     return clues
 
 
 def _parse_clue(words: list[str], size: Size) -> Clue:
     text = " ".join(words)
     if words[0] not in KINDS:
-        raise ValueError(f"clue {text!r} given, one that starts with a kind expected: one of {' '.join(KINDS)}")
+        raise ValueError(f"clue {quoted(text)} given, one that starts with a kind expected: one of {' '.join(KINDS)}")
     kind = KINDS.index(words[0])
     # Behind LHS and its thing, RHS may be said once or before each thing.
     rest = words[2:5] + [word for word in words[5:-1] if word != "RHS"]
     two = ARITY[kind] > 1
     if words[1] != "LHS" or len(rest) != 3 * ARITY[kind] or (two and words[5] != "RHS"):
         form = " ".join([words[0], "LHS c 0 1", *["RHS c 0 1"] * (ARITY[kind] - 1), "CLUE_END"])
-        raise ValueError(f"clue {text!r} given, the form {form!r} expected")
+        raise ValueError(f"clue {quoted(text)} given, the form {form!r} expected")
     return Clue(kind, tuple(_thing(rest[i : i + 3], size, text) for i in range(0, len(rest), 3)))
 
 
 def _thing(words: list[str], size: Size, text: str) -> int:
     mark, *numbers = words
     if mark not in ("c", "n") or not all(word in DIGITS for word in numbers):
-        raise ValueError(f"{' '.join(words)!r} in clue {text!r} given, c attribute value or n 0 house expected")
+        raise ValueError(
+            f"{quoted(' '.join(words))} in clue {quoted(text)} given, c attribute value or n 0 house expected"
+        )
     attribute, value = map(int, numbers)
     if mark == "n" and attribute == 0:
         attribute = size.attributes
     elif attribute >= size.attributes or mark == "n":
         most = 0 if mark == "n" else size.attributes - 1
-        raise ValueError(f"attribute {attribute} in clue {text!r} given, 0..{most} expected behind {mark}")
+        raise ValueError(f"attribute {attribute} in clue {quoted(text)} given, 0..{most} expected behind {mark}")
     if value >= size.houses:
-        raise ValueError(f"value {value} in clue {text!r} given, 0..{size.houses - 1} expected")
+        raise ValueError(f"value {value} in clue {quoted(text)} given, 0..{size.houses - 1} expected")
     return attribute * size.houses + value
