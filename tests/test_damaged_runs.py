@@ -290,7 +290,8 @@ def files_of_at_most(size: int) -> Iterator[None]:
 def test_a_full_disk_ends_in_words_and_the_last_whole_checkpoint_stands(trained, tmp_path, monkeypatch, capsys):
     """At every size of disk: each file of a checkpoint is in turn the one that does not fit."""
     sizes = sorted({len(text) for text in files(trained).values()} | {0, 8, 100, 2_000})
-    said, command = set(), runs.TrainRun(KEPT, tmp_path)
+    said: set[str] = set()
+    command = runs.TrainRun(KEPT, tmp_path)
     monkeypatch.setattr(commands, "parse", lambda words: command)
     for size in sizes:
         folder = tmp_path / str(size)
@@ -309,7 +310,7 @@ def test_a_full_disk_ends_in_words_and_the_last_whole_checkpoint_stands(trained,
         assert [step for step, _ in Run(folder).checkpoints()] == [2]
         train(KEPT, folder)
         assert Run(folder).metrics()[-1]["loss"] == Run(trained).metrics()[-1]["loss"]
-    assert said >= {"the checkpoint of step 4", "the log of step 3"}
+    assert "the checkpoint of step 4" in said and any(what.startswith("the log") for what in said)
 
 
 def test_a_disk_that_was_full_from_the_start_claims_no_folder(tmp_path):
