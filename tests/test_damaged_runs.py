@@ -166,6 +166,7 @@ def test_lost_and_doubled_lines_of_the_log_are_told(run, kept, missing, more):
     told = rf"of 4 lines up to step 4, {missing} are missing and {more} are there twice"
     with pytest.warns(UserWarning, match=re.escape(str(run.metrics_file)) + ".*" + told):
         train(KEPT, run.folder)
+    assert [m["step"] for m in run.metrics()] == sorted({i + 1 for i in kept})
 
 
 def test_a_log_that_is_gone_is_told(run):
@@ -257,6 +258,19 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_goes_on(run, trained
     (first / name).write_bytes(b"")
     shutil.rmtree(last)
     with pytest.raises(ValueError, match=re.escape(str(first)) + ".*remove this folder to begin anew"):
+        train(KEPT, run.folder)
+
+
+@pytest.mark.parametrize("damage", ["no moments", "moments of other weights"])
+def test_an_optimizer_of_other_weights_is_refused(run, damage):
+    path = run.checkpoints()[-1][1] / "state" / "optimizer.bin"
+    state = torch.load(path, weights_only=True)
+    if damage == "no moments":
+        state["state"] = {}
+    else:
+        state["state"][0]["exp_avg"] = state["state"][0]["exp_avg"][:-1]
+    torch.save(state, path)
+    with pytest.raises(ValueError, match=r"step-0000004 is damaged .*the optimizer's state is not of these weights"):
         train(KEPT, run.folder)
 
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -33,8 +33,10 @@ def save_checkpoint(run: Run, step: int, accelerator: Accelerator, average: Deno
     accelerator.wait_for_everyone()
 
 
-def restore(run: Run, accelerator: Accelerator, average: Denoiser, config: Train) -> int:
+def restore(run: Run, accelerator: Accelerator, optimizer: Any, average: Denoiser, config: Train) -> int:
     """Loads the last checkpoint into what the accelerator holds and into the average; returns its step, or 0.
+
+    optimizer: the accelerator's.
 
     Raises ValueError, with the way out, where the checkpoint is damaged.
     """
@@ -43,12 +45,20 @@ def restore(run: Run, accelerator: Accelerator, average: Denoiser, config: Train
         first, checkpoint = run.checkpoints()[-1]
         with _global_generators_kept(), _readable(checkpoint, run):
             accelerator.load_state(str(checkpoint / "state"))
+            _check_moments(optimizer)
             average.load_state_dict(Denoiser.from_pretrained(checkpoint / "denoiser").state_dict())
     if accelerator.is_main_process:
         with run.writing("the log"):
             run.cut_metrics(first, config.logged(first))
             run.prune(config.keep)
     return first
+
+
+def _check_moments(optimizer: Any) -> None:
+    """Raises ValueError where the optimizer's state is gone or of other weights, which torch loads without a word."""
+    moments = [(p, v) for p, of in optimizer.state.items() for name, v in of.items() if name != "step"]
+    if not moments or any(p.shape != v.shape for p, v in moments):
+        raise ValueError("the optimizer's state is not of these weights")
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def _steps(
     optimizer = torch.optim.AdamW(denoiser.parameters(), betas=(0.9, 0.999), weight_decay=config.weight_decay)
     average.to(accelerator.device).requires_grad_(False).eval()
     model, optimizer = accelerator.prepare(denoiser, optimizer)
-    first = restore(run, accelerator, average, config)
+    first = restore(run, accelerator, optimizer, average, config)
 
     model.train()
     meter = _Meter(accelerator.device)

@@ -140,7 +140,7 @@ class Run:
         return [_metrics(line, f"{self.metrics_file}, line {n}") for n, line in enumerate(lines, start=1)]
 
     def cut_metrics(self, step: int, expected: Sequence[int] = ()) -> None:
-        """Forgets what was logged past `step`: it will be logged again.
+        """Forgets what was logged past `step`: it will be logged again. Of lines of one step it keeps the last.
 
         expected: the steps up to it that were logged; warns where some of them are missing, or are there twice.
         """
@@ -153,7 +153,7 @@ class Run:
                 f"{missing} are missing and {more} are there twice; the weights are not touched by that",
                 stacklevel=2,
             )
-        kept = "".join(json.dumps(m) + "\n" for m in metrics)
+        kept = "".join(json.dumps(m) + "\n" for m in {m["step"]: m for m in metrics}.values())
         if not self.metrics_file.exists() or self.metrics_file.read_text() != kept:
             write_text(self.metrics_file, kept)
 
