@@ -353,7 +353,7 @@ def chosen_rate(monkeypatch, tmp_path: Path, made: dict[float, tuple[float, floa
         folder = config.job("path-star", method, rate, 0, 4, tmp_path)[1]
         folder.mkdir(parents=True)
         for step, value in ((2, 9.0), (4, loss)):
-            Run(folder).log(step=step, validation=value)
+            Run(folder).log(step=step, loss=1.0, validation=value)
     monkeypatch.setattr(ar_latents, "_solved", solved)
     monkeypatch.setattr(ar_latents, "finished", lambda job: made[job[0].lr][0] >= 0)
     found = ar_latents._best_rate(config, "path-star", method, tmp_path)
@@ -424,7 +424,7 @@ def test_a_row_is_made_of_what_was_solved(monkeypatch, tmp_path):
     for seed, folder in enumerate(folders):
         folder.mkdir(parents=True)
         for step, slots in ((2, {"slots": [1.5, 1.0]}), (3, {}), (4, {"slots": [1.0, 0.5]})):
-            Run(folder).log(step=step, seconds=step + seed, **slots)
+            Run(folder).log(step=step, loss=1.0, seconds=step + seed, **slots)
     decoding = method.decodings["speculation"]
     row, right = ar_latents._measure(STUDY, "path-star", method, "speculation", decoding, 1e-3, tmp_path)
     assert asked == [(folder, decoding) for folder in folders]

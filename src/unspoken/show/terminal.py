@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator
 
@@ -141,16 +140,16 @@ def watch_study(console: Console, stages: Iterator[Stage | Result]) -> Result:
 
 def show_run(console: Console, run: Run, config: Train) -> None:
     """A run's configuration, environment and losses."""
-    environment = json.loads((run.folder / "environment.json").read_text())
+    known = run.environment()
+    started = f"started {known['date']} on {known['machine']}" if len(known) == 2 else "environment.json is missing"
     steps = run.checkpoints()[-1][0] if run.checkpoints() else 0
     console.print(Text(str(run.folder), "bold") + f": {config.attention.name.upper()} on {config.task.title}")
-    console.print(
-        f"{steps} of {config.steps} steps are saved; started {environment['date']} on {environment['machine']}"
-    )
+    console.print(f"{steps} of {config.steps} steps are saved; {started}")
     console.print_json(data=to_record(config), indent=None)
     table = Table("step", "loss", "validation", "s a step", title="nats a token asked", title_justify="left")
     for m in (m for m in run.metrics() if "validation" in m):
-        table.add_row(str(m["step"]), f"{m['loss']:.4f}", f"{m['validation']:.4f}", f"{m['seconds']:.3f}")
+        seconds = f"{m['seconds']:.3f}" if "seconds" in m else ""
+        table.add_row(str(m["step"]), f"{m['loss']:.4f}", f"{m['validation']:.4f}", seconds)
     console.print(table)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args, get_type_hints
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from unspoken.layout.attention import SCDM, Attention
 from unspoken.model.ports import Port, Vectors
@@ -13,6 +13,29 @@ from unspoken.training.objective import Denoising, MaskedDiffusion, MultiToken, 
 
 if TYPE_CHECKING:  # slow to import: loaded where a trunk is made
     from transformers import LlamaConfig
+
+
+LARGEST = 3.4e38  # that float32 holds
+LAYER = 40_000  # bytes that a layer takes besides its weights, about
+
+
+def _check_sizes(config: Any) -> None:
+    """Raises ValueError, with the field's name, on integers that 64 bits do not hold."""
+    for f in fields(config):
+        value = getattr(config, f.name)
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError(f"{f.name} is beyond 2**63; give less")
+
+
+def _check_memory(needed: int, what: str, instead: str) -> None:
+    """Raises ValueError where this machine has fewer bytes of memory than `what` needs."""
+    import psutil
+
+    have = psutil.virtual_memory().total
+    if needed > have:
+        raise ValueError(
+            f"{what} takes {needed / 1e9:,.0f} GB, and this machine has {have / 1e9:,.0f} GB of memory: give {instead}"
+        )
 
 
 @dataclass(frozen=True)
@@ -40,22 +63,43 @@ class Trunk:
     checkpoint: str = ""
 
     def __post_init__(self) -> None:
+        _check_sizes(self)
         if self.layers < 1 or self.heads < 1 or self.width < 1 or self.width % (2 * self.heads):
             raise ValueError(
                 f"a trunk of {self.layers} layers, width {self.width}, {self.heads} heads: give at least one layer "
                 "and a width that is an even multiple of the heads, e.g. 4, 96, 4"
             )
-        if not self.init > 0:
+        if not 0 < self.init <= LARGEST:
             raise ValueError(f"init is {self.init}; give a standard deviation above 0, e.g. 0.02")
 
+    @property
+    def inner(self) -> int:
+        """The width of the MLP."""
+        return 32 * round(self.width * 8 / 3 / 32)
+
+    def parameters(self, vocab_size: int, length: int) -> int:
+        """How many weights the trunk has, with a task's vocabulary and length; those that read times not counted."""
+        layer = 4 * self.width**2 + 3 * self.width * self.inner + 2 * self.width
+        places = length if self.learned_positions else 0
+        return self.layers * layer + self.width * (1 + 2 * vocab_size + places)
+
+    def check_memory(self, vocab_size: int, length: int) -> None:
+        """Raises ValueError where this machine's memory can not hold the weights, in float32."""
+        needed = 4 * self.parameters(vocab_size, length) + LAYER * self.layers
+        _check_memory(needed, f"a trunk of {self.layers} layers, width {self.width}", "fewer layers or a smaller width")
+
     def config(self, vocab_size: int, length: int) -> LlamaConfig:
-        """The Llama config for a task's vocabulary and length. No special tokens: every id is the task's."""
+        """The Llama config for a task's vocabulary and length. No special tokens: every id is the task's.
+
+        Raises ValueError where this machine's memory can not hold such a trunk.
+        """
         from transformers import LlamaConfig
 
+        self.check_memory(vocab_size, length)
         return LlamaConfig(
             vocab_size=vocab_size,
             hidden_size=self.width,
-            intermediate_size=32 * round(self.width * 8 / 3 / 32),
+            intermediate_size=self.inner,
             num_hidden_layers=self.layers,
             num_attention_heads=self.heads,
             max_position_embeddings=length,
@@ -119,6 +163,7 @@ class Train:
     keep: int = 1
 
     def __post_init__(self) -> None:
+        _check_sizes(self)
         for name in ("steps", "batch", "accumulate", "validate", "save", "log", "keep"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
@@ -128,14 +173,14 @@ class Train:
             known = get_args(get_type_hints(Train)[name])
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; give one of {', '.join(known)}")
-        if self.weight_decay < 0 or not 0 <= self.seed < 2**63:
-            raise ValueError(
-                f"weight_decay={self.weight_decay}, seed={self.seed}: give 0 or more, the seed below 2**63"
-            )
-        if not (self.lr > 0 and self.clip > 0 and 0 <= self.ema < 1 and self.warmup >= 0):
+        if not (0 < self.lr <= LARGEST and self.clip > 0 and 0 <= self.ema < 1 and self.warmup >= 0):
             raise ValueError(
                 f"lr={self.lr}, clip={self.clip}, ema={self.ema}, warmup={self.warmup}: lr and clip must be above "
-                "0, ema in [0, 1), warmup 0 or more"
+                "0, lr no more than float32 holds, ema in [0, 1), warmup 0 or more"
+            )
+        if not 0 <= max(self.lr, 1) * self.weight_decay <= LARGEST or self.seed < 0:
+            raise ValueError(
+                f"weight_decay={self.weight_decay}, seed={self.seed}: give 0 or more, and no infinite decay"
             )
         self.objective.check(self.attention)
         if not (self.process.absorbs or isinstance(self.objective, Denoising)):
@@ -181,8 +226,22 @@ class Train:
                 "MaskedDiffusion, Teacherless, or MultiToken with next_token=0"
             )
 
+    def check_memory(self) -> None:
+        """Raises ValueError where this machine's memory can not hold the token ids of a batch."""
+        what = f"a batch of {self.batch} sequences of {self.task.length} tokens"
+        _check_memory(8 * self.batch * self.task.length, what, "a smaller batch")
+
     def rate(self, step: int) -> float:
         """The learning rate of step 0, 1, ..."""
         rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         fall = 1.0 if self.decay == "constant" else 1 - step / self.steps
         return self.lr * min(rise, fall)
+
+    def due(self, done: int, every: int) -> bool:
+        """Whether what happens `every` so many steps is due once so many steps are done; at the end all is."""
+        return done % every == 0 or done == self.steps
+
+    def logged(self, done: int) -> list[int]:
+        """The steps up to `done` that have a line in metrics.jsonl."""
+        periods = self.log, self.save, self.validate
+        return [step for step in range(1, done + 1) if any(self.due(step, every) for every in periods)]

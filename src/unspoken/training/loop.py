@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -16,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -24,9 +22,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from unspoken.layout.packing import Packed
 from unspoken.model.denoiser import Denoiser
 from unspoken.model.folder import read_ours
-from unspoken.record import new_folder
 from unspoken.tasks import Task
 from unspoken.tasks.base import Examples
+from unspoken.training.checkpoint import restore, save_checkpoint
 from unspoken.training.config import Train
 from unspoken.training.losses import packed_losses
 from unspoken.training.run import Run
@@ -58,20 +56,35 @@ def train(config: Train, folder: str | Path) -> Denoiser:
 def training(config: Train, folder: str | Path) -> Iterator[Update]:
     """Trains, yielding an `Update` a step; resumes from the folder's last checkpoint.
 
-    Raises ValueError before any work where the folder holds another run or the checkpoint's vocabulary is another.
+    Raises ValueError before any work, and before anything is written, where the folder holds another run, where another
+    process trains it, where the checkpoint's vocabulary is another, and where the task can not be sampled.
     """
     run = Run(Path(folder))
     accelerator = _accelerator(config)
     main = accelerator.is_main_process
-    denoiser, average = new_denoiser(config), new_denoiser(config)
     if main:
-        run.start(config)
-    accelerator.wait_for_everyone()
+        run.check(config)
+    config.check_memory()
+    denoiser, average = new_denoiser(config), new_denoiser(config)
+    config.task.sample("train", 1, seeded(config.seed))  # what fails fails here, before anything is written
+    held_out = config.task.sample("validation", min(256, config.task.size("validation")))
+    with run.alone() if main else nullcontext():
+        if main:
+            run.start(config)
+        accelerator.wait_for_everyone()
+        yield from _steps(config, run, accelerator, (denoiser, average), held_out)
+
+
+def _steps(
+    config: Train, run: Run, accelerator: Accelerator, models: tuple[Denoiser, Denoiser], held_out: Examples
+) -> Iterator[Update]:
+    """The loop: every step that is left. models: the one to train, and the average of its weights."""
+    denoiser, average = models
+    main = accelerator.is_main_process
     optimizer = torch.optim.AdamW(denoiser.parameters(), betas=(0.9, 0.999), weight_decay=config.weight_decay)
     average.to(accelerator.device).requires_grad_(False).eval()
     model, optimizer = accelerator.prepare(denoiser, optimizer)
-    held_out = config.task.sample("validation", min(256, config.task.size("validation")))
-    first = _restore(run, accelerator, average, config.keep)
+    first = restore(run, accelerator, optimizer, average, config)
 
     model.train()
     meter = _Meter(accelerator.device)
@@ -87,9 +100,9 @@ def training(config: Train, folder: str | Path) -> Iterator[Update]:
         optimizer.zero_grad()
         update_average(average, accelerator.unwrap_model(model), min(config.ema, (1 + step) / (10 + step)))
 
-        done, end = step + 1, step + 1 == config.steps
-        save, validate = end or done % config.save == 0, end or done % config.validate == 0
-        if not (save or validate or done % config.log == 0):
+        done = step + 1
+        save, validate = config.due(done, config.save), config.due(done, config.validate)
+        if not (save or validate or config.due(done, config.log)):
             yield Update(done)
             continue
         loss_mean, seconds = meter.read(done - first, accelerator)
@@ -102,7 +115,7 @@ def training(config: Train, folder: str | Path) -> Iterator[Update]:
         if main:
             run.log(step=done, loss=loss_mean, lr=config.rate(step), seconds=round(seconds, 4), **measured)
         if save:
-            _save(run, done, accelerator, average, config.keep)
+            save_checkpoint(run, done, accelerator, average, config.keep)
         meter = _Meter(accelerator.device)
         first = done
         yield Update(done, loss_mean, measured.get("validation"), seconds)
@@ -164,32 +177,6 @@ def _accelerator(config: Train) -> Accelerator:
             f"{accelerator.num_processes} processes: give a multiple of {config.accumulate * accelerator.num_processes}"
         )
     return accelerator
-
-
-@contextmanager
-def _global_generators_kept() -> Iterator[None]:
-    """Accelerate restores them; here no number comes from them, and they are the caller's."""
-    python, numbers = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numbers)
-
-
-def _restore(run: Run, accelerator: Accelerator, average: Denoiser, keep: int) -> int:
-    """Loads the last checkpoint into what the accelerator holds and into the average; returns its step, or 0."""
-    first = 0
-    if run.checkpoints():
-        first, checkpoint = run.checkpoints()[-1]
-        with _global_generators_kept():
-            accelerator.load_state(str(checkpoint / "state"))
-        average.load_state_dict(Denoiser.from_pretrained(checkpoint / "denoiser").state_dict())
-    if accelerator.is_main_process:
-        run.cut_metrics(first)
-        run.prune(keep)
-    return first
 
 
 def new_denoiser(config: Train) -> Denoiser:
@@ -277,9 +264,10 @@ def decoder_record(folder: str | Path) -> dict[str, Any] | None:
 
 def checkpoint_folder(folder: str | Path) -> str | Path:
     """Where the weights are: a run folder's last averaged model, else the folder (or the hub's name) itself."""
-    if not (Path(folder) / "environment.json").exists():  # a Hugging Face folder has a config.json, but not this
+    run = Run(Path(folder))
+    if not run.exists():
         return folder
-    checkpoints = Run(Path(folder)).checkpoints()
+    checkpoints = run.checkpoints()
     if not checkpoints:
         raise ValueError(f"{folder} has no complete checkpoint yet; the same train command goes on with it")
     return checkpoints[-1][1] / "denoiser"
@@ -297,14 +285,3 @@ def seeded_globally(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
-
-
-def _save(run: Run, step: int, accelerator: Accelerator, average: Denoiser, keep: int) -> None:
-    """A checkpoint that is there whole or not at all: `state/` to go on from, `denoiser/` to use."""
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        with new_folder(run.checkpoint_at(step)) as folder:
-            accelerator.save_state(str(folder / "state"))
-            average.save_pretrained(folder / "denoiser")
-        run.prune(keep)
-    accelerator.wait_for_everyone()
