@@ -72,6 +72,20 @@ def test_decode(tmp_path: Path) -> None:
     assert [r["length"] for r in record["by_length"]] == [40]
 
 
+def test_ratios_are_of_the_same_turn() -> None:
+    timing = load_script("timing")
+    mine, base = (
+        timing.Timed(seconds, 5, 10.0, flops) for seconds, flops in (([1.0, 2.0, 1.0], 4.0), ([2.0, 8.0, 3.0], 8.0))
+    )
+    found = timing.costs(mine, base)
+    assert (found["faster"], found["faster_range"], found["fewer_flops"], found["seconds"]) == (
+        3.0,
+        [2.0, 4.0],
+        2.0,
+        1.0,
+    )
+
+
 def test_the_plain_sampler_is_the_decoder_with_every_candidate() -> None:
     """What ours is timed against says the same tokens, where the network says the same at every place."""
     bench = load_script("decode")

@@ -731,9 +731,9 @@ def test_a_study_of_an_unknown_kind_is_refused(call, study, tmp_path):
     ("name", "text", "said"),
     [
         ("no.json", None, "there is no"),
-        ("cut.json", '{"study": "lat', "no study.json of ours"),
+        ("cut.json", '{"study": "lat', "is not to be read as JSON"),
         ("other.json", '{"type": "Train"}', "no study.json of ours"),
-        ("list.json", "[1]", "no study.json of ours"),
+        ("list.json", "[1]", "expected a JSON object"),
         ("folder", None, "no run folder"),
     ],
 )

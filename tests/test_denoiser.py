@@ -265,7 +265,7 @@ def test_learned_positions_are_kept_and_needed(tmp_path: Path) -> None:
 def test_a_broken_record_is_refused(tmp_path: Path, text: str) -> None:
     tiny(SCDM).save_pretrained(tmp_path)
     (tmp_path / "unspoken.json").write_text(text)
-    with pytest.raises(ValueError, match="no record of ours"):
+    with pytest.raises(ValueError, match=r"no record of ours|as JSON|a JSON object"):
         Denoiser.from_pretrained(tmp_path)
 
 
@@ -468,3 +468,24 @@ def test_a_trunk_in_half_precision_may_give_wider_logits() -> None:
     trunk = AutoModelForCausalLM.from_config(LlamaConfig(**SMALL)).to(torch.bfloat16)
     trunk.register_forward_hook(lambda _, args, out: out | {"logits": out["logits"].float()})
     assert Denoiser(trunk, SCDM, mask_id=6).trunk.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("attention", v) for v in (7, [], {"context": "sideways"}, {"context": 1}, {"latents": None})],
+        *[("mask_id", v) for v in ("6", 1.5, None, True)],
+        *[("positions", v) for v in ("7", None)],
+        *[("times", v) for v in (1, "no")],
+        *[("port", v) for v in (7, {"type": "Codes"}, {"type": "Door"})],
+        *[("sha256", v) for v in ([], {"model.safetensors": 7})],
+    ],
+    ids=str,
+)
+def test_a_record_of_another_shape_is_refused_with_its_file(name, value, tmp_path):
+    model = tiny(SCDM)
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "unspoken.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {name: value}))
+    with pytest.raises(ValueError, match=r"unspoken\.json|the record|port"):
+        Denoiser.from_pretrained(tmp_path)

@@ -107,10 +107,15 @@ def tasks(result: Result) -> list[Claim]:
     )
     still = [task for task in few if many[task] < TURNS * few[task]]
     claims = unjudged("one seed")(result)
-    left_out = f"; no test of it, for as many entries beside none as beside all: {', '.join(still)}"
-    return [
-        replace(c, evidence=c.evidence.removesuffix(left_out) + left_out) if c.name == "the dial" else c for c in claims
-    ]
+    left_out = f"; left out, for as many entries beside none as beside all: {', '.join(still)}"
+    for task in still:
+        claims = [
+            replace(c, evidence=re.sub(rf"{task} \S+ to \S+ \(\[\S+ \S+\]\)(, )?", "", c.evidence))
+            if c.name == "the dial"
+            else c
+            for c in claims
+        ]
+    return [replace(c, evidence=c.evidence + left_out) if c.name == "the dial" else c for c in claims]
 
 
 def decode(result: Result) -> list[Claim]:

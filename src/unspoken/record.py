@@ -21,7 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from typeguard import TypeCheckError, check_type
+from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
 from unspoken.messages import quoted
 
@@ -120,7 +120,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if isinstance(value, bool) and hint is not Any:
         return bool in allowed or any(value is a for a in allowed)
     try:
-        check_type(value, hint)
+        check_type(value, hint, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
     except TypeCheckError:
         return False
     return True

@@ -1,6 +1,7 @@
 """Records of studies that older versions wrote are today's presets, under the names of today."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from unspoken import presets
+from unspoken.cli import main
 from unspoken.presets.tasks import FAMILY
 from unspoken.record import RENAMED, from_record, to_record
 from unspoken.study.ar_latents import ArLatentsStudy
@@ -54,3 +56,39 @@ def test_a_new_name_is_no_choice_of_another_kind() -> None:
     """An old tag is looked up only where it is none of today's, and only among what is asked for."""
     with pytest.raises(ValueError, match="the record is a 'Latents'; expected one of Train"):
         from_record(Train, RECORDS["LATENTS quick"])
+
+
+STUDY_FILE = Path(__file__).parents[2] / "docs" / "results" / "latents" / "study.json"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("study", 7),
+        ("config", []),
+        ("rows", {}),
+        ("rows", [7]),
+        ("rows", [{}, 7]),
+        ("claims", [{}]),
+        ("claims", [{"name": "x", "holds": 1, "evidence": ""}]),
+        ("notes", [7]),
+        ("environment", "here"),
+    ],
+    ids=str,
+)
+def test_a_result_of_another_shape_is_refused_with_its_file_and_place(name, value, tmp_path):
+    file = tmp_path / "study.json"
+    file.write_text(json.dumps(json.loads(STUDY_FILE.read_text()) | {name: value}))
+    with pytest.raises(ValueError, match=rf"{re.escape(str(file))}, {name}"):
+        read_result(file)
+
+
+def test_cells_of_another_type_and_an_empty_environment_end_in_no_traceback(tmp_path, capsys):
+    record = json.loads(STUDY_FILE.read_text())
+    file = tmp_path / "study.json"
+    file.write_text(json.dumps(record | {"environment": {}}))
+    assert main(["show", str(file)]) == 0
+    record["rows"][3]["passes"] = [1]
+    file.write_text(json.dumps(record))
+    assert main(["show", str(file)]) == 2
+    assert "a row holds a value of another type" in capsys.readouterr().err

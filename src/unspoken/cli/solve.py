@@ -45,8 +45,8 @@ class General:
 
     Attributes:
         run: A run folder that `unspoken train` made.
-        puzzle: A puzzle, its rows one after the other, `.` or `0` for a blank.
-        file: A file of examples (.txt, .jsonl; of Sudoku .csv too): all are solved and judged.
+        puzzle: A puzzle, its rows one after the other; a blank of Sudoku is `.` (or `0 - * _ x`).
+        file: A file of examples, in any of its task's forms (docs/tasks.md): all are solved and judged.
         by: The decoder, by default the run's own. A walk goes through the run's own noise.
         seed: Of every random choice.
         html: Also write the decoding as a self-contained page.

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from unspoken.record import from_record, read_json
+
 OURS, WEIGHTS = "unspoken.json", "unspoken.safetensors"
+HELD: dict[str, Any] = {  # in `OURS`
+    "attention": dict[str, Any],
+    "mask_id": int,
+    "positions": int,
+    "times": bool,
+    "decoder": dict[str, Any] | None,
+    "port": dict[str, Any] | None,
+    "sha256": dict[str, str],
+}
 
 
 @contextmanager
@@ -30,10 +40,9 @@ def read_ours(folder: str | Path) -> dict[str, Any] | None:
     path = Path(folder) / OURS
     if not path.exists():
         return None
-    try:
-        record = json.loads(path.read_text())
-        if record.keys() >= {"attention", "mask_id"}:
-            return record
-    except (json.JSONDecodeError, AttributeError):
-        pass
-    raise ValueError(f"{path} is no record of ours: it should hold attention and mask_id; save the model anew")
+    record = read_json(path)
+    if not record.keys() >= {"attention", "mask_id"}:
+        raise ValueError(f"{path} is no record of ours: it should hold attention and mask_id; save the model anew")
+    for name in HELD.keys() & record.keys():
+        from_record(HELD[name], record[name], f"{path}, {name}")
+    return record

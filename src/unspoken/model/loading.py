@@ -104,7 +104,8 @@ def recorded(folder: str | Path, attention: Attention | None, mask_id: int | Non
     if port not in (None, known):
         raise ValueError(f"{folder} has the port {known}, not {port}: leave port out")
     return {
-        "attention": attention or Attention(**ours["attention"]),
+        "attention": attention
+        or from_record(Attention, {"type": "Attention", **ours["attention"]}, f"{folder}/{OURS}"),
         "mask_id": ours["mask_id"] if mask_id is None else mask_id,
         "positions": ours.get("positions", 0),
         "times": ours.get("times", False),

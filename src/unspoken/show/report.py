@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 
 from unspoken.record import write_text
@@ -24,7 +25,7 @@ def markdown_table(result: Result) -> str:
 
 def write_page(result: Result, picture: str, path: Path) -> Path:
     """Verdicts, table, figure and circumstances as Markdown. `picture`: the figure's path as seen from the page."""
-    where = result.environment
+    where = defaultdict(lambda: "unknown", result.environment)
     verdicts = [f"- **{c.name}: {c.verdict}.** {c.evidence}." for c in result.claims]
     circumstances = [
         f"- command: `{where['command']}`, {where['date']}, commit {where['commit']}",

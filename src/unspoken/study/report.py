@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +11,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from unspoken.measure.intervals import Estimate
-from unspoken.record import environment, to_record, write_json
+from unspoken.record import environment, from_record, read_json, to_record, write_json
 
 MARGIN = 0.25  # of the change from the first to the last: what a step may not go back
 
@@ -82,6 +81,16 @@ def monotone(values: Sequence[Tensor], towards: Literal["higher", "lower"], of: 
     return Check(gains and back < allowed, text)
 
 
+HELD: dict[str, Any] = {  # in study.json
+    "study": str,
+    "config": dict[str, Any],
+    "rows": list[dict[str, Any]],
+    "claims": list[dict[str, Any]],
+    "notes": list[str],
+    "environment": dict[str, Any],
+}
+
+
 @dataclass(frozen=True)
 class Result:
     """A finished study. `rows` are dictionaries of JSON values, made by the columns of its `Table`."""
@@ -114,10 +123,10 @@ def read_result(path: Path) -> Result:
     """A `study.json` as `Result.save` wrote it. Raises ValueError where it is none."""
     if not path.exists():
         raise ValueError(f"there is no {path}; run a study first: unspoken study latents quick")
-    try:
-        record = json.loads(path.read_text())
-        values: dict[str, Any] = {f.name: record[f.name] for f in fields(Result)}
-        values["claims"] = [Claim(**claim) for claim in values["claims"]]
-        return Result(**values)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no study.json of ours: {error!r}") from error
+    record = read_json(path)
+    if missing := HELD.keys() - record.keys():
+        raise ValueError(f"{path} is no study.json of ours: it lacks {', '.join(sorted(missing))}")
+    values: dict[str, Any] = {name: from_record(hint, record[name], f"{path}, {name}") for name, hint in HELD.items()}
+    told: list[Any] = values.pop("claims")
+    claims = [from_record(Claim, {"type": "Claim", **c}, f"{path}, claims[{i}]") for i, c in enumerate(told)]
+    return Result(**values, claims=claims)

@@ -176,7 +176,10 @@ class Table:
                 f"a row lacks {', '.join(sorted(missing))}: the file is no study.json of ours, or not whole"
             )
         there = [c for c in self._columns(part) if c.key in row]  # an optional one may be missing
-        return ["".join(c.written(row) for c in there if c.heading == h) for h in self.headings]
+        try:
+            return ["".join(c.written(row) for c in there if c.heading == h) for h in self.headings]
+        except (TypeError, ValueError, KeyError) as error:
+            raise ValueError(f"a row holds a value of another type than study {self.study} writes: {error}") from error
 
     def _columns(self, part: str) -> tuple[Column, ...]:
         if part not in self.parts:
