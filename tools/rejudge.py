@@ -65,9 +65,10 @@ def rebuilt(by_seed: list[float], old: list[float], examples: int) -> Tensor:
         freedom = total**2 / (of_seeds**2 / (len(by_seed) - 1) + of_examples**2 / n)
         return float(stdtrit(freedom, 0.975)) * math.sqrt(total) - half
 
-    most = (half / 1.9) ** 2
-    least = max(most * 1e-6, 1e-15)
-    found: Any = brentq(missing, least, most) if missing(least) * missing(most) < 0 else least
+    # Two variances may tell one interval: the larger is taken. The grid falls from where the interval is too wide.
+    grid = [(half / 1.9) ** 2 * 0.9**i for i in range(150)]
+    below = next((i for i, guess in enumerate(grid) if missing(guess) < 0), None)
+    found: Any = brentq(missing, grid[below], grid[below - 1]) if below else min(grid, key=missing)
     noise = torch.randn(examples, generator=GENERATOR, dtype=torch.float64)
     return means[:, None] + (noise - noise.mean()) / noise.std() * math.sqrt(float(found) * examples)
 
