@@ -312,3 +312,27 @@ def test_what_is_wrong_is_refused_by_name_before_any_pass(name: str, argument: s
 def raised_here(refusal: Any) -> bool:
     """Whether the package itself raised, not torch or Python."""
     return "unspoken" in refusal.traceback[-1].path.parts
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "value"),
+    [
+        (us.Slots, "cache", "no"),
+        (us.Slots, "stale", 1),
+        (us.NextToken, "cache", None),
+        (us.Speculation, "drafts", 1.5),
+        (us.Blocks, "size", True),
+        (us.MaskedDiffusion, "bound", "yes"),
+        (us.BlockDiffusion, "size", 2.0),
+        (us.Denoising, "most", "1"),
+        (us.MultiToken, "window", 1.5),
+        (us.MultiToken, "weight", "1"),
+        (us.MuToR, "reach", 2**70),
+        (lambda **its: us.Codes(**{"dims": 2, "levels": 4, "placeholder": 6} | its), "levels", 4.0),
+        (lambda **its: us.Vectors(**{"width": 2, "placeholder": 6} | its), "width", "2"),
+    ],
+    ids=[f"{i}" for i in range(13)],
+)
+def test_a_field_of_another_type_is_refused_by_name(make: Any, name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"{name}="):
+        make(**{name: value})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import fields
 from numbers import Real
 from typing import Any
 
@@ -49,6 +50,21 @@ def number(name: str, value: Any, least: float, most: float, give: str) -> None:
 
 def _real(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def plain(value: Any) -> None:
+    """Raises ValueError for a field of a dataclass that is annotated as a number or a truth, and is none.
+
+    Whole numbers fit into 64 bits. Ranges are the dataclass's own matter.
+    """
+    for field in fields(value):
+        its, kind = getattr(value, field.name), str(field.type)
+        if kind == "bool" and type(its) is not bool:
+            raise ValueError(f"{field.name}={quoted(its)}; give True or False")
+        if kind == "int" and (type(its) is not int or abs(its) >= 2**63):
+            raise ValueError(f"{field.name}={quoted(its)}; give a whole number below 2**63")
+        if kind == "float" and not _real(its):
+            raise ValueError(f"{field.name}={quoted(its)}; give a number")
 
 
 def temperature(value: Any) -> None:

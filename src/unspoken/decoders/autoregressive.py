@@ -35,6 +35,9 @@ class NextToken:
 
     cache: bool = True
 
+    def __post_init__(self) -> None:
+        checks.plain(self)
+
     def steps(
         self,
         model: Model,
@@ -67,6 +70,7 @@ class Speculation:
     cache: bool = True
 
     def __post_init__(self) -> None:
+        checks.plain(self)
         _check_drafts(self.latents, self.drafts)
 
     def steps(

@@ -32,6 +32,7 @@ class Blocks:
     cache: bool = True
 
     def __post_init__(self) -> None:
+        checks.plain(self)
         _check_blocks(self.size, self.commit)
 
     def steps(

@@ -80,6 +80,7 @@ class Slots:
     cache: bool = True
 
     def __post_init__(self) -> None:
+        checks.plain(self)
         order_named(self.order)
         policy_named(self.latent_policy)
         check_bounds(self.threshold, self.entropy_bound)

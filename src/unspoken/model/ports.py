@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args, overload
 import torch
 from torch import Tensor, nn
 
+from unspoken import checks
 from unspoken.layout.questions import CrossEntropy, SquaredError
 from unspoken.model.trunks import output_head
 from unspoken.noise.gaussian import Seen, View
@@ -91,6 +92,7 @@ class Vectors:
     placeholder: int | None = None
 
     def __post_init__(self) -> None:
+        checks.plain(self)
         if self.view not in get_args(View):
             raise ValueError(f"view is {self.view!r}; give one of {', '.join(get_args(View))}")
         if self.width < 1:
@@ -156,6 +158,7 @@ class Codes:
     placeholder: int | None = None
 
     def __post_init__(self) -> None:
+        checks.plain(self)
         if self.dims < 1 or self.levels < 2 or self.width < 1:
             raise ValueError(
                 f"dims={self.dims}, levels={self.levels}, width={self.width}: give 1 dim or more, 2 levels or more, "

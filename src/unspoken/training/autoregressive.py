@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from unspoken import checks
 from unspoken.layout.attention import Attention
 from unspoken.layout.packing import (
     Packed,
@@ -70,6 +71,7 @@ class MultiToken(Objective):
     order: Literal["left_to_right", "random"] = "left_to_right"
 
     def __post_init__(self) -> None:
+        checks.plain(self)
         if self.window < 0 or self.prefixes < 0:
             raise ValueError(f"window={self.window}, prefixes={self.prefixes}: give 0 for all, or 1 or more")
         if not 0 <= self.weight < inf or not 0 < self.decay <= 1 or not 0 <= self.next_token < 1:
@@ -148,6 +150,7 @@ class MuToR(Objective):
     weight: float = 0.3
 
     def __post_init__(self) -> None:
+        checks.plain(self)
         if self.reach < 1 or not 0 < self.weight < 1:
             raise ValueError(f"reach={self.reach}, weight={self.weight}: give reach 1 or more, weight in (0, 1)")
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from unspoken import checks
 from unspoken.layout.attention import Attention
 from unspoken.layout.entries import entries_of, one_block
 from unspoken.layout.packing import (
@@ -37,6 +38,9 @@ class MaskedDiffusion(Objective):
     """
 
     bound: bool = False
+
+    def __post_init__(self) -> None:
+        checks.plain(self)
 
     def check(self, attention: Attention) -> None:
         """Every rule will do."""
@@ -69,6 +73,7 @@ class BlockDiffusion(Objective):
     bound: bool = False
 
     def __post_init__(self) -> None:
+        checks.plain(self)
         if self.size < 1:
             raise ValueError(f"size={self.size}: give blocks of 1 token or more")
 
@@ -117,6 +122,7 @@ class Denoising(Objective):
     most: float = 1.0
 
     def __post_init__(self) -> None:
+        checks.plain(self)
         if self.weight not in ("snr", "elbo", "clamp", "flat") or not self.most > 0:
             raise ValueError(
                 f"weight={self.weight!r}, most={self.most}: give 'snr', 'elbo', 'clamp' or 'flat', and most above 0"
