@@ -329,7 +329,7 @@ def raised_here(refusal: Any) -> bool:
         (us.MultiToken, "weight", "1"),
         (us.MuToR, "reach", 2**70),
         (lambda **its: us.Codes(**{"dims": 2, "levels": 4, "placeholder": 6} | its), "levels", 4.0),
-        (lambda **its: us.Vectors(**{"width": 2, "placeholder": 6} | its), "width", "2"),
+        (us.Vectors, "width", "2"),
     ],
     ids=[f"{i}" for i in range(13)],
 )

@@ -51,7 +51,8 @@ class Trunk:
         times: Show the trunk every token's time, as processes whose visible tokens may be noise need it.
         init: Standard deviation of the first weights. The default is Llama's, meant for wide trunks; narrow ones
             learn sooner from about 2 / 3 of 1 / sqrt(width) (docs/results/LOG.md).
-        checkpoint: A Hugging Face folder or name to start from instead; its vocabulary must hold the task's.
+        checkpoint: A Hugging Face folder or name to start from instead; its vocabulary must hold the task's. Layers,
+            width, heads, init, learned positions and times are then the checkpoint's, whatever is said here.
     """
 
     layers: int = 4
@@ -125,7 +126,7 @@ class Train:
         steps: Optimiser steps.
         batch: Sequences an optimiser step, over all processes.
         accumulate: Parts that a process computes its share of the batch in, where it does not fit into memory at once.
-            Neither parts nor processes change the loss or its gradient, but for rounding.
+            Neither parts nor processes change the loss or its gradient, but for rounding and dropout.
         lr: Peak learning rate.
         decay: `linear` falls in equal steps, the last of which runs at lr / steps; `constant` stays.
         warmup: Steps over which the rate rises.
