@@ -158,6 +158,15 @@ def test_a_batch_that_does_not_split_over_the_processes_is_refused():
         replace(CONFIG, accumulate=3)
 
 
+def test_processes_that_would_each_train_alone_are_refused(tmp_path, monkeypatch):
+    """As torchrun starts them on CPUs, where accelerate is not told to use them together."""
+    train(CONFIG, tmp_path / "alone")  # from now on accelerate knows of one process
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="set ACCELERATE_USE_CPU=true"):
+        train(CONFIG, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_registers_that_fit_nowhere_leave_all_of_the_loss_to_the_next_token():
     """Every row has one free token, and the register is asked for a later one: next tokens weigh 1, not .7."""
     x0, given = ragged_clean((1, 1, 1))

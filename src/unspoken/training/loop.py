@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -171,6 +172,12 @@ def _accelerator(config: Train) -> Accelerator:
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
         AcceleratorState._reset_state()  # of an earlier training in this process; a live one keeps what it prepared
     accelerator = Accelerator(mixed_precision=precision)
+    launched = os.environ.get("WORLD_SIZE", "1")
+    if launched != str(accelerator.num_processes):
+        raise ValueError(
+            f"{launched} processes were launched, and accelerate sees {accelerator.num_processes}, so each would train "
+            "alone; on CPUs set ACCELERATE_USE_CPU=true"
+        )
     if config.batch % (config.accumulate * accelerator.num_processes):
         raise ValueError(
             f"batch={config.batch} does not split into accumulate={config.accumulate} equal parts on "
