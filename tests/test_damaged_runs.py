@@ -241,10 +241,37 @@ DAMAGE: dict[str, Callable[[bytes, Path], bytes]] = {
 }
 
 
+def without_sums(checkpoint: Path) -> None:
+    """As checkpoints of before were: what is wrong with a file is left to its readers."""
+    (checkpoint / "state.json").unlink()
+
+
+@pytest.mark.parametrize("name", ["optimizer.bin", "model.safetensors", "random_states_0.pkl"])
+@pytest.mark.parametrize("at", [0.2, 0.9])
+def test_a_flipped_bit_of_the_state_is_noticed(run, name, at):
+    """Most of them are other numbers, which any reader takes."""
+    last = run.checkpoints()[-1][1]
+    path = last / "state" / name
+    whole = bytearray(path.read_bytes())
+    whole[int(at * len(whole))] ^= 4
+    path.write_bytes(whole)
+    with pytest.raises(ValueError, match=f"step-0000004 is damaged .state/{name} is missing or not as it was saved"):
+        train(KEPT, run.folder)
+
+
+def test_a_checkpoint_without_sums_is_gone_on_from(run, trained):
+    shutil.rmtree(run.checkpoints()[-1][1])
+    without_sums(run.checkpoints()[-1][1])
+    model, whole = train(KEPT, run.folder), load(trained).state_dict()
+    assert all(torch.equal(value, whole[name]) for name, value in model.state_dict().items())
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("name", ["state/optimizer.bin", "state/model.safetensors", "denoiser/model.safetensors"])
 def test_a_damaged_checkpoint_is_refused_and_the_one_before_goes_on(run, trained, tmp_path, capsys, name, damage):
     (_, first), (_, last) = run.checkpoints()
+    without_sums(first)
+    without_sums(last)
     (last / name).write_bytes(DAMAGE[damage]((last / name).read_bytes(), tmp_path / "ran"))
     before = files(run.folder)
     with pytest.raises(ValueError) as said:
@@ -264,6 +291,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_goes_on(run, trained
 @pytest.mark.parametrize("damage", ["no moments", "moments of other weights"])
 def test_an_optimizer_of_other_weights_is_refused(run, damage):
     path = run.checkpoints()[-1][1] / "state" / "optimizer.bin"
+    without_sums(run.checkpoints()[-1][1])
     state = torch.load(path, weights_only=True)
     if damage == "no moments":
         state["state"] = {}

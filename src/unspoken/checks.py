@@ -53,18 +53,22 @@ def _real(value: Any) -> bool:
 
 
 def plain(value: Any) -> None:
-    """Raises ValueError for a field of a dataclass that is annotated as a number or a truth, and is none.
+    """Raises ValueError for a field of a dataclass that is annotated as a number, a truth or text, and is none.
 
-    Whole numbers fit into 64 bits. Ranges are the dataclass's own matter.
+    Whole numbers fit into 64 bits: a number that is not whole may be counted up to for ever. Ranges are the
+    dataclass's own matter.
     """
     for field in fields(value):
-        its, kind = getattr(value, field.name), str(field.type)
+        its = getattr(value, field.name)
+        kind = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", "")
         if kind == "bool" and type(its) is not bool:
             raise ValueError(f"{field.name}={quoted(its)}; give True or False")
         if kind == "int" and (type(its) is not int or abs(its) >= 2**63):
             raise ValueError(f"{field.name}={quoted(its)}; give a whole number below 2**63")
         if kind == "float" and not _real(its):
             raise ValueError(f"{field.name}={quoted(its)}; give a number")
+        if kind == "str" and not isinstance(its, str):
+            raise ValueError(f"{field.name}={quoted(its)}; give text")
 
 
 def temperature(value: Any) -> None:

@@ -33,7 +33,7 @@ FIELDS = [
 
 @pytest.mark.parametrize(("task", "name", "value", "says"), FIELDS)
 def test_a_field_of_another_type_is_refused(task, name, value, says):
-    with pytest.raises(ValueError, match=f"{name}=.* given, {says} expected"):
+    with pytest.raises(ValueError, match=f"{name}=.*; give {says}"):
         task(**{name: value})
 
 

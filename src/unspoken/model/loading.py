@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 OF_THE_HUB = re.compile(r"[\w.-]+(/[\w.-]+)?")  # names of models there
 
 
-def sums(folder: str | Path) -> dict[str, str]:
-    """The SHA-256 of each file of weights in a folder, by name."""
+def sums(folder: str | Path, files: str = "*.safetensors") -> dict[str, str]:
+    """The SHA-256 of files of a folder, by name: of weights, or of those whose names match `files`."""
     found = {}
-    for path in sorted(Path(folder).glob("*.safetensors")):
+    for path in sorted(Path(folder).glob(files)):
         with path.open("rb") as file:
             found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     return found

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -15,11 +15,9 @@ from unspoken.noise.space import unknown
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+
+
 # The types of fields, as they are annotated, and what their values may be of.
-_KINDS: dict[Any, tuple[type, ...]] = {"int": (int,), int: (int,), "float": (float, int), float: (float, int)}
-_KINDS |= {"str": (str,), str: (str,)}
-
-
 @dataclass(frozen=True)
 class Examples:
     """Solved sequences, and which of their tokens are the prompt.
@@ -140,18 +138,6 @@ def check_split(split: str) -> None:
     """ValueError for what is no split."""
     if split not in SPLITS:
         raise ValueError(f"split={quoted(split)} given, one of {', '.join(SPLITS)} expected")
-
-
-def check_types(task: Any) -> None:
-    """ValueError for a field of a task that is annotated as a number or text, and is none.
-
-    A number that is not whole would be counted up to for ever.
-    """
-    for its in fields(task):
-        kind, value = _KINDS.get(its.type), getattr(task, its.name)
-        if kind and (not isinstance(value, kind) or (isinstance(value, bool) and bool not in kind)):
-            wanted = {int: "a whole number", float: "a number", str: "text"}[kind[0]]
-            raise ValueError(f"{its.name}={quoted(value)} given, {wanted} expected")
 
 
 def check_range(task: object, name: str, low: float, high: float, also: str = "") -> None:

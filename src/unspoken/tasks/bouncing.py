@@ -9,8 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from unspoken import checks
 from unspoken.messages import quoted
-from unspoken.tasks.base import SPLITS, Examples, Split, Values, check_types
+from unspoken.tasks.base import SPLITS, Examples, Split, Values
 from unspoken.tasks.sampled import Form
 from unspoken.tasks.valued import WORDS, Valued
 
@@ -42,7 +43,7 @@ class Bouncing(Valued):
 
     def __post_init__(self) -> None:
         """ValueError for a field out of range."""
-        check_types(self)
+        checks.plain(self)
         if self.positions < 3 or not 0 < self.speed < 1 or not self.tolerance > 0:
             raise ValueError(
                 f"positions={self.positions}, speed={self.speed}, tolerance={self.tolerance}: give 3 or more, "

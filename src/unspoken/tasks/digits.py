@@ -9,9 +9,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from unspoken import checks
 from unspoken.extras import need
 from unspoken.messages import quoted
-from unspoken.tasks.base import Examples, Split, Values, check_range, check_types
+from unspoken.tasks.base import Examples, Split, Values, check_range
 from unspoken.tasks.sampled import Form
 from unspoken.tasks.valued import WORDS, Valued
 
@@ -41,7 +42,7 @@ class Digits(Valued):
 
     def __post_init__(self) -> None:
         """ValueError for a field out of range."""
-        check_types(self)
+        checks.plain(self)
         check_range(self, "known", 0, PATCHES - 1, " of the patches")
 
     @cached_property

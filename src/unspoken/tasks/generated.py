@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unspoken.tasks.base import Examples, Split, check_seed, check_types
+from unspoken import checks
+from unspoken.tasks.base import Examples, Split, check_seed
 from unspoken.tasks.hashing import Hashes
 from unspoken.tasks.sampled import Worded
 from unspoken.tasks.store import Rows, Stored, stored
@@ -61,7 +62,7 @@ class Generated(Worded):
 
     def __post_init__(self) -> None:
         """ValueError for a field out of range."""
-        check_types(self)
+        checks.plain(self)
         least = 0 if self.endless and not self.path else 1
         if min(self.sizes) < 0 or self.train < least:
             raise ValueError(f"train, validation, test = {self.sizes} given, at least {least}, 0 and 0 expected")

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unspoken.tasks.base import check_types
+from unspoken import checks
 from unspoken.tasks.graphs import Graphs
 from unspoken.tasks.hashing import Hashes, scatter
 from unspoken.tasks.refine import permutations
@@ -61,7 +61,7 @@ class PathStar(Graphs):
 
     def __post_init__(self) -> None:
         """ValueError for a field out of range."""
-        check_types(self)
+        checks.plain(self)
         if min(self.degree, self.nodes) < 2:
             raise ValueError(f"degree={self.degree}, nodes={self.nodes} given, at least 2 of each expected")
         if self.names <= self.edges:

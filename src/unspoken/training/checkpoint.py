@@ -13,9 +13,12 @@ import torch
 
 from unspoken.messages import first_line
 from unspoken.model.denoiser import Denoiser
-from unspoken.record import new_folder
+from unspoken.model.loading import sums
+from unspoken.record import new_folder, read_json, write_json
 from unspoken.training.config import Train
 from unspoken.training.run import Run
+
+SUMS = "state.json"  # beside `state/`: the SHA-256 of each of its files
 
 if TYPE_CHECKING:  # slow to import: loaded where it is first needed
     from accelerate import Accelerator
@@ -28,6 +31,7 @@ def save_checkpoint(run: Run, step: int, accelerator: Accelerator, average: Deno
         with run.writing(f"the checkpoint of step {step}"):
             with new_folder(run.checkpoint_at(step)) as folder:
                 accelerator.save_state(str(folder / "state"))
+                write_json(folder / SUMS, sums(folder / "state", "*"))
                 average.save_pretrained(folder / "denoiser")
             run.prune(keep)
     accelerator.wait_for_everyone()
@@ -44,6 +48,7 @@ def restore(run: Run, accelerator: Accelerator, optimizer: Any, average: Denoise
     if run.checkpoints():
         first, checkpoint = run.checkpoints()[-1]
         with _global_generators_kept(), _readable(checkpoint, run):
+            _check_state(checkpoint)
             accelerator.load_state(str(checkpoint / "state"))
             _check_moments(optimizer)
             average.load_state_dict(Denoiser.from_pretrained(checkpoint / "denoiser").state_dict())
@@ -52,6 +57,15 @@ def restore(run: Run, accelerator: Accelerator, optimizer: Any, average: Denoise
             run.cut_metrics(first, config.logged(first))
             run.prune(config.keep)
     return first
+
+
+def _check_state(checkpoint: Path) -> None:
+    """Raises ValueError where a file of `state/` is not as it was saved. Older checkpoints have no sums."""
+    if not (checkpoint / SUMS).exists():
+        return
+    recorded, found = read_json(checkpoint / SUMS), sums(checkpoint / "state", "*")
+    if changed := [name for name in sorted(recorded) if found.get(name) != recorded[name]]:
+        raise ValueError(f"state/{changed[0]} is missing or not as it was saved: another SHA-256")
 
 
 def _check_moments(optimizer: Any) -> None:

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unspoken import checks
 from unspoken.messages import quoted
-from unspoken.tasks.base import SPLITS, Examples, Split, check_seed, check_tokens, check_types
+from unspoken.tasks.base import SPLITS, Examples, Split, check_seed, check_tokens
 from unspoken.tasks.hashing import scatter
 from unspoken.tasks.sampled import Sampled
 from unspoken.tasks.text.books import LICENCE, SOURCES, Corpus, collect, parts, read_book
@@ -71,7 +72,7 @@ class Text(Sampled):
 
     def __post_init__(self) -> None:
         """ValueError for a field out of range."""
-        check_types(self)
+        checks.plain(self)
         for name, kinds in (("unit", Unit), ("mode", Mode)):
             if getattr(self, name) not in get_args(kinds):
                 raise ValueError(
