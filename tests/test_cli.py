@@ -810,3 +810,9 @@ def test_as_a_process_an_interrupt_ends_in_130(tmp_path):
         child.kill()
     assert child.returncode == 130
     assert "stopped" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["study", "--help"], ["tasks", "-h"]], ids=" ".join)
+def test_help_on_a_group_of_commands_lists_them(call, words):
+    asked = call(*words)
+    assert asked.code == 0 and "unspoken study latents" in asked.out and not asked.err

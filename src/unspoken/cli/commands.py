@@ -116,12 +116,13 @@ def parse(words: list[str]) -> Callable[[Console], None]:
             with registry:
                 rest = words[len(name.split()) :]
                 return tyro.cli(make(), args=rest, prog=f"unspoken {name}", config=(tyro.conf.CascadeSubcommandArgs,))
-    asked = " ".join(words[:2])
-    if not words or asked in ("-h", "--help"):
+    asked, groups = " ".join(words[:2]), {name.partition(" ")[0] for name in COMMANDS}
+    helped = words[-1:] in (["-h"], ["--help"]) and (len(words) == 1 or len(words) == 2 and words[0] in groups)
+    if helped or not words:
         print(_usage())
     else:
         print(f"no command is called {asked!r}\n\n{_usage()}", file=sys.stderr)
-    raise SystemExit(0 if asked in ("-h", "--help") else 2)
+    raise SystemExit(0 if helped else 2)
 
 
 def run(words: list[str] | None = None) -> int:
