@@ -117,7 +117,7 @@ def parse(words: list[str]) -> Callable[[Console], None]:
                 rest = words[len(name.split()) :]
                 return tyro.cli(make(), args=rest, prog=f"unspoken {name}", config=(tyro.conf.CascadeSubcommandArgs,))
     asked, groups = " ".join(words[:2]), {name.partition(" ")[0] for name in COMMANDS}
-    helped = words[-1:] in (["-h"], ["--help"]) and (len(words) == 1 or len(words) == 2 and words[0] in groups)
+    helped = words[-1:] in (["-h"], ["--help"]) and (len(words) == 1 or (len(words) == 2 and words[0] in groups))
     if helped or not words:
         print(_usage())
     else:
