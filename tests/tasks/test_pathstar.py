@@ -357,7 +357,7 @@ def test_describe_counts_and_the_record_comes_back():
         (lambda: PathStar(validation=-1), "validation, test = -1, 1000 given, 0 to 3991680 each expected"),
         (lambda: PathStar(2, 2, 5), "validation, test = 1000, 1000 given, 0 to 3 each expected, as 1/16 of all 60"),
         (lambda: PathStar(seed=-1), "seed=-1 given, 0 <= seed < 2**63 expected"),
-        (lambda: PathStar(seed=2**63), "seed=9223372036854775808 given"),
+        (lambda: PathStar(seed=2**63), "seed=9223372036854775808; give"),
         # Of 120 graphs the hash sends 4 to test, and of 720 graphs 626 to train.
         (
             lambda: PathStar(2, 3, 5, validation=6, test=6).sample("test", 1),
