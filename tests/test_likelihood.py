@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from toy import EXACT, Exact, Ignorant, all_sequences, alone, ragged_clean, random_distribution, seeded, tiny
+from toy import EXACT, Exact, Ignorant, Spy, all_sequences, alone, ragged_clean, random_distribution, seeded, tiny
 
 from unspoken.decoders.policies import UNIFORM_LATENTS, attended
 from unspoken.layout.attention import ATTENTIONS, MDM, SCDM, SIDM
@@ -100,7 +100,7 @@ def brute_nll(model, x0: Tensor, n: int) -> float:
     return total
 
 
-@pytest.mark.parametrize("name", ["mdm", "scdm", "sidm", "any-order"])
+@pytest.mark.parametrize("name", ["mdm", "scdm", "sidm", "joint", "any-order"])
 @torch.no_grad()
 def test_nll_by_latents_is_the_brute_force_one(name: str) -> None:
     """Within 4.5 standard errors for each of 4 counts: false alarm 1 in 36,000 a model."""
@@ -114,7 +114,7 @@ def test_nll_by_latents_is_the_brute_force_one(name: str) -> None:
         assert abs(error) < 4.5 * float(column.std()) / len(column) ** 0.5
 
 
-@pytest.mark.parametrize("name", ["mdm", "scdm", "sidm", "any-order", "cached-joint"])
+@pytest.mark.parametrize("name", ["mdm", "scdm", "sidm", "joint", "any-order", "cached-joint"])
 @torch.no_grad()
 def test_nll_by_policy_latents_drawn_at_random_is_the_brute_force_one(name: str) -> None:
     """As above; under a causal context the tokens that are said have dates, as when they were decoded."""
@@ -263,3 +263,16 @@ def test_training_noise_leaves_the_prompt_alone() -> None:
 def test_bad_power() -> None:
     with pytest.raises(ValueError, match="power above 0"):
         Polynomial(0.0)
+
+
+@pytest.mark.parametrize(("rule", "passes"), [("joint", 2), ("cached-joint", 2), ("mdm", 5), ("scdm", 1), ("sidm", 1)])
+@torch.no_grad()
+def test_counts_share_a_pass_where_the_context_sees_no_latents(rule: str, passes: int) -> None:
+    """Groups of 1, 2, 3 and 5 beside one context, then one of all: what each tells in a pass of its own."""
+    model, counts = Spy(tiny(ATTENTIONS[rule], positions=7)), [0, 1, 2, 4, 99]
+    x0, given = ragged_clean()
+    together = nll_by_latents(model, x0, given, counts, seeded(), 3)
+    assert len(model.passes) == 3 * passes
+    alone_ = torch.cat([nll_by_latents(model, x0, given, [n], seeded(), 3) for n in counts], 1)
+    assert torch.allclose(together, alone_, **EXACT)
+    assert len({round(float(x), 6) for x in together[0]}) == (1 if rule == "sidm" else 5)

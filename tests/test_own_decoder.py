@@ -66,7 +66,7 @@ TRAINED: dict[str, tuple[Objective, list[str]]] = {
     "one slot": (MultiToken(window=1), ["any-order", "cached-joint", "cached-alone"]),
     "three slots": (MultiToken(window=3), ["any-order", "cached-joint", "cached-alone"]),
     "all slots": (MultiToken(next_token=0.3), ["any-order", "cached-joint", "cached-alone"]),
-    "teacherless": (Teacherless(), ["cached-joint", "cached-alone", "mdm", "sidm"]),
+    "teacherless": (Teacherless(), ["cached-joint", "cached-alone", "mdm", "sidm", "joint"]),
     "one prefix": (MultiToken(prefixes=1), list(ATTENTIONS)),
 }
 

@@ -68,7 +68,7 @@ def test_cached_is_recomputed(rule: str, order: str) -> None:
 
 
 # Where nothing is drawn: the order of the latents matters under `ordered` alone.
-UNORDERED = ["mdm", "sidm", "cached-joint", "cached-alone"]
+UNORDERED = ["mdm", "sidm", "joint", "cached-joint", "cached-alone"]
 DETERMINED: dict[str, tuple[list[str], dict[str, Any]]] = {
     "a bound": (list(ATTENTIONS), {"latent_policy": "next", "latents": 2, "commit": 3, "entropy_bound": 1.0}),
     "widening": (list(ATTENTIONS), {"latent_policy": "next", "latents": 1, "min_confidence": 0.6}),

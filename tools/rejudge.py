@@ -27,8 +27,8 @@ from unspoken.measure.accuracy import Outcome
 from unspoken.measure.intervals import interval, seeds_share_interval
 from unspoken.show import figure, report
 from unspoken.study.ar_latents import lookahead
-from unspoken.study.dial import Level
-from unspoken.study.dial import verdicts as dial_verdicts
+from unspoken.study.trade_off import Level
+from unspoken.study.trade_off import verdicts as dial_verdicts
 from unspoken.study.report import Claim, Result, read_result
 from unspoken.study.speed import BASE, OURS, SAME_RULE, faster
 from unspoken.study.tasks import TURNS

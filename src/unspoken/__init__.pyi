@@ -20,8 +20,9 @@ from .decoders.policies import (
 from .decoders.slots import Slots
 from .decoders.step import Step, last
 from .decoders.walk import DenoisingStep, walk
-from .layout.attention import ANY_ORDER, CACHED_ALONE, CACHED_JOINT, MDM, SCDM, SIDM, Attention
+from .layout.attention import ANY_ORDER, CACHED_ALONE, CACHED_JOINT, JOINT, MDM, SCDM, SIDM, Attention
 from .layout.entries import Layout, one_block, random_order
+from .layout.groups import Groups, Related
 from .layout.packing import Packed
 from .layout.questions import CTC, CrossEntropy, Divergence, Question, SquaredError
 from .measure.bound import nelbo_along
@@ -66,6 +67,7 @@ __all__ = [
     "CONFIDENCE",
     "CTC",
     "ENTROPY",
+    "JOINT",
     "LEFT_TO_RIGHT",
     "MARGIN",
     "MDM",
@@ -93,6 +95,7 @@ __all__ = [
     "Discrete",
     "Divergence",
     "Gaussian",
+    "Groups",
     "Hybrid",
     "Ids",
     "Independent",
@@ -115,6 +118,7 @@ __all__ = [
     "Pyramid",
     "Question",
     "Reals",
+    "Related",
     "SNRMix",
     "Shared",
     "Sizes",

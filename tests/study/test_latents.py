@@ -22,9 +22,9 @@ from unspoken.measure.accuracy import Solved, solve
 from unspoken.measure.costs import matmul_weights, pass_flops
 from unspoken.measure.intervals import Estimate, interval, share_interval, wilson
 from unspoken.record import from_record
-from unspoken.study.dial import Level, Levels, verdicts
 from unspoken.study.latents import LatentsStudy
 from unspoken.study.report import Check, Result, Stage, claim, monotone, read_result
+from unspoken.study.trade_off import Level, Levels, verdicts
 from unspoken.tasks import Sudoku
 from unspoken.training.config import Train, Trunk
 from unspoken.training.loop import new_denoiser

@@ -16,7 +16,7 @@ from unspoken.cli.solve import General, parse_solve
 from unspoken.cli.studies import FamilyRun, Show, StepsRun, StudyRun
 from unspoken.cli.tasks import ListTasks, ShowTask
 from unspoken.layout.attention import ATTENTIONS, Attention
-from unspoken.presets import AR_LATENTS, DECODE, FORCING, GIDD, LATENTS
+from unspoken.presets import AR_LATENTS, DECODE, DIAL, FORCING, GIDD, LATENTS
 from unspoken.presets.tasks import TASKS, TRAIN
 from unspoken.show import terminal
 from unspoken.study.base import Study
@@ -75,6 +75,7 @@ COMMANDS: dict[str, tuple[Callable[[], Any], str]] = {
     "train": (_train_type, "train a model from a preset; the same command goes on with a stopped run"),
     "solve": (lambda: General, "solve a puzzle and watch the latent tokens think; or judge a file of puzzles"),
     "study latents": (_study("", LATENTS, "latents"), "what latent tokens buy and cost: table, figure, verdicts"),
+    "study dial": (_study("dial", DIAL), "groups of joint latents: a better dial than ordered ones?"),
     "study ar-latents": (
         _study("ar-latents", AR_LATENTS),
         "latent tokens from left to right: do they give AR models lookahead?",

@@ -7,6 +7,7 @@ Every model of this family is a row of the table below; the trunk, the loss and 
 | `MDM`          | bidirectional | joint   | yes                  | no       | MDLM, LLaDA: every mask is a latent     |
 | `SCDM`         | bidirectional | ordered | no                   | no       | semi-causal model, arXiv 2602.03769     |
 | `SIDM`         | bidirectional | alone   | no                   | no       | its ablation: no joint prediction       |
+| `JOINT`        | bidirectional | joint   | no                   | no       | ours, with `Groups`: a better dial      |
 | `ANY_ORDER`    | causal        | ordered | no                   | yes      | Eso-LM (B), AO-GPT                      |
 | `CACHED_JOINT` | causal        | joint   | no                   | yes      | AR + MTP when the order is left to right|
 | `CACHED_ALONE` | causal        | alone   | no                   | yes      | AO-ARM, XLNet's query stream            |
@@ -97,6 +98,7 @@ class Attention:
 MDM = Attention("bidirectional", "joint", context_sees_latents=True)
 SCDM = Attention("bidirectional", "ordered")
 SIDM = Attention("bidirectional", "alone")
+JOINT = Attention("bidirectional", "joint")
 ANY_ORDER = Attention("causal", "ordered")
 CACHED_JOINT = Attention("causal", "joint")
 CACHED_ALONE = Attention("causal", "alone")
@@ -105,6 +107,7 @@ ATTENTIONS: dict[str, Attention] = {
     "mdm": MDM,
     "scdm": SCDM,
     "sidm": SIDM,
+    "joint": JOINT,
     "any-order": ANY_ORDER,
     "cached-joint": CACHED_JOINT,
     "cached-alone": CACHED_ALONE,

@@ -117,7 +117,31 @@ class CTC:
             )
 
 
-Loss = Callable[[Any, Tensor], Tensor]
+@dataclass(frozen=True)
+class Distilled:
+    """Cross-entropy against the token, mixed with that against what other entries of the same pass predict of it.
+
+    share: of the loss against the prediction; no gradient flows into it. question: of the pass, whose entries those
+        are. match: `[batch, m]` which of its entries is about the same token.
+    """
+
+    share: float
+    question: int
+    match: Tensor
+
+    def __call__(self, prediction: Tensor, target: Tensor, taught: Tensor) -> Tensor:
+        """prediction: logits `[batch, m, ...]`; target: `[batch, m]` or `[batch, m, dims]`; taught: as prediction."""
+        token = CrossEntropy()(prediction, target)
+        index = self.match.view(*self.match.shape, *[1] * (taught.dim() - 2)).expand(-1, -1, *taught.shape[2:])
+        teacher = taught.gather(1, index).softmax(-1)
+        # The mask's logit is -inf: 0 of it is expected, and 0 times infinity is not a number.
+        soft = -(teacher * prediction.log_softmax(-1).clamp_min(-1e4)).sum(-1)
+        if soft.dim() > 2:  # of code vectors
+            soft = soft.flatten(2).sum(2)
+        return (1 - self.share) * token + self.share * soft
+
+
+Loss = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from unspoken.model.denoiser import Denoiser
+from unspoken.training.config import Train
+from unspoken.training.loop import new_denoiser, packed_batch, seeded
 
 
 def matmul_weights(model: Denoiser) -> int:
@@ -27,3 +29,14 @@ def pass_flops(model: Denoiser, entries: int, heads: int, cached: int = 0) -> in
     per_head = getattr(config, "head_dim", None) or width // config.num_attention_heads
     attention = 4 * config.num_hidden_layers * config.num_attention_heads * per_head * entries * (cached + entries)
     return 2 * matmul_weights(model) * entries + attention + 2 * width * model.vocab_size * heads
+
+
+def training_flops(config: Train) -> float:
+    """FLOPs of a training run: three times the forward passes of its steps, as wide as a few drawn batches are."""
+    model, batches = new_denoiser(config), 4
+    total = 0
+    for step in range(batches):
+        examples = config.task.sample("train", config.batch, seeded("costs", step))
+        packed = packed_batch(config, model.mask_id, examples, seeded("costs", step), step / batches)
+        total += pass_flops(model, packed.layout.shape[1], packed.weight.shape[1])
+    return 3.0 * config.steps * config.batch * total / batches

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -53,8 +54,8 @@ def nll_by_latents(
     The tokens are said one at a time in uniformly random order; a step with m unsaid ones predicts one of them in
     view of the context and min(n, m - 1) random others. Estimated without bias at `draws` random steps a row
     (m uniform, stratified over the batch and the draws). Ordered latents give every n from one pass, because the
-    latent of rank j saw exactly j; joint ones need a pass with n + 1 unsaid entries for each n; for lone ones n
-    makes no difference.
+    latent of rank j saw exactly j; for lone ones n makes no difference. Joint ones take a group of n + 1 for each n:
+    several share a pass where the context sees no latents, else each has its own.
     latents: the counts n, each >= 0 (counts beyond what is unsaid mean all of it).
     """
     check_clean(model, x0, given, draws, generator)
@@ -86,16 +87,45 @@ def losses_by_latents(model: Model, layout: Layout, x0: Tensor, latents: Sequenc
     rank, unsaid = layout.order, layout.unsaid
     last = unsaid.sum(1, keepdim=True) - 1
     if model.attention.latents == "joint":
-        columns = []
-        for n in latents:
-            seen = layout.select_where(layout.said | (unsaid & (rank <= n)))
-            columns.append(token_losses(model, seen, x0).sum(1) / (last[:, 0].clamp_max(n) + 1).clamp_min(1))
-        return torch.stack(columns, dim=1).double()
+        return torch.cat([_beside(model, layout, x0, its) for its in _passes(model, layout, latents)], dim=1)
     losses = token_losses(model, layout, x0)
     if model.attention.latents == "alone":
         return (losses.sum(1, keepdim=True) / (last + 1).clamp_min(1)).double().expand(-1, len(latents))
     at_rank = [(losses * (unsaid & (rank == last.clamp_max(n)))).sum(1) for n in latents]
     return torch.stack(at_rank, dim=1).double()
+
+
+def _passes(model: Model, layout: Layout, latents: Sequence[int]) -> Iterator[list[int]]:
+    """The counts that share a pass: as many as the unsaid entries of all of them are no more than twice the layout."""
+    its: list[int] = []
+    for n in latents:
+        unsaid = sum(min(k + 1, layout.shape[1]) for k in (*its, n))
+        if its and (model.attention.context_sees_latents or unsaid > 2 * layout.shape[1]):
+            yield its
+            its = []
+        its.append(n)
+    if its:
+        yield its
+
+
+def _beside(model: Model, layout: Layout, x0: Tensor, latents: Sequence[int]) -> Tensor:
+    """`[batch, len(latents)]`: the mean loss of a group of the n + 1 unsaid tokens of lowest rank, for each n.
+
+    One pass: the groups see the context, and not each other.
+    """
+    rank, unsaid = layout.order, layout.unsaid
+    both = layout.select_where(layout.said)
+    for number, n in enumerate(latents):
+        group = layout.select_where(unsaid & (rank <= n))
+        both = both.join(replace(group, block=torch.where(group.unsaid, number, group.block)))
+    packed = ask_masks(both, x0)
+    losses, asked = packed_losses(model, packed).double(), packed.one
+    number = both.block.gather(1, asked.at).clamp_min(0)
+    total, count = (
+        torch.zeros(len(x0), len(latents), dtype=torch.float64, device=x0.device).scatter_add(1, number, its)
+        for its in (losses, asked.real.double())
+    )
+    return total / count.clamp_min(1)
 
 
 def nll_by_policy(

@@ -16,6 +16,7 @@ from unspoken.presets.runs import (
 from unspoken.presets.studies import (
     AR_LATENTS,
     DECODE,
+    DIAL,
     FORCING,
     GIDD,
     LATENTS,
@@ -23,6 +24,8 @@ from unspoken.presets.studies import (
     ar_latents_quick,
     decode_6x6,
     decode_quick,
+    dial,
+    dial_quick,
     forcing,
     forcing_quick,
     gidd,
@@ -35,6 +38,7 @@ from unspoken.presets.studies import (
 __all__ = [
     "AR_LATENTS",
     "DECODE",
+    "DIAL",
     "FORCING",
     "GIDD",
     "LATENTS",
@@ -46,6 +50,8 @@ __all__ = [
     "chain_gidd",
     "decode_6x6",
     "decode_quick",
+    "dial",
+    "dial_quick",
     "digits",
     "forcing",
     "forcing_quick",

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from unspoken.layout.attention import CACHED_JOINT, JOINT, MDM, SCDM, SIDM
+from unspoken.layout.groups import Groups
 from unspoken.presets.runs import chain_gidd, path_star, sudoku_6x6, sudoku_6x6_ar, sudoku_6x6_gidd, sudoku_9x9
 from unspoken.study.ar_latents import ArLatentsStudy, Setting
 from unspoken.study.decode import DecodeStudy
+from unspoken.study.dial import DialStudy
 from unspoken.study.forcing import ForcingStudy
 from unspoken.study.gidd import GiddStudy
 from unspoken.study.latents import LatentsStudy
+from unspoken.study.rivals import DialCase, Rival
 from unspoken.tasks import Sudoku
-from unspoken.training.config import Trunk
+from unspoken.training.config import Train, Trunk
 
 # Chosen on validation puzzles so that neither MDM nor SIDM is saturated: after 1,000 steps MDM solves nearly all.
 REFERENCE_STEPS, QUICK_STEPS = 500, 300
@@ -75,6 +79,34 @@ def decode_quick() -> DecodeStudy:
 
 
 DECODE: dict[str, Callable[[], DecodeStudy]] = {"reference": decode_6x6, "quick": decode_quick}
+
+
+SIX = Train(Sudoku(), trunk=Trunk(init=0.07), steps=500, batch=96, warmup=50)  # of the dial's studies
+COUNTS = (0, 1, 2, 4, 8, 16, 36)
+RIVALS = (
+    Rival("SIDM", SIDM),
+    Rival("SCDM", SCDM),
+    Rival("MDM", MDM),
+    Rival("JOINT", JOINT),
+    Rival("CACHED_JOINT", CACHED_JOINT),
+    Rival("JOINT, grouped", JOINT, Groups()),
+    Rival("CACHED_JOINT, grouped", CACHED_JOINT, Groups()),
+)
+
+
+def dial() -> DialStudy:
+    """Five seeds of the models with and without a dial on 6x6 Sudoku: three hours on two cores."""
+    return DialStudy((DialCase("sudoku-6x6", SIX, COUNTS),), RIVALS)
+
+
+def dial_quick() -> DialStudy:
+    """One seed of SCDM and grouped latents on a shorter budget: some ten minutes on two cores."""
+    case = DialCase("sudoku-6x6", replace(SIX, steps=200), COUNTS, seeds=(0,))
+    rivals = tuple(r for r in RIVALS if r.name in ("SCDM", "MDM", "CACHED_JOINT, grouped"))
+    return DialStudy((case,), rivals, puzzles=200, draws=8)
+
+
+DIAL: dict[str, Callable[[], DialStudy]] = {"reference": dial, "quick": dial_quick}
 
 
 def gidd() -> GiddStudy:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unspoken.show import noise
+from unspoken.show import dials, noise
 from unspoken.show.bars import error_bars
 from unspoken.show.canvas import canvas
 from unspoken.study.report import Result
@@ -22,6 +22,7 @@ def draw(result: Result, path: Path) -> Path:
     """A study's figure."""
     drawn = {
         "latents": trade_off,
+        "dial": dials.dials,
         "ar-latents": lookahead,
         "decode": speed,
         "tasks": family,

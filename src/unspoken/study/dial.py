@@ -1,79 +1,242 @@
-"""The paper's two claims as comparisons of measurements; each can come out false."""
+"""A better dial: groups of joint latents against the paper's ordered ones, and against models without a dial.
+
+All models of a task have one budget, and differ in who may look at whom and in how their latents are grouped. Then the
+number of latents is swept at decoding time.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from unspoken.measure.accuracy import Outcome
-from unspoken.measure.intervals import Estimate
-from unspoken.study.report import Check, Claim, claim, monotone
+from unspoken.measure.accuracy import solve_ways
+from unspoken.measure.costs import training_flops
+from unspoken.measure.likelihood import nll_by_latents
+from unspoken.model.denoiser import Denoiser
+from unspoken.study.base import Findings, Study, check_once, loaded, trained
+from unspoken.study.grouped import Key, better_dial, effects, no_loss
+from unspoken.study.report import Claim, Stage
+from unspoken.study.rivals import DialCase, Rival
+from unspoken.study.table import Column, Mean, Row, Table, cost_columns, costs
+from unspoken.study.trade_off import Level
+from unspoken.tasks.base import Examples
+from unspoken.training.loop import seeded
+
+_MODEL = (Column("task", "task"), Column("model", "model"))
+_PART = Column("part", "part")
+TABLE = Table(
+    "dial",
+    {
+        "dial": (
+            _PART,
+            *_MODEL,
+            Column("latents", "latents"),
+            Mean("accuracy", "solved", share=True),
+            Mean("nll", "NLL"),
+            *cost_columns("puzzle"),
+            Column("seeds"),
+        ),
+        "training": (
+            _PART,
+            *_MODEL,
+            Column("steps", "latents", "{} steps".format),
+            Column("training_flops", "MFLOPs", lambda flops: f"{flops / 1e12:.0f} million"),
+        ),
+        "effects": (
+            _PART,
+            Column("task", "task"),
+            Column("what", "model"),
+            Column("to"),
+            Column("of"),
+            Column("latents", "latents"),
+            Mean("solved_more", "solved", by_seed=False),
+            Mean("nll_more", "NLL", by_seed=False),
+        ),
+    },
+    "dial: beside so many latents. training: to the end. effects: what a difference between two models adds to the "
+    "share solved and to the NLL, paired. With 95% intervals; NLL in nats a token; passes, MFLOPs and ms a puzzle.",
+)
 
 
 @dataclass(frozen=True)
-class Level(Outcome):
-    """One model at one count of latents. nll: `[seeds, puzzles]`, nats a token."""
+class DialStudy(Study):
+    """The study's config.
 
-    nll: Tensor = field(kw_only=True)
+    Attributes:
+        cases: The tasks, each with its budget.
+        rivals: The models; those that begin with another one come after it.
+        top: Of them, the one that is to lose nothing beside all latents; none where it is empty.
+        split: What is measured on.
+        puzzles: Of the split.
+        batch: Puzzles decoded together.
+        draws: Random steps a puzzle in the NLL estimate.
+        workers: Runs trained at a time.
+    """
 
-    @property
-    def saturated(self) -> bool:
-        """Too near to none or all right for a difference to show."""
-        return not 0.02 <= float(self.right.mean()) <= 0.98
+    TABLE = TABLE
+
+    cases: tuple[DialCase, ...]
+    rivals: tuple[Rival, ...]
+    top: str = ""
+    split: Literal["test", "validation"] = "test"
+    puzzles: int = 500
+    batch: int = 250
+    draws: int = 16
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for what, its in (("cases", self.cases), ("rivals", self.rivals)):
+            check_once(what, [each.name for each in its])
+        before: list[str] = []
+        for rival in self.rivals:
+            if strange := {rival.start, rival.related} - {"", *before}:
+                raise ValueError(f"{rival.name} begins with {strange}, which is no model before it: give its folder")
+            before.append(rival.folder)
+        if self.top not in ("", *(rival.name for rival in self.rivals)):
+            raise ValueError(f"top={self.top!r} is none of the models; give one of their names, or none")
+
+    def budget(self) -> str:
+        runs = len(self.rivals) * sum(len(case.seeds) for case in self.cases)
+        tasks = "; ".join(
+            f"{c.name}: {c.train.steps} steps of {c.train.batch}, {len(c.seeds)} seed(s)" for c in self.cases
+        )
+        models = f"{runs} runs of {len(self.rivals)} models on {tasks}"
+        return f"{models}; then {self.puzzles} puzzles of the {self.split} split"
+
+    def findings(self, runs: Path) -> Generator[Stage, None, Findings]:
+        rows: list[Row] = []
+        claims: list[Claim] = []
+        for case in self.cases:
+            task = case.train.task
+            examples = task.sample(self.split, min(self.puzzles, task.size(self.split))).by_size()
+            models = yield from _trained(self, case, runs)
+            levels = yield from _measured(self, case, models, examples)
+            cost = {rival.name: training_flops(case.job(rival, case.seeds[0], runs)[0]) for rival in self.rivals}
+            rows += [*_levels(case, levels), *_training(self, case, cost), *_effects(case, levels)]
+            claims += _claims(self, case, levels, cost)
+        return rows, claims, _notes(self)
 
 
-Levels = dict[tuple[str, int], Level]  # by the model's name and its number of latents
+Models = dict[str, list[Denoiser]]  # by name, a model a seed
 
 
-def verdicts(table: Levels, counts: Sequence[int]) -> list[Claim]:
-    """The claims on levels that hold SCDM at `counts`, MDM at the last of them (all), and SIDM at 0."""
-    mdm, sidm = table["mdm", counts[-1]], table["sidm", 0]
-    levels = [table["scdm", n] for n in counts]
-    dial = [
-        monotone([c.nll for c in levels], "lower", "NLL"),
-        *_accuracy_rises(levels, sidm, mdm),
-        *_costs_rise(levels),
-    ]
-    seeds = len(mdm.right)
-    return [claim("joint prediction", _joint_prediction(mdm, sidm), seeds), claim("dial", dial, seeds)]
+def _trained(config: DialStudy, case: DialCase, runs: Path) -> Generator[Stage, None, Models]:
+    """Those that begin with nothing, then those that begin with one of them."""
+    for later in (False, True):
+        now = [r for r in config.rivals if bool(r.start or r.related) == later]
+        jobs = [case.job(rival, seed, runs) for seed in case.seeds for rival in now]
+        yield from trained(jobs, config.workers, f"training on {case.name}")
+    return {r.name: loaded([case.job(r, seed, runs) for seed in case.seeds]) for r in config.rivals}
 
 
-def _joint_prediction(mdm: Level, sidm: Level) -> list[Check]:
-    """At an equal budget MDM beats SIDM: intervals apart in accuracy and in NLL, neither of them saturated."""
-    right, few = Estimate.of(mdm.right, share=True), Estimate.of(sidm.right, share=True)
-    nll, more = Estimate.of(mdm.nll), Estimate.of(sidm.nll)
+def _measured(
+    config: DialStudy, case: DialCase, models: Models, examples: Examples
+) -> Generator[Stage, None, dict[Key, Level]]:
+    nll: dict[str, Tensor] = {}
+    for done, (name, its) in enumerate(models.items()):
+        yield Stage(f"likelihood on {case.name}: {name}", done, len(models))
+        nll[name] = torch.stack([_nll(model, examples, case.counts, config.draws) for model in its])
+    ways = {(name, n): (its, case.decoding(n)) for name, its in models.items() for n in case.counts}
+    total = float(len(ways) * len(case.seeds) * len(examples))
+    done = 0.0
+
+    def stage(way: Key, entries: int) -> Stage:
+        nonlocal done
+        done += entries / case.train.task.length / 20
+        return Stage(f"decoding {case.name}: {way[0]}, {shown(case, way[1])} latents", min(done, total), total)
+
+    outcomes = yield from solve_ways(ways, case.train.task, examples, config.batch, stage)
+    return {
+        (name, n): Level(**vars(its), nll=nll[name][:, :, case.counts.index(n)]) for (name, n), its in outcomes.items()
+    }
+
+
+@torch.no_grad()
+def _nll(model: Denoiser, examples: Examples, counts: tuple[int, ...], draws: int) -> Tensor:
+    """`[puzzles, counts]` nats a token that is not given. The same noise for every model."""
+    total = nll_by_latents(model, examples.x0, examples.given, counts, seeded("nll"), draws)
+    return total / (~examples.given).sum(1, keepdim=True)
+
+
+def shown(case: DialCase, n: int) -> int | str:
+    """A count as the table has it."""
+    return "all" if n == case.counts[-1] else n
+
+
+def _levels(case: DialCase, levels: dict[Key, Level]) -> list[Row]:
     return [
-        Check(right.low > few.high, f"accuracy MDM {right}, SIDM {few}"),
-        Check(nll.high < more.low, f"NLL in nats a token MDM {nll}, SIDM {more}"),
-        Check(not mdm.saturated and not sidm.saturated, "neither is saturated"),
+        TABLE.row(
+            "dial",
+            task=case.name,
+            model=name,
+            latents=shown(case, n),
+            accuracy=level.right,
+            nll=level.nll,
+            **costs(level, "puzzle"),
+            seeds=list(case.seeds),
+        )
+        for (name, n), level in levels.items()
     ]
 
 
-def _accuracy_rises(levels: list[Level], sidm: Level, mdm: Level) -> list[Check]:
-    """From SIDM's level towards MDM's."""
-    start, low, high = (float(c.right.mean()) for c in (levels[0], sidm, mdm))
+def _training(config: DialStudy, case: DialCase, cost: dict[str, float]) -> list[Row]:
+    steps = {rival.name: round(case.train.steps * rival.longer) for rival in config.rivals}
     return [
-        monotone([c.right for c in levels], "higher", "accuracy"),
-        Check(
-            abs(start - low) < (high - low) / 4,
-            f"it starts within a quarter of the way from SIDM's {low:.3f} to MDM's {high:.3f}",
-        ),
+        TABLE.row("training", task=case.name, model=name, steps=steps[name], training_flops=flops)
+        for name, flops in cost.items()
     ]
 
 
-def _costs_rise(levels: list[Level]) -> list[Check]:
-    """FLOPs are exact. CPU seconds were measured in turns: of each, the upper half of the counts over the lower."""
-    flops = [c.flops for c in levels]
-    rise = f"MFLOPs a puzzle rise from {flops[0] / 1e6:.0f} to {flops[-1] / 1e6:.0f}"
-    checks = [Check(flops == sorted(flops) and flops[-1] > flops[0], rise)]
-    if all(c.turns for c in levels):
-        half = len(levels) // 2
-        few, many = (torch.tensor([c.turns for c in some]).sum(0) for some in (levels[:half], levels[-half:]))
-        times = Estimate.of((many / few).log()[None])
-        ends = f"{math.exp(times.mean):.2f} [{math.exp(times.low):.2f}, {math.exp(times.high):.2f}]"
-        checks.append(Check(times.low > 0, f"CPU seconds, the upper half of the counts over the lower: {ends} times"))
-    return checks
+def _effects(case: DialCase, levels: dict[Key, Level]) -> list[Row]:
+    return [
+        TABLE.row(
+            "effects",
+            task=case.name,
+            what=f"{effect.what}: {effect.to} for {effect.of}",
+            to=effect.to,
+            of=effect.of,
+            latents=effect.count,
+            solved_more=solved,
+            nll_more=nll,
+        )
+        for effect, nll, solved in effects(levels, case.counts)
+    ]
+
+
+def _claims(config: DialStudy, case: DialCase, levels: dict[Key, Level], cost: dict[str, float]) -> list[Claim]:
+    """Of the first task by their names; of the others with theirs."""
+    of = "" if case == config.cases[0] else f", {case.name}"
+    names = {name for name, _ in levels}
+    grouped = [name for name in ("JOINT, grouped", "CACHED_JOINT, grouped") if name in names]
+    claims = []
+    if "SCDM" in names and grouped:
+        claims.append(better_dial(f"grouped dial{of}", levels, case.counts, "SCDM", grouped))
+    if config.top and "MDM" in names:
+        its = no_loss(levels, case.counts[-1], config.top, "MDM", cost[config.top] / cost["MDM"])
+        claims.append(replace(its, name=f"{its.name}{of}"))
+    return claims
+
+
+def _notes(config: DialStudy) -> list[str]:
+    budgets = "; ".join(
+        f"{c.name}: {c.train.task.title}, {c.train.steps} steps of {c.train.batch}, {c.train.trunk.layers} x "
+        f"{c.train.trunk.width}, {c.candidates} candidates, {len(c.seeds)} seed(s)"
+        for c in config.cases
+    )
+    rivals = "; ".join(f"{r.name}: {r.told}" for r in config.rivals if r.told)
+    return [
+        f"Budgets: {budgets}.",
+        *([f"Models: {rivals}."] if rivals else []),
+        f"{config.puzzles} puzzles of the {config.split} split. 95% intervals over seeds and puzzles; each look of a "
+        "claim is paired, and all of a claim are corrected together (Holm).",
+        "Decoding: confidence, greedy, one token a pass. Candidates see the latents; under joint latents they see each "
+        "other too, in a pass of the same entries. NLL: uniformly random order, one token beside n latents. Models "
+        "without groups were trained beside all that is unsaid.",
+        "Training FLOPs: a step is three forward passes of its entries. Milliseconds are CPU time, ways in turns.",
+    ]

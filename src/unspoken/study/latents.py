@@ -20,9 +20,9 @@ from unspoken.measure.accuracy import Outcome, solve_ways
 from unspoken.measure.likelihood import nll_by_latents
 from unspoken.model.denoiser import Denoiser
 from unspoken.study.base import Findings, Study, check_rising
-from unspoken.study.dial import Level, Levels, verdicts
 from unspoken.study.report import Stage
 from unspoken.study.table import Column, Mean, Row, Table, cost_columns, costs
+from unspoken.study.trade_off import Level, Levels, verdicts
 from unspoken.tasks.base import Examples
 from unspoken.training.config import Train
 from unspoken.training.loop import load, seeded, training

@@ -24,6 +24,7 @@ class Batch:
     x0: `[batch, seq]` token ids; where the tokens are values, the placeholder id.
     given: `[batch, seq]` bool: the prompt.
     value: `[batch, seq, width]` vectors or codes of tokens that are values; None where all are ids.
+    progress: how much of training is done, in [0, 1].
     """
 
     process: AnyProcess
@@ -32,6 +33,7 @@ class Batch:
     mask_id: int
     generator: torch.Generator | None = None
     value: Tensor | None = None
+    progress: float = 1.0
 
     @property
     def values(self) -> Tensor:
@@ -64,16 +66,18 @@ class Objective(ABC):
         mask_id: int,
         generator: torch.Generator | None = None,
         value: Tensor | None = None,
+        progress: float = 1.0,
     ) -> Packed:
         """A pass over a batch, and its questions.
 
         x0, given: `[batch, seq]` clean tokens, and which are the prompt. value: `[batch, seq, width]`, the vectors or
         codes that stand for the tokens, where tokens are values (then x0 is the placeholder id everywhere).
+        progress: how much of training is done, in [0, 1], for what changes over it.
         Raises ValueError where process, objective and values do not go together.
         """
         if value is not None and isinstance(process, Uniform | Hybrid | SNRMix):
             raise ValueError(f"{process} redraws ids, and these tokens are values: take Absorbing() or Gaussian()")
-        packed = self._pack(Batch(process, x0, given, mask_id, generator, value))
+        packed = self._pack(Batch(process, x0, given, mask_id, generator, value, progress))
         if value is None or isinstance(process, Gaussian):
             return packed
         return ask_values(packed, value, mask_id)

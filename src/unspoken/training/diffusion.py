@@ -11,6 +11,7 @@ from torch import Tensor
 from unspoken import checks
 from unspoken.layout.attention import Attention
 from unspoken.layout.entries import entries_of, one_block
+from unspoken.layout.groups import Groups, ask_groups
 from unspoken.layout.packing import (
     Packed,
     ask_masks,
@@ -35,15 +36,25 @@ class MaskedDiffusion(Objective):
 
     Attributes:
         bound: Weigh the losses into the likelihood bound (a NELBO); otherwise all count alike.
+        groups: How the masked tokens are split into groups that do not see each other, so that few latents are trained
+            for as well as many; by default the attention's rule is all there is.
     """
 
     bound: bool = False
+    groups: Groups | None = None
 
     def __post_init__(self) -> None:
         checks.plain(self)
+        if self.bound and self.groups is not None and (self.groups.weight or self.groups.distil):
+            raise ValueError(
+                f"bound=True with weight={self.groups.weight}, distil={self.groups.distil}: losses weighed otherwise "
+                "are no likelihood bound; give 0 for both"
+            )
 
     def check(self, attention: Attention) -> None:
-        """Every rule will do."""
+        """Every rule will do without groups; with them, one whose latents are joint and seen by nobody else."""
+        if self.groups is not None:
+            self.groups.check(attention)
 
     def decoder(self, process: AnyProcess) -> dict[str, Any]:
         """The record of the decoder that it trains for: from mask slots, the most confident first."""
@@ -52,10 +63,15 @@ class MaskedDiffusion(Objective):
     def _pack(self, batch: Batch) -> Packed:
         process = masks_alone(batch.process, self)
         z = noised(process, batch.x0, batch.given, batch.mask_id, batch.generator)
-        packed = ask_masks(z.layout, batch.x0, z.unsaid)
+        if self.groups is None:
+            packed = ask_masks(z.layout, batch.x0, z.unsaid)
+        else:
+            packed = ask_groups(z.layout, batch.x0, self.groups, batch.generator, batch.progress)
         if not self.bound:
             return packed
-        return weighed(packed, bound_weight(process, z).gather(1, packed.one.at) / (~batch.given).sum())
+        weight = bound_weight(process, z).gather(1, packed.layout.position.gather(1, packed.one.at))
+        times = 2 if self.groups is not None and self.groups.both else 1  # that a token is in the pass
+        return weighed(packed, weight / ((~batch.given).sum() * times))
 
 
 @dataclass(frozen=True)

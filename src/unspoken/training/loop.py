@@ -144,7 +144,8 @@ def _parts(config: Train, mask_id: int, step: int, accelerator: Accelerator) -> 
     step, and nothing depends on how many parts and processes there are.
     """
     generator = seeded(config.seed, step, 0, 0)
-    packed = packed_batch(config, mask_id, config.task.sample("train", config.batch, generator), generator)
+    examples = config.task.sample("train", config.batch, generator)
+    packed = packed_batch(config, mask_id, examples, generator, step / config.steps)
     size = config.batch // (config.accumulate * accelerator.num_processes)
     for part in range(config.accumulate):
         first = size * (accelerator.process_index * config.accumulate + part)
@@ -221,9 +222,15 @@ def check_vocabulary(model: Denoiser, task: Task) -> None:
         )
 
 
-def packed_batch(config: Train, mask_id: int, examples: Examples, generator: torch.Generator) -> Packed:
-    """A pass over a batch, and what it is asked, by the config's objective. On the CPU."""
-    return config.objective.pack(config.process, examples.x0, examples.given, mask_id, generator, examples.value)
+def packed_batch(
+    config: Train, mask_id: int, examples: Examples, generator: torch.Generator, progress: float = 1.0
+) -> Packed:
+    """A pass over a batch, and what it is asked, by the config's objective. On the CPU.
+
+    progress: how much of training is done, in [0, 1]; what is validated is what training ends with.
+    """
+    x0, given = examples.x0, examples.given
+    return config.objective.pack(config.process, x0, given, mask_id, generator, examples.value, progress)
 
 
 @torch.no_grad()

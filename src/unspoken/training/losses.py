@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from unspoken.layout.entries import Layout, random_order
 from unspoken.layout.packing import Packed, ask_masks
+from unspoken.layout.questions import Distilled, Question
 from unspoken.noise import Absorbing, Ids
 from unspoken.noise.times import stratified_times
 
@@ -28,9 +29,18 @@ def packed_losses(model: Forward, packed: Packed) -> Tensor:
     else:
         answers = model(packed.layout, questions=packed.questions)
     losses = [
-        torch.where(q.real, q.loss(answer, q.target), 0.0) for q, answer in zip(packed.questions, answers, strict=True)
+        torch.where(q.real, _price(q, answer, answers), 0.0)
+        for q, answer in zip(packed.questions, answers, strict=True)
     ]
     return losses[0] if len(losses) == 1 else torch.cat(losses, 1)
+
+
+def _price(question: Question, answer: Any, answers: Sequence[Any]) -> Tensor:
+    """What an answer costs; a distilled one is compared with another question's as well."""
+    loss = question.loss
+    if isinstance(loss, Distilled):
+        return loss(answer, question.target, answers[loss.question].detach())
+    return loss(answer, question.target)
 
 
 def _by_head(model: Forward, packed: Packed) -> tuple[Tensor, ...]:

@@ -1,0 +1,238 @@
+"""Laws of the study of the dial: one budget, all counts, claims that can come out either way, looks corrected for."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from alone import in_process
+from torch import Tensor
+from toy import TRUNK
+
+from unspoken import presets
+from unspoken.layout.attention import CACHED_JOINT, JOINT, MDM, SCDM, SIDM
+from unspoken.layout.groups import Groups, Related
+from unspoken.measure.costs import pass_flops, training_flops
+from unspoken.record import from_record, to_record
+from unspoken.show.dials import dials
+from unspoken.show.report import table_cells
+from unspoken.study.dial import DialStudy
+from unspoken.study.grouped import EFFECTS, better_dial, effects, no_loss
+from unspoken.study.report import Result, Stage
+from unspoken.study.rivals import DialCase, Rival
+from unspoken.study.trade_off import Level
+from unspoken.tasks import Sudoku
+from unspoken.training.config import Train
+from unspoken.training.loop import new_denoiser
+from unspoken.training.objective import MaskedDiffusion
+from unspoken.training.run import Run
+
+TINY = Train(
+    Sudoku(2, 2, givens=8, train=100, validation=20, test=20),
+    trunk=TRUNK,
+    steps=4,
+    batch=8,
+    warmup=1,
+    validate=4,
+    save=4,
+    log=1,
+)
+COUNTS = (0, 2, 16)
+RIVALS = (
+    Rival("SIDM", SIDM),
+    Rival("SCDM", SCDM),
+    Rival("MDM", MDM),
+    Rival("JOINT", JOINT),
+    Rival("JOINT, grouped", JOINT, Groups()),
+    Rival("CACHED_JOINT", CACHED_JOINT),
+    Rival("CACHED_JOINT, grouped", CACHED_JOINT, Groups()),
+    Rival("tuned", CACHED_JOINT, Groups(0), longer=0.5, faster=0.1, start="cached-joint"),
+    Rival("related", JOINT, Groups(0, (2,)), related="joint"),
+)
+STUDY = DialStudy(
+    (DialCase("boards", TINY, COUNTS, 2, (0, 1)), DialCase("again", replace(TINY, steps=2), COUNTS, 2, (3, 4))),
+    RIVALS,
+    top="tuned",
+    puzzles=12,
+    draws=2,
+)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory) -> tuple[list[Stage], Result, Any]:
+    runs = tmp_path_factory.mktemp("runs")
+    with in_process():
+        *stages, result = STUDY.run(runs)
+    assert isinstance(result, Result)
+    return [s for s in stages if isinstance(s, Stage)], result, runs
+
+
+def of_part(result: Result, part: str) -> list[dict[str, Any]]:
+    return [row for row in result.rows if row["part"] == part]
+
+
+def test_every_model_is_measured_at_every_count_of_every_task(done) -> None:
+    rows = of_part(done[1], "dial")
+    found = [(r["task"], r["model"], r["latents"]) for r in rows]
+    assert len(set(found)) == len(found)
+    assert set(found) == {(c.name, r.name, n) for c in STUDY.cases for r in RIVALS for n in (0, 2, "all")}
+    assert all(row["seeds"] == [0, 1] if row["task"] == "boards" else [3, 4] for row in rows)
+
+
+def test_a_model_without_latents_is_the_same_at_every_count(done) -> None:
+    nll = [r["nll_by_seed"] for r in of_part(done[1], "dial") if (r["task"], r["model"]) == ("boards", "SIDM")]
+    assert nll[0] == nll[1] == nll[2]
+
+
+def test_passes_are_equal_and_a_cache_makes_them_cheaper(done) -> None:
+    """At a count every bidirectional rule computes the same; the causal ones less, but answer as if recomputed."""
+    rows = {(r["model"], r["latents"]): r for r in of_part(done[1], "dial") if r["task"] == "boards"}
+    for n in (0, 2, "all"):
+        flops = {rows[m, n]["flops_per_puzzle"] for m in ("SCDM", "JOINT", "JOINT, grouped", "MDM")}
+        assert len(flops) == 1
+        assert rows["CACHED_JOINT, grouped", n]["flops_per_puzzle"] < flops.pop()
+
+
+def test_what_a_model_begins_with_is_another_of_the_same_seed(done) -> None:
+    case, runs = STUDY.cases[0], done[2]
+    for seed in case.seeds:
+        tuned = Run(runs / "boards" / f"tuned-seed{seed}").config(Train)
+        assert f"cached-joint-seed{seed}" in tuned.trunk.checkpoint and tuned.steps == 2
+        assert tuned.lr == pytest.approx(TINY.lr / 10) and tuned.seed == seed
+        related = Run(runs / "boards" / f"related-seed{seed}").config(Train).objective
+        assert isinstance(related, MaskedDiffusion) and related.groups is not None
+        members = related.groups.members
+        assert isinstance(members, Related) and members == case._relation(runs / "boards" / f"joint-seed{seed}")
+
+
+def test_training_costs_what_its_passes_do(done) -> None:
+    costs = {r["model"]: r["training_flops"] for r in of_part(done[1], "training") if r["task"] == "boards"}
+    assert costs["JOINT"] == costs["JOINT, grouped"] == costs["MDM"] == costs["SCDM"]
+    assert costs["tuned"] == pytest.approx(costs["CACHED_JOINT"] / 2, rel=0.1)
+    one = replace(TINY, steps=1, batch=1)
+    both = replace(one, attention=JOINT, objective=MaskedDiffusion(groups=Groups(both=True)))
+    assert training_flops(one) < training_flops(both) < 2 * training_flops(one)
+    model = new_denoiser(one)
+    least, most = (3 * pass_flops(model, 16, asked) for asked in (0, 8))
+    assert least <= training_flops(one) <= most
+
+
+def test_rows_have_a_table_and_a_figure(done, tmp_path) -> None:
+    cells = table_cells(done[1])
+    assert len({len(row) for row in cells}) == 1 and len(cells) == len(done[1].rows)
+    assert dials(done[1].rows, tmp_path / "dial.png").exists()
+    assert {r["task"] for r in of_part(done[1], "effects")} == {"boards", "again"}
+
+
+def test_claims_are_of_the_first_task_and_of_the_others_by_name(done) -> None:
+    names = ["grouped dial", "no loss at the top"]
+    assert [c.name for c in done[1].claims] == [*names, *(f"{name}, again" for name in names)]
+    assert all(0 <= s.done <= s.total for s in done[0])
+
+
+def test_the_config_is_its_own_record() -> None:
+    assert from_record(DialStudy, to_record(STUDY)) == STUDY
+    for preset in presets.DIAL.values():
+        assert from_record(DialStudy, to_record(preset())) == preset()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"top": "nobody"}, "top='nobody' is none of the models"),
+        (
+            {"rivals": (Rival("a", JOINT, start="b"), Rival("b", JOINT))},
+            "a begins with {'b'}, which is no model before it",
+        ),
+        ({"rivals": (Rival("a", JOINT), Rival("a", MDM))}, "each once"),
+        ({"cases": ()}, "one or more"),
+    ],
+    ids=["top", "start", "twice", "none"],
+)
+def test_what_can_not_be_compared_is_refused(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        replace(STUDY, **({"top": ""} | wrong))
+
+
+# --- claims
+
+
+def level(nll: float, solved: float, flops: float = 100.0, seeds: int = 5, puzzles: int = 400) -> Level:
+    """Paired with any other: the same puzzles are hard for all, and seeds differ a little."""
+    place = (torch.arange(puzzles) * 7919 % puzzles) / puzzles
+    wobble = torch.linspace(-0.01, 0.01, seeds)[:, None]
+    right = (place[None] < solved + wobble).double()
+    hard: Tensor = (place[None] - 0.5) * 0.2 + wobble
+    return Level(right, 1, 1, 1, flops, 1, nll=(nll + hard).double())
+
+
+def table(**changes: tuple[float, float, float]) -> dict[tuple[str, int], Level]:
+    found = {("SCDM", n): level(0.5 - n / 100, 0.5 + n / 100) for n in COUNTS}
+    found |= {("grouped", n): level(0.4 - n / 100, 0.6 + n / 100) for n in COUNTS}
+    found |= {("cached", n): level(0.4 - n / 100, 0.6 + n / 100, 40.0) for n in COUNTS}
+    return found | {(name[:-2].rstrip("_"), COUNTS[int(name[-1])]): level(*its) for name, its in changes.items()}
+
+
+def test_a_dial_better_everywhere_holds() -> None:
+    claim = better_dial("grouped dial", table(), COUNTS, "SCDM", ["grouped", "cached"])
+    assert claim.holds and "surely better at 3 of 3 counts" in claim.evidence
+    assert "cached: 0.40 to 0.40 of its FLOPs" in claim.evidence
+
+
+@pytest.mark.parametrize(
+    "worse",
+    [
+        {"grouped__1": (0.55, 0.7, 100.0)},  # its NLL is not lower at one count
+        {f"grouped__{i}": (0.3, 0.4, 100.0) for i in range(3)},  # it solves more nowhere
+        {"cached__2": (0.1, 0.8, 60.0)},  # with a cache, and not half as cheap
+    ],
+    ids=["nll", "solved", "flops"],
+)
+def test_a_dial_that_fails_anywhere_does_not_hold(worse: dict[str, tuple[float, float, float]]) -> None:
+    claim = better_dial("grouped dial", table(**worse), COUNTS, "SCDM", ["grouped", "cached"])
+    assert claim.holds is False and "NOT SHOWN" in claim.evidence
+
+
+def test_two_counts_may_solve_no_more() -> None:
+    levels = table(grouped__0=(0.3, 0.45, 100.0), grouped__1=(0.3, 0.45, 100.0))
+    assert better_dial("grouped dial", levels, COUNTS, "SCDM", ["grouped"]).holds
+
+
+def test_looks_are_corrected_for_their_number() -> None:
+    """A difference that stands alone falls beside many that show nothing."""
+    many = tuple(range(20))
+    levels = {("SCDM", n): level(0.5, 0.5) for n in many} | {("grouped", n): level(0.5, 0.5) for n in many}
+    noise = torch.randn(5, 400, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    shift = level(0.5, 0.5)
+    levels["grouped", 0] = replace(shift, nll=shift.nll - 0.012 + 0.1 * (noise - noise.mean()))
+    alone = better_dial("x", levels, (0,), "SCDM", ["grouped"])
+    beside = better_dial("x", levels, many, "SCDM", ["grouped"])
+    assert "surely better at 1 of 1" in alone.evidence
+    assert "surely better at 0 of 20 counts" in beside.evidence.split(";")[0]
+
+
+def test_one_seed_allows_no_verdict() -> None:
+    levels = {key: level(0.4 if key[0] == "grouped" else 0.5, 0.6, seeds=1) for key in table()}
+    assert better_dial("grouped dial", levels, COUNTS, "SCDM", ["grouped"]).holds is None
+    assert no_loss(levels, 16, "grouped", "SCDM", 1.0).holds is None
+
+
+@pytest.mark.parametrize(
+    ("mine", "flops", "holds"), [(0.9, 1.4, True), (0.898, 1.4, True), (0.89, 1.4, False), (0.95, 1.6, False)]
+)
+def test_what_is_lost_at_the_top(mine: float, flops: float, holds: bool) -> None:
+    levels = {("dial", 16): level(0.1, mine), ("MDM", 16): level(0.1, 0.9)}
+    assert no_loss(levels, 16, "dial", "MDM", flops).holds is holds
+
+
+def test_effects_are_of_models_that_differ_in_one_thing() -> None:
+    """Rules of one field apart, or the same rule trained otherwise; only what was measured is told."""
+    rules = {r.name: r for r in RIVALS}
+    for effect in EFFECTS:
+        to, of = rules[effect.to], rules[effect.of]
+        fields = [getattr(to.attention, f) != getattr(of.attention, f) for f in to.attention.__dataclass_fields__]
+        assert sum(fields) + (to.groups != of.groups) <= 2
+    levels = {("SCDM", 0): level(0.5, 0.4), ("SIDM", 0): level(0.3, 0.5), ("MDM", 0): level(0.1, 0.9)}
+    ((effect, nll, solved),) = effects(levels, (0, 16))
+    assert (effect.to, effect.of) == ("SCDM", "SIDM")
+    assert float(nll.mean()) == pytest.approx(0.2, abs=1e-3) and float(solved.mean()) == pytest.approx(-0.1, abs=1e-3)
