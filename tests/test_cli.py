@@ -25,6 +25,7 @@ from unspoken.decoders.decode import Decoder
 from unspoken.decoders.denoise import Walk
 from unspoken.decoders.slots import Slots
 from unspoken.layout.entries import Layout
+from unspoken.layout.groups import Groups
 from unspoken.measure.intervals import wilson
 from unspoken.model.cache import Cache
 from unspoken.model.denoiser import Denoiser
@@ -250,6 +251,16 @@ def test_train_leaves_a_run_and_goes_on_with_it(call, tmp_path):
     before = Run(folder).metrics()
     assert call(*words, folder).code == 0
     assert Run(folder).metrics() == before
+
+
+def test_groups_are_flags_and_in_the_folders_name(call, tmp_path):
+    words = ["train", "sudoku-4x4", *TINY, *FOUR_STEPS, "--attention", "cached-joint", "--folder", tmp_path / "{model}"]
+    words += ["objective:masked-diffusion", "objective.groups:groups", "--objective.groups.sizes", "uniform"]
+    assert call(*words).code == 0
+    objective = Run(tmp_path / "cached-joint-grouped").config(Train).objective
+    assert objective == MaskedDiffusion(groups=Groups(sizes="uniform"))
+    refused = call(*words[:-2], "--objective.groups.whole", "2")
+    assert refused.code == 2 and "whole=2.0; give a share of rows" in refused.out + refused.err
 
 
 def test_validations_may_fall_between_reports(call, tmp_path):

@@ -23,7 +23,7 @@ class TrainRun:
 
     Attributes:
         folder: The run folder; by default runs/PRESET/ATTENTION-seedN, with the objective's name after the attention's
-            where it is not masked diffusion.
+            where it is not masked diffusion, and `grouped` where its latents are in groups.
     """
 
     config: Annotated[Train, Flat]
@@ -31,7 +31,9 @@ class TrainRun:
 
     def __call__(self, console: Console) -> None:
         objective = self.config.objective
-        other = "" if isinstance(objective, MaskedDiffusion) else f"-{type(objective).__name__.lower()}"
+        other = f"-{type(objective).__name__.lower()}"
+        if isinstance(objective, MaskedDiffusion):
+            other = "" if objective.groups is None else "-grouped"
         model = self.config.attention.name + other
         named = str(self.folder).replace("{model}", model).replace("{attention}", self.config.attention.name)
         folder = Path(named.replace("{seed}", str(self.config.seed)))
