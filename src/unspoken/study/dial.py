@@ -139,21 +139,22 @@ def _measured(
     config: DialStudy, case: DialCase, models: Models, examples: Examples
 ) -> Generator[Stage, None, dict[Key, Level]]:
     nll: dict[str, Tensor] = {}
+    counts = {rival.name: case.counts_of(rival) for rival in config.rivals}
     for done, (name, its) in enumerate(models.items()):
         yield Stage(f"likelihood on {case.name}: {name}", done, len(models))
-        nll[name] = torch.stack([_nll(model, examples, case.counts, config.draws) for model in its])
-    ways = {(name, n): (its, case.decoding(n)) for name, its in models.items() for n in case.counts}
-    total = float(len(ways) * len(case.seeds) * len(examples))
-    done = 0.0
+        nll[name] = torch.stack([_nll(model, examples, counts[name], config.draws) for model in its])
+    ways = {(name, n): (its, case.decoding(n)) for name, its in models.items() for n in counts[name]}
+    total = float(len(ways) * len(case.seeds) * int((~examples.given).sum()) * case.train.task.length)
+    done = 0.0  # entries; a cache leaves some of the total undone
 
     def stage(way: Key, entries: int) -> Stage:
         nonlocal done
-        done += entries / case.train.task.length / 20
+        done += entries
         return Stage(f"decoding {case.name}: {way[0]}, {shown(case, way[1])} latents", min(done, total), total)
 
     outcomes = yield from solve_ways(ways, case.train.task, examples, config.batch, stage)
     return {
-        (name, n): Level(**vars(its), nll=nll[name][:, :, case.counts.index(n)]) for (name, n), its in outcomes.items()
+        (name, n): Level(**vars(its), nll=nll[name][:, :, counts[name].index(n)]) for (name, n), its in outcomes.items()
     }
 
 

@@ -100,6 +100,10 @@ class DialCase:
         examples = self.train.task.sample("train", 512, seeded("relation examples"))
         return Related.of(relation_of(model, examples.x0, examples.given, generator=seeded("relation")))
 
+    def counts_of(self, rival: Rival) -> tuple[int, ...]:
+        """At which counts a model is measured: those that look at no latent are the same at all."""
+        return self.counts[:1] if rival.attention.latents == "alone" else self.counts
+
     def decoding(self, n: int) -> Slots:
         """How a model is decoded beside n latents."""
         return Slots(None if n == self.counts[-1] else n, self.candidates)
