@@ -10,6 +10,7 @@ from unspoken.presets.runs import (
     sudoku_4x4,
     sudoku_6x6,
     sudoku_6x6_ar,
+    sudoku_6x6_dial,
     sudoku_6x6_gidd,
     sudoku_9x9,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "sudoku_4x4",
     "sudoku_6x6",
     "sudoku_6x6_ar",
+    "sudoku_6x6_dial",
     "sudoku_6x6_gidd",
     "sudoku_9x9",
 ]
