@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import create_mask
-from toy import EXACT, chi_square_p, ragged_clean, seeded, tiny
+from toy import EXACT, chi_square_p, ragged_clean, seeded, side_by_side, tiny
 
 from unspoken.layout.attention import ATTENTIONS, CACHED_JOINT
 from unspoken.layout.entries import PADDING, Layout, random_order
@@ -30,7 +30,6 @@ from unspoken.layout.packing import (
     every_start,
     left_to_right,
     mix,
-    side_by_side,
     slot_of,
     some_starts,
     weigh_slots,

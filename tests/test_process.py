@@ -8,10 +8,9 @@ import pytest
 import torch
 from noise import PROCESSES
 from torch import Tensor
-from toy import EXACT, ragged_clean, seeded, tiny
+from toy import EXACT, ragged_clean, seeded, side_by_side, tiny
 
 from unspoken.layout.attention import MDM
-from unspoken.layout.packing import side_by_side
 from unspoken.noise import Absorbing, Discrete, Hybrid, Ids, SNRMix, Uniform
 from unspoken.noise.schedule import Cosine, Linear, Polynomial
 from unspoken.noise.times import BlockConstant, Independent, PrefixClean, Shared

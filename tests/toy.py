@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +12,8 @@ from transformers import LlamaConfig
 
 from unspoken.layout.attention import SCDM, Attention
 from unspoken.layout.entries import PADDING, Layout, one_block
+from unspoken.layout.packing import Packed
+from unspoken.layout.questions import joined
 from unspoken.model.cache import Cache
 from unspoken.model.denoiser import Denoiser, Model
 from unspoken.model.ports import Port
@@ -208,3 +210,17 @@ def chi_square_p(counts: Tensor, p: Tensor) -> float:
     expected = p * counts.sum()
     statistic = ((counts - expected) ** 2 / expected).sum()
     return float(torch.special.gammaincc(torch.tensor((len(p) - 1) / 2, dtype=torch.float64), statistic / 2))
+
+
+def side_by_side(packs: Sequence[Packed]) -> Packed:
+    """Documents of equal batch in one pass, one after the other; they do not see each other, and count alike."""
+    layout, questions, width = None, [], 0
+    for number, packed in enumerate(packs):
+        there = packed.layout.document != PADDING
+        own = replace(packed.layout, document=torch.where(there, number, PADDING))
+        layout = own if layout is None else layout.join(own)
+        questions += [replace(q, at=q.at + width, weight=q.weight / len(packs)) for q in packed.questions]
+        width += own.shape[1]
+    if layout is None:
+        raise ValueError("no documents given; give at least one")
+    return Packed(layout, joined(tuple(questions)))

@@ -27,11 +27,11 @@ from unspoken.measure.accuracy import Outcome
 from unspoken.measure.intervals import interval, seeds_share_interval
 from unspoken.show import figure, report
 from unspoken.study.ar_latents import lookahead
-from unspoken.study.trade_off import Level
-from unspoken.study.trade_off import verdicts as dial_verdicts
 from unspoken.study.report import Claim, Result, read_result
 from unspoken.study.speed import BASE, OURS, SAME_RULE, faster
 from unspoken.study.tasks import TURNS
+from unspoken.study.trade_off import Level
+from unspoken.study.trade_off import verdicts as dial_verdicts
 
 Rows = list[dict[str, Any]]
 WIDER = 4.302653 / 1.959964  # t of two degrees of freedom over the normal's: how much wider than the old an interval is

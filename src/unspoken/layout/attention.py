@@ -7,7 +7,7 @@ Every model of this family is a row of the table below; the trunk, the loss and 
 | `MDM`          | bidirectional | joint   | yes                  | no       | MDLM, LLaDA: every mask is a latent     |
 | `SCDM`         | bidirectional | ordered | no                   | no       | semi-causal model, arXiv 2602.03769     |
 | `SIDM`         | bidirectional | alone   | no                   | no       | its ablation: no joint prediction       |
-| `JOINT`        | bidirectional | joint   | no                   | no       | ours, with `Groups`: a better dial      |
+| `JOINT`        | bidirectional | joint   | no                   | no       | ours: a dial where trained in `Groups`  |
 | `ANY_ORDER`    | causal        | ordered | no                   | yes      | Eso-LM (B), AO-GPT                      |
 | `CACHED_JOINT` | causal        | joint   | no                   | yes      | AR + MTP when the order is left to right|
 | `CACHED_ALONE` | causal        | alone   | no                   | yes      | AO-ARM, XLNet's query stream            |

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -37,13 +37,18 @@ class Related:
 
     def __post_init__(self) -> None:
         checks.plain(self)
-        if any(len(row) != len(self.table) or not all(map(math.isfinite, row)) for row in self.table):
-            raise ValueError("the table of Related is not of finite numbers [seq, seq]; give a row a position")
+        table: Any = self.table
+        seq = len(table) if isinstance(table, tuple) else 0
+        right = seq and all(isinstance(row, tuple) and len(row) == seq and all(map(_finite, row)) for row in table)
+        if not right:
+            raise ValueError("the table of Related is not of finite numbers [seq, seq]: give tuples, a row a position")
 
     @classmethod
     def of(cls, relation: Tensor) -> Related:
         """From a tensor `[seq, seq]`."""
         checks.kind("relation", relation, Tensor, "a tensor, numbers [seq, seq]")
+        if relation.dim() != 2:
+            raise ValueError(f"relation of shape {tuple(relation.shape)}; give numbers [seq, seq], a row a position")
         return cls(tuple(tuple(row) for row in relation.tolist()))
 
 
@@ -52,17 +57,17 @@ class Groups:
     """How the unsaid tokens of a training pass are split, row by row: into groups of one size, the last perhaps less.
 
     Attributes:
-        whole: The share of rows that are not split. At the end of training, where it changes: see `whole_at_end`.
+        whole: The share of rows that are not split; in the beginning of training, where `whole_at_end` is said.
         sizes: Of the other rows, each drawn from 1 to all there are: `log_uniform` (all orders of magnitude alike) or
             `uniform`; or sizes that are equally likely, at most all there are.
         members: Who goes with whom: at `random`; `near`, with its neighbours in the sequence; or by a `Related` table.
-        whole_at_end: The share at the last step, reached in a straight line; by default the same as in the beginning.
+        whole_at_end: The share that is approached in a straight line until training ends; by default it stays.
         over_training: Sizes that are drawn stay `constant` in law, or are `growing` or `shrinking`: from the smaller
             half of the law (by probability) to the larger, or back.
         both: Every row is in the pass twice, whole and split: its context once, its unsaid tokens twice. The loss of
-            each counts half. `whole` has no effect.
-        weight: The power of a group's size that its tokens' losses count by; 0 counts all tokens alike. The sum of
-            the weights stays.
+            each counts half. `whole` and `whole_at_end` have no effect.
+        weight: The power of a group's size that its tokens' losses count by, from -4 to 4; 0 counts all tokens alike.
+            The sum of the weights stays.
         distil: With `both`, the share of a split token's loss that is taken against what the whole row predicts of it
             (no gradient flows there), and not against the token itself.
     """
@@ -82,16 +87,17 @@ class Groups:
         checks.number("distil", self.distil, 0, 1, "a share of the loss, in [0, 1]")
         if self.whole_at_end is not None:
             checks.number("whole_at_end", self.whole_at_end, 0, 1, "a share of rows, in [0, 1]")
-        if self.sizes not in DRAWN and (isinstance(self.sizes, str) or not self.sizes or min(self.sizes) < 1):
-            raise ValueError(
-                f"sizes={self.sizes!r}: give one of {', '.join(DRAWN)}, or sizes of 1 or more, e.g. (1, 8)"
-            )
+        if self.sizes not in DRAWN:
+            if not isinstance(self.sizes, tuple) or not self.sizes:
+                raise ValueError(
+                    f"sizes={self.sizes!r}: give one of {', '.join(DRAWN)}, or a tuple of sizes, e.g. (1, 8)"
+                )
+            checks.counts("sizes", self.sizes, 1)
         if not (isinstance(self.members, Related) or self.members in ("random", "near")):
             raise ValueError(f"members={self.members!r}: give 'random', 'near' or us.Related(table)")
         if self.over_training not in OVER_TRAINING:
             raise ValueError(f"over_training={self.over_training!r}: give one of {', '.join(OVER_TRAINING)}")
-        if not math.isfinite(self.weight):
-            raise ValueError(f"weight={self.weight}: give a finite power of the size, 0 to count all tokens alike")
+        checks.number("weight", self.weight, -4, 4, "a power of the size from -4 to 4, 0 to count all tokens alike")
         if self.distil and not self.both:
             raise ValueError(f"distil={self.distil} needs what the whole row predicts in the same pass: give both=True")
 
@@ -113,11 +119,12 @@ class Groups:
         if self.over_training != "constant":
             u = (u + (progress if self.over_training == "growing" else 1 - progress)) / 2
         if self.sizes == "uniform":
-            size = (u * every).long() + 1
+            size = (u * every).long() + 1  # at most `every`: it is clamped below
         elif self.sizes == "log_uniform":
             size = ((every + 1).double() ** u.double()).long()  # P(s) = log((s + 1) / s) / log(every + 1)
         else:
-            size = torch.tensor(self.sizes, device=unsaid.device)[(u * len(self.sizes)).long()]
+            of = torch.tensor(sorted(self.sizes), device=unsaid.device)
+            size = of[(u * len(of)).long().clamp_max(len(of) - 1)]
         share = self.whole if self.whole_at_end is None else self.whole + progress * (self.whole_at_end - self.whole)
         return torch.where((stays < share) & (not self.both), every, size.clamp_max(every))
 
@@ -144,7 +151,7 @@ class Groups:
             if not bool(going.any()):
                 break
             centre = torch.where(left, chance, -1.0).argmax(1)
-            score = torch.where(left, close[centre] + 1e-6 * chance, -math.inf)
+            score = torch.where(left, close[centre] + 1e-6 * chance, -math.inf)  # in float64: chance breaks ties
             score[rows, centre] = math.inf
             near = score.argsort(1, descending=True).argsort(1)
             chosen = left & (near < size)
@@ -189,6 +196,8 @@ def _matching(layout: Layout, among: Tensor, at: Tensor) -> Tensor:
     """`[batch, m]`: which of the entries `among` `[batch, k]` is at the position of each of the entries `at`."""
     here, there = layout.position.gather(1, at), layout.position.gather(1, among)
     there = torch.where(layout.unsaid.gather(1, among), there, -1)  # filling is about nothing
+    if not among.shape[1]:  # nothing is unsaid
+        return at
     return (here[:, :, None] == there[:, None, :]).to(torch.uint8).argmax(2)
 
 
@@ -197,7 +206,7 @@ def _by_size(packed: Packed, power: float) -> Packed:
     if not power:
         return packed
     asked = packed.one
-    raw = sizes_of(packed.layout, asked.at).to(asked.weight.dtype) ** power * asked.real
+    raw = sizes_of(packed.layout, asked.at).to(asked.weight.dtype).clamp_min(1) ** power * asked.real
     return weighed(packed, raw / raw.sum().clamp_min(torch.finfo(raw.dtype).tiny))
 
 
@@ -208,13 +217,17 @@ def sizes_of(layout: Layout, at: Tensor) -> Tensor:
     return held.gather(1, block.gather(1, at))
 
 
+def _finite(value: Any) -> bool:
+    return isinstance(value, float | int) and math.isfinite(value)
+
+
 def _closeness(members: object, like: Tensor) -> Tensor:
     """`[seq, seq]`: how close the position of a column is to that of a row."""
     if isinstance(members, Related):
         if len(members.table) != like.shape[1]:
             raise ValueError(f"Related is a table of {len(members.table)} positions, and rows have {like.shape[1]}")
-        return torch.tensor(members.table, device=like.device)
-    place = torch.arange(like.shape[1], device=like.device, dtype=torch.float32)
+        return torch.tensor(members.table, device=like.device, dtype=torch.float64)
+    place = torch.arange(like.shape[1], device=like.device, dtype=torch.float64)
     return -(place[:, None] - place).abs()
 
 

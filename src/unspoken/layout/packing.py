@@ -8,7 +8,6 @@ differ in which thresholds there are and in which ranks a block holds, and in no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -244,20 +243,6 @@ def mix(a: Packed, b: Packed, share: float) -> Packed:
 
 def _asks(packed: Packed) -> bool:
     return any(bool(q.real.any()) for q in packed.questions)
-
-
-def side_by_side(packs: Sequence[Packed]) -> Packed:
-    """Documents of equal batch in one pass, one after the other; they do not see each other, and count alike."""
-    layout, questions, width = None, [], 0
-    for number, packed in enumerate(packs):
-        there = packed.layout.document != PADDING
-        own = replace(packed.layout, document=torch.where(there, number, PADDING))
-        layout = own if layout is None else layout.join(own)
-        questions += [replace(q, at=q.at + width, weight=q.weight / len(packs)) for q in packed.questions]
-        width += own.shape[1]
-    if layout is None:
-        raise ValueError("no documents given; give at least one")
-    return Packed(layout, joined(tuple(questions)))
 
 
 def _count(like: Tensor) -> Tensor:

@@ -36,7 +36,8 @@ def training_flops(config: Train) -> float:
     model, batches = new_denoiser(config), 4
     total = 0
     for step in range(batches):
-        examples = config.task.sample("train", config.batch, seeded("costs", step))
-        packed = packed_batch(config, model.mask_id, examples, seeded("costs", step), step / batches)
+        generator = seeded("costs", step)
+        examples = config.task.sample("train", config.batch, generator)
+        packed = packed_batch(config, model.mask_id, examples, generator, step / batches)
         total += pass_flops(model, packed.layout.shape[1], packed.weight.shape[1])
     return 3.0 * config.steps * config.batch * total / batches

@@ -19,11 +19,11 @@ from unspoken.measure.costs import training_flops
 from unspoken.measure.likelihood import nll_by_latents
 from unspoken.model.denoiser import Denoiser
 from unspoken.study.base import Findings, Study, check_once, loaded, trained
-from unspoken.study.grouped import Key, better_dial, effects, no_loss
+from unspoken.study.grouped import better_dial, effects, no_loss
 from unspoken.study.report import Claim, Stage
 from unspoken.study.rivals import DialCase, Rival
 from unspoken.study.table import Column, Mean, Row, Table, cost_columns, costs
-from unspoken.study.trade_off import Level
+from unspoken.study.trade_off import Key, Level
 from unspoken.tasks.base import Examples
 from unspoken.training.loop import seeded
 
@@ -45,7 +45,7 @@ TABLE = Table(
             _PART,
             *_MODEL,
             Column("steps", "latents", "{} steps".format),
-            Column("training_flops", "MFLOPs", lambda flops: f"{flops / 1e12:.0f} million"),
+            Column("training_flops", "MFLOPs", lambda flops: f"{flops / 1e6:.3g}"),
         ),
         "effects": (
             _PART,
@@ -58,8 +58,9 @@ TABLE = Table(
             Mean("nll_more", "NLL", by_seed=False),
         ),
     },
-    "dial: beside so many latents. training: to the end. effects: what a difference between two models adds to the "
-    "share solved and to the NLL, paired. With 95% intervals; NLL in nats a token; passes, MFLOPs and ms a puzzle.",
+    "dial: a model decoded beside so many latents. training: its steps, and the FLOPs of them all. effects: what a "
+    "difference between two models adds to the share solved and to the NLL, paired. With 95% intervals; NLL in nats a "
+    "token; passes, MFLOPs and ms a puzzle.",
 )
 
 
@@ -70,36 +71,49 @@ class DialStudy(Study):
     Attributes:
         cases: The tasks, each with its budget.
         rivals: The models; those that begin with another one come after it.
-        top: Of them, the one that is to lose nothing beside all latents; none where it is empty.
+        ordered: Of them, the paper's dial.
+        grouped: Of them, those that are to be better than it at equal training.
+        best: Of them, the one that solves most beside all latents.
+        top: Of them, the one with a dial that is to lose nothing to it there; none where it is empty.
         split: What is measured on.
         puzzles: Of the split.
+        top_puzzles: Of the split, for what `top` and `best` solve beside all latents: a point is little.
         batch: Puzzles decoded together.
         draws: Random steps a puzzle in the NLL estimate.
         workers: Runs trained at a time.
     """
 
     TABLE = TABLE
+    MAY_BE_EMPTY = ("grouped",)
 
     cases: tuple[DialCase, ...]
     rivals: tuple[Rival, ...]
+    ordered: str = "SCDM"
+    grouped: tuple[str, ...] = ()
+    best: str = "MDM"
     top: str = ""
     split: Literal["test", "validation"] = "test"
     puzzles: int = 500
+    top_puzzles: int = 1000
     batch: int = 250
     draws: int = 16
     workers: int = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for what, its in (("cases", self.cases), ("rivals", self.rivals)):
-            check_once(what, [each.name for each in its])
-        before: list[str] = []
+        check_once("cases", [case.name for case in self.cases])
+        check_once("rivals, by their folders,", [rival.folder for rival in self.rivals])
+        first = {rival.folder for rival in self.rivals if not rival.needs}
         for rival in self.rivals:
-            if strange := {rival.start, rival.related} - {"", *before}:
-                raise ValueError(f"{rival.name} begins with {strange}, which is no model before it: give its folder")
-            before.append(rival.folder)
-        if self.top not in ("", *(rival.name for rival in self.rivals)):
-            raise ValueError(f"top={self.top!r} is none of the models; give one of their names, or none")
+            if strange := sorted(rival.needs - first):
+                raise ValueError(
+                    f"{rival.name} needs {strange[0]!r}, which is no folder of a model that needs none itself; "
+                    f"give one of {', '.join(sorted(first))}"
+                )
+        names, claimed = {rival.name for rival in self.rivals}, (*self.grouped, self.top)
+        claimed += (self.ordered,) * bool(self.grouped) + (self.best,) * bool(self.top)
+        if strange := sorted(set(claimed) - names - {""}):
+            raise ValueError(f"{strange[0]!r} is none of the models; give one of {', '.join(sorted(names))}")
 
     def budget(self) -> str:
         runs = len(self.rivals) * sum(len(case.seeds) for case in self.cases)
@@ -117,9 +131,9 @@ class DialStudy(Study):
             examples = task.sample(self.split, min(self.puzzles, task.size(self.split))).by_size()
             models = yield from _trained(self, case, runs)
             levels = yield from _measured(self, case, models, examples)
-            cost = {rival.name: training_flops(case.job(rival, case.seeds[0], runs)[0]) for rival in self.rivals}
+            cost = _costs(self, case, runs)
             rows += [*_levels(case, levels), *_training(self, case, cost), *_effects(case, levels)]
-            claims += _claims(self, case, levels, cost)
+            claims += yield from _claims(self, case, models, levels, cost)
         return rows, claims, _notes(self)
 
 
@@ -129,7 +143,7 @@ Models = dict[str, list[Denoiser]]  # by name, a model a seed
 def _trained(config: DialStudy, case: DialCase, runs: Path) -> Generator[Stage, None, Models]:
     """Those that begin with nothing, then those that begin with one of them."""
     for later in (False, True):
-        now = [r for r in config.rivals if bool(r.start or r.related) == later]
+        now = [r for r in config.rivals if bool(r.needs) == later]
         jobs = [case.job(rival, seed, runs) for seed in case.seeds for rival in now]
         yield from trained(jobs, config.workers, f"training on {case.name}")
     return {r.name: loaded([case.job(r, seed, runs) for seed in case.seeds]) for r in config.rivals}
@@ -186,11 +200,22 @@ def _levels(case: DialCase, levels: dict[Key, Level]) -> list[Row]:
     ]
 
 
+def _costs(config: DialStudy, case: DialCase, runs: Path) -> dict[str, float]:
+    """FLOPs of each model's training, with those of the models that it needs."""
+    own = {r.folder: training_flops(case.job(r, case.seeds[0], runs)[0]) for r in config.rivals}
+    return {r.name: own[r.folder] + sum(own[needed] for needed in r.needs) for r in config.rivals}
+
+
 def _training(config: DialStudy, case: DialCase, cost: dict[str, float]) -> list[Row]:
-    steps = {rival.name: round(case.train.steps * rival.longer) for rival in config.rivals}
     return [
-        TABLE.row("training", task=case.name, model=name, steps=steps[name], training_flops=flops)
-        for name, flops in cost.items()
+        TABLE.row(
+            "training",
+            task=case.name,
+            model=rival.name,
+            steps=round(case.train.steps * rival.steps),
+            training_flops=cost[rival.name],
+        )
+        for rival in config.rivals
     ]
 
 
@@ -210,18 +235,25 @@ def _effects(case: DialCase, levels: dict[Key, Level]) -> list[Row]:
     ]
 
 
-def _claims(config: DialStudy, case: DialCase, levels: dict[Key, Level], cost: dict[str, float]) -> list[Claim]:
+def _claims(
+    config: DialStudy, case: DialCase, models: Models, levels: dict[Key, Level], cost: dict[str, float]
+) -> Generator[Stage, None, list[Claim]]:
     """Of the first task by their names; of the others with theirs."""
-    of = "" if case == config.cases[0] else f", {case.name}"
-    names = {name for name, _ in levels}
-    grouped = [name for name in ("JOINT, grouped", "CACHED_JOINT, grouped") if name in names]
     claims = []
-    if "SCDM" in names and grouped:
-        claims.append(better_dial(f"grouped dial{of}", levels, case.counts, "SCDM", grouped))
-    if config.top and "MDM" in names:
-        its = no_loss(levels, case.counts[-1], config.top, "MDM", cost[config.top] / cost["MDM"])
-        claims.append(replace(its, name=f"{its.name}{of}"))
-    return claims
+    if config.grouped:
+        cached = [r.name for r in config.rivals if r.name in config.grouped and r.attention.cacheable]
+        claims.append(better_dial(levels, case.counts, config.ordered, config.grouped, cached))
+    if config.top:
+        task, every = case.train.task, case.counts[-1]
+        more = task.sample(config.split, min(config.top_puzzles, task.size(config.split))).by_size()
+        ways = {name: (models[name], case.decoding(every)) for name in (config.top, config.best)}
+        stage = Stage(f"decoding {case.name} beside all latents", 0, 1)
+        found = yield from solve_ways(ways, task, more, config.batch, lambda way, entries: stage)
+        top = (found[config.top].right, found[config.best].right)
+        flops = cost[config.top] / cost[config.best]
+        claims.append(no_loss(levels, case.counts, config.top, config.best, top, flops))
+    of = "" if case == config.cases[0] else f", {case.name}"
+    return [replace(its, name=f"{its.name}{of}") for its in claims]
 
 
 def _notes(config: DialStudy) -> list[str]:
@@ -237,7 +269,8 @@ def _notes(config: DialStudy) -> list[str]:
         f"{config.puzzles} puzzles of the {config.split} split. 95% intervals over seeds and puzzles; each look of a "
         "claim is paired, and all of a claim are corrected together (Holm).",
         "Decoding: confidence, greedy, one token a pass. Candidates see the latents; under joint latents they see each "
-        "other too, in a pass of the same entries. NLL: uniformly random order, one token beside n latents. Models "
-        "without groups were trained beside all that is unsaid.",
+        "other too, in a pass of the same entries: beside none, each of eight candidates sees seven. NLL: uniformly "
+        "random order, one token beside n others. Joint models without groups were trained beside all that is unsaid, "
+        "SCDM beside every number, SIDM beside none (it is measured once).",
         "Training FLOPs: a step is three forward passes of its entries. Milliseconds are CPU time, ways in turns.",
     ]

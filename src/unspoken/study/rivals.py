@@ -14,6 +14,7 @@ from unspoken.training.config import Train
 from unspoken.training.loop import checkpoint_folder, load, seeded
 from unspoken.training.objective import MaskedDiffusion
 from unspoken.training.pool import Job
+from unspoken.training.run import Run
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,17 @@ class Rival:
         name: In the table and the folders.
         attention: Who may look at whom.
         groups: How its latents are grouped in training; by default they are not.
-        longer: Its steps over the task's.
-        faster: Its learning rate over the task's.
-        start: The rival whose weights it begins with.
-        related: The rival whose relation says who goes with whom in its groups.
+        steps: Over the task's.
+        lr: Over the task's.
+        start: The folder of the rival whose weights it begins with, e.g. cached-joint.
+        related: The folder of the rival whose relation says who goes with whom in its groups.
     """
 
     name: str
     attention: Attention
     groups: Groups | None = None
-    longer: float = 1.0
-    faster: float = 1.0
+    steps: float = 1.0
+    lr: float = 1.0
     start: str = ""
     related: str = ""
 
@@ -44,10 +45,16 @@ class Rival:
         return self.name.lower().replace(",", "").replace(" ", "-").replace("_", "-")
 
     @property
+    def needs(self) -> set[str]:
+        """The folders of the rivals that must be trained before it."""
+        return {self.start, self.related} - {""}
+
+    @property
     def told(self) -> str:
         """How it is trained otherwise than the others."""
         said = [str(self.groups)] if self.groups is not None else []
-        said += [f"{self.longer:g} times the steps"] if self.longer != 1 else []
+        said += [f"{self.steps:g} times the steps"] if self.steps != 1 else []
+        said += [f"{self.lr:g} times the learning rate"] if self.lr != 1 else []
         said += [f"from the weights of {self.start}"] if self.start else []
         said += [f"members by the relation of {self.related}"] if self.related else []
         return ", ".join(said)
@@ -59,7 +66,8 @@ class DialCase:
 
     Attributes:
         name: In the table and the folders.
-        train: Its objective, attention and seed are varied.
+        train: Its objective, attention and seed are varied; steps, learning rate and first weights where a model says
+            so, and the rate rises over a tenth of the steps at most.
         counts: Latents at decoding, rising from 0; the last must cover the sequence and means all.
         candidates: Of decoding.
         seeds: Training seeds.
@@ -76,13 +84,14 @@ class DialCase:
         check_once("seeds", self.seeds)
 
     def job(self, rival: Rival, seed: int, runs: Path) -> Job:
-        """The training run of a model, and its folder; what it begins with must be there."""
-        folder, groups, trunk = runs / self.name, rival.groups, self.train.trunk
+        """The training run of a model, and its folder; what it needs must be there."""
+        of = runs.resolve() / self.name
+        folder, groups, trunk = of / f"{rival.folder}-seed{seed}", rival.groups, self.train.trunk
         if rival.related and groups is not None:
-            groups = replace(groups, members=self._relation(folder / f"{rival.related}-seed{seed}"))
+            groups = replace(groups, members=self._members(folder, of / f"{rival.related}-seed{seed}"))
         if rival.start:
-            trunk = replace(trunk, checkpoint=str(checkpoint_folder(folder / f"{rival.start}-seed{seed}")))
-        steps = round(self.train.steps * rival.longer)
+            trunk = replace(trunk, checkpoint=str(checkpoint_folder(of / f"{rival.start}-seed{seed}")))
+        steps = round(self.train.steps * rival.steps)
         train = replace(
             self.train,
             attention=rival.attention,
@@ -90,13 +99,18 @@ class DialCase:
             trunk=trunk,
             steps=steps,
             warmup=min(self.train.warmup, steps // 10),
-            lr=self.train.lr * rival.faster,
+            lr=self.train.lr * rival.lr,
             seed=seed,
         )
-        return train, folder / f"{rival.folder}-seed{seed}"
+        return train, folder
 
-    def _relation(self, folder: Path) -> Related:
-        model = load(folder, "cpu")
+    def _members(self, folder: Path, of: Path) -> Related:
+        """The relation of another run's model; of a run that has begun, the one that it began with."""
+        if Run(folder).exists():
+            begun = Run(folder).config(Train).objective
+            if isinstance(begun, MaskedDiffusion) and begun.groups and isinstance(begun.groups.members, Related):
+                return begun.groups.members
+        model = load(of, "cpu")
         examples = self.train.task.sample("train", 512, seeded("relation examples"))
         return Related.of(relation_of(model, examples.x0, examples.given, generator=seeded("relation")))
 

@@ -26,7 +26,8 @@ class Level(Outcome):
         return not 0.02 <= float(self.right.mean()) <= 0.98
 
 
-Levels = dict[tuple[str, int], Level]  # by the model's name and its number of latents
+Key = tuple[str, int]  # a model's name, and a number of latents
+Levels = dict[Key, Level]
 
 
 def verdicts(table: Levels, counts: Sequence[int]) -> list[Claim]:

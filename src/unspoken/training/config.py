@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from unspoken.layout.attention import SCDM, Attention
+from unspoken.layout.groups import Related
 from unspoken.model.ports import Port, Vectors
 from unspoken.noise import Absorbing, Gaussian, Process
 from unspoken.tasks import Tasks
@@ -192,6 +193,16 @@ class Train:
         if isinstance(self.objective, Denoising):
             self.objective.check_process(self.process)
         self._check_values()
+        self._check_relation()
+
+    def _check_relation(self) -> None:
+        """Raises ValueError where groups go by a table of other positions than the task has."""
+        groups = self.objective.groups if isinstance(self.objective, MaskedDiffusion) else None
+        members = groups.members if groups is not None else None
+        if isinstance(members, Related) and len(members.table) != self.task.length:
+            raise ValueError(
+                f"Related is a table of {len(members.table)} positions, and {self.task.title} has {self.task.length}"
+            )
 
     def _check_values(self) -> None:
         """Raises ValueError where the task's tokens, the port and the process do not go together."""
