@@ -96,8 +96,8 @@ def test_the_numbers_of_noise_are_the_committed_study() -> None:
     row = r"^\| ([\d.]+)[^|]* \| (\d+) \| (\.\d+ \S+ \S+) \| .*? \| ([\d.]+ \S+ \S+) \|$"
     shown = re.findall(row, page("noise.md"), re.MULTILINE)
     assert len(shown) == 4
-    for share, passes, before, bound in shown:
-        assert (before, bound) == (measured[share, passes][3], measured[share, passes][8])
+    for uniform, passes, before, bound in shown:
+        assert (before, bound) == (measured[uniform, passes][3], measured[uniform, passes][8])
 
 
 def test_the_numbers_of_the_dial_are_the_committed_study() -> None:
