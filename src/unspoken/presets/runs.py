@@ -148,8 +148,8 @@ def _hybrid(train: Train) -> Train:
 PRESETS: dict[str, Callable[[], Train]] = {
     "sudoku-4x4": sudoku_4x4,
     "sudoku-6x6": sudoku_6x6,
-    "sudoku-6x6-dial": sudoku_6x6_dial,
     "sudoku-9x9": sudoku_9x9,
+    "sudoku-6x6-dial": sudoku_6x6_dial,
     "path-star": path_star,
     "sudoku-6x6-ar": sudoku_6x6_ar,
     "chain": chain,
