@@ -284,7 +284,7 @@ def test_what_changes_over_training() -> None:
 @pytest.mark.parametrize("groups", [Groups(), Groups(0, "uniform"), Groups(0, (3, 1))], ids=str)
 def test_the_largest_draw_is_the_largest_size(groups: Groups, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers below 1 may round to 1 where they are added and halved."""
-    monkeypatch.setattr("unspoken.layout.groups._uniform", lambda shape, *_: torch.ones(shape))
+    monkeypatch.setattr("unspoken.layout.groups.uniform", lambda like, *_: torch.ones(like.shape))
     unsaid = torch.ones(2, 5, dtype=torch.bool)
     assert groups.draw_sizes(unsaid).tolist() == [[3 if isinstance(groups.sizes, tuple) else 5]] * 2
 

@@ -23,6 +23,7 @@ from transformers import GPT2Config
 
 from unspoken.layout.attention import ATTENTIONS, CACHED_ALONE, CACHED_JOINT, SIDM
 from unspoken.layout.entries import one_block
+from unspoken.layout.groups import Groups
 from unspoken.model.denoiser import Denoiser
 from unspoken.tasks import PathStar, Sudoku
 from unspoken.training.config import Train, Trunk
@@ -287,10 +288,17 @@ OBJECTIVES: list[Objective] = [
 ]
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=str)
+CURRICULA = [
+    MaskedDiffusion(groups=Groups(1.0, whole_at_end=0.0)),
+    MaskedDiffusion(groups=Groups(0.0, over_training="shrinking", both=True, distil=0.5)),
+]
+
+
+@pytest.mark.parametrize("objective", [*OBJECTIVES, *CURRICULA], ids=str)
 def test_every_objective_goes_on_as_if_nothing_had_been(tmp_path, objective):
     """Whatever it draws comes from the step's own generator."""
-    config = replace(STAR, attention=CACHED_ALONE, objective=objective, steps=4, save=2, validate=4)
+    rule = CACHED_JOINT if objective in CURRICULA else CACHED_ALONE
+    config = replace(STAR, attention=rule, objective=objective, steps=4, save=2, validate=4)
     train(config, tmp_path / "whole")
     stop_after(config, tmp_path / "run", 3)
     model = train(config, tmp_path / "run")

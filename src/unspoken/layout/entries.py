@@ -199,9 +199,13 @@ def random_order(tokens: Tensor, unsaid: Tensor, given: Tensor, generator: torch
 
 def draw_ranks(among: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """`[batch, seq]` int: a uniformly random ranking 0, 1, ... of the True cells of each row, then the rest."""
-    device = among.device if generator is None else generator.device
-    score = torch.rand(among.shape, generator=generator, device=device).to(among.device)
-    return rank_of(score, among)
+    return rank_of(uniform(among, generator), among)
+
+
+def uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Independent uniform numbers in [0, 1) of the shape of `like`, on its device."""
+    device = like.device if generator is None else generator.device
+    return torch.rand(like.shape, generator=generator, device=device).to(like.device)
 
 
 def rank_of(score: Tensor, among: Tensor) -> Tensor:

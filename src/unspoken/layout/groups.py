@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unspoken import checks
 from unspoken.layout.attention import Attention
-from unspoken.layout.entries import Layout
+from unspoken.layout.entries import Layout, uniform
 from unspoken.layout.packing import Packed, ask_masks, mix, weighed
 from unspoken.layout.questions import Distilled
 
@@ -115,7 +115,7 @@ class Groups:
         unsaid: `[batch, seq]` bool. progress: how much of training is done, in [0, 1].
         """
         every = unsaid.sum(1, keepdim=True).clamp_min(1)
-        stays, u = _uniform((2, len(unsaid), 1), unsaid, generator)
+        stays, u = uniform(every.expand(2, -1, -1), generator)
         if self.over_training != "constant":
             u = (u + (progress if self.over_training == "growing" else 1 - progress)) / 2
         if self.sizes == "uniform":
@@ -145,7 +145,7 @@ class Groups:
         """
         close = _closeness(self.members, unsaid)
         left, rank = unsaid.clone(), torch.zeros_like(unsaid, dtype=torch.long)
-        chance, rows = _uniform(unsaid.shape, unsaid, generator), torch.arange(len(unsaid), device=unsaid.device)
+        chance, rows = uniform(unsaid, generator), torch.arange(len(unsaid), device=unsaid.device)
         for first in range(unsaid.shape[1]):
             going = left.any(1)
             if not bool(going.any()):
@@ -229,9 +229,3 @@ def _closeness(members: object, like: Tensor) -> Tensor:
         return torch.tensor(members.table, device=like.device, dtype=torch.float64)
     place = torch.arange(like.shape[1], device=like.device, dtype=torch.float64)
     return -(place[:, None] - place).abs()
-
-
-def _uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Independent uniform numbers in [0, 1) on the device of `like`."""
-    device = like.device if generator is None else generator.device
-    return torch.rand(shape, generator=generator, device=device).to(like.device)

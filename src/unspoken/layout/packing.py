@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from unspoken.layout.entries import PADDING, Layout, entries_of, first_where, most, one_block
+from unspoken.layout.entries import PADDING, Layout, entries_of, first_where, most, one_block, uniform
 from unspoken.layout.questions import SUCCESSOR, Question, each_tensor, joined
 
 
@@ -61,7 +61,7 @@ def left_to_right(x0: Tensor, given: Tensor) -> Clean:
 
 def any_order(x0: Tensor, given: Tensor, generator: torch.Generator | None = None) -> Clean:
     """Said in a uniformly random order, drawn for each row. x0, given: `[batch, seq]`."""
-    return Clean(x0, given, (_uniform(x0, generator) + given).argsort(dim=1))
+    return Clean(x0, given, (uniform(x0, generator) + given).argsort(dim=1))
 
 
 def every_start(clean: Clean) -> Tensor:
@@ -73,7 +73,7 @@ def some_starts(clean: Clean, n: int, generator: torch.Generator | None = None) 
     """`[batch, n]`: n different thresholds of each row at random, rising; all of them where there are no more."""
     every = every_start(clean)
     absent = every >= clean.free
-    drawn = (_uniform(every, generator) + absent).argsort(dim=1)[:, :n]
+    drawn = (uniform(every, generator) + absent).argsort(dim=1)[:, :n]
     return drawn.sort(dim=1).values
 
 
@@ -248,9 +248,3 @@ def _asks(packed: Packed) -> bool:
 def _count(like: Tensor) -> Tensor:
     """`[batch, n]`: 0, 1, ... in every row."""
     return torch.arange(like.shape[1], device=like.device).expand_as(like)
-
-
-def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Independent uniform numbers in [0, 1) of the shape of `like`."""
-    device = like.device if generator is None else generator.device
-    return torch.rand(like.shape, generator=generator, device=device).to(like.device)

@@ -16,16 +16,14 @@ from torch import Tensor
 
 from unspoken.measure.accuracy import solve_ways
 from unspoken.measure.costs import training_flops
-from unspoken.measure.likelihood import nll_by_latents
 from unspoken.model.denoiser import Denoiser
 from unspoken.study.base import Findings, Study, check_once, loaded, trained
 from unspoken.study.grouped import better_dial, effects, no_loss
 from unspoken.study.report import Claim, Stage
 from unspoken.study.rivals import DialCase, Rival
 from unspoken.study.table import Column, Mean, Row, Table, cost_columns, costs
-from unspoken.study.trade_off import Key, Level
+from unspoken.study.trade_off import Key, Level, nll_a_token
 from unspoken.tasks.base import Examples
-from unspoken.training.loop import seeded
 
 _MODEL = (Column("task", "task"), Column("model", "model"))
 _PART = Column("part", "part")
@@ -70,7 +68,7 @@ class DialStudy(Study):
 
     Attributes:
         cases: The tasks, each with its budget.
-        rivals: The models; those that begin with another one come after it.
+        rivals: The models.
         ordered: Of them, the paper's dial.
         grouped: Of them, those that are to be better than it at equal training.
         best: Of them, the one that solves most beside all latents.
@@ -156,7 +154,7 @@ def _measured(
     counts = {rival.name: case.counts_of(rival) for rival in config.rivals}
     for done, (name, its) in enumerate(models.items()):
         yield Stage(f"likelihood on {case.name}: {name}", done, len(models))
-        nll[name] = torch.stack([_nll(model, examples, counts[name], config.draws) for model in its])
+        nll[name] = torch.stack([nll_a_token(model, examples, counts[name], config.draws) for model in its])
     ways = {(name, n): (its, case.decoding(n)) for name, its in models.items() for n in counts[name]}
     total = float(len(ways) * len(case.seeds) * int((~examples.given).sum()) * case.train.task.length)
     done = 0.0  # entries; a cache leaves some of the total undone
@@ -170,13 +168,6 @@ def _measured(
     return {
         (name, n): Level(**vars(its), nll=nll[name][:, :, counts[name].index(n)]) for (name, n), its in outcomes.items()
     }
-
-
-@torch.no_grad()
-def _nll(model: Denoiser, examples: Examples, counts: tuple[int, ...], draws: int) -> Tensor:
-    """`[puzzles, counts]` nats a token that is not given. The same noise for every model."""
-    total = nll_by_latents(model, examples.x0, examples.given, counts, seeded("nll"), draws)
-    return total / (~examples.given).sum(1, keepdim=True)
 
 
 def shown(case: DialCase, n: int) -> int | str:

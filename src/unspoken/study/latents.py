@@ -17,15 +17,14 @@ from unspoken.decoders.policies import order_named
 from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import MDM, SCDM, SIDM, Attention
 from unspoken.measure.accuracy import Outcome, solve_ways
-from unspoken.measure.likelihood import nll_by_latents
 from unspoken.model.denoiser import Denoiser
 from unspoken.study.base import Findings, Study, check_rising
 from unspoken.study.report import Stage
 from unspoken.study.table import Column, Mean, Row, Table, cost_columns, costs
-from unspoken.study.trade_off import Level, Levels, verdicts
+from unspoken.study.trade_off import Level, Levels, nll_a_token, verdicts
 from unspoken.tasks.base import Examples
 from unspoken.training.config import Train
-from unspoken.training.loop import load, seeded, training
+from unspoken.training.loop import load, training
 from unspoken.training.pool import Job
 from unspoken.training.run import Run
 
@@ -146,7 +145,7 @@ def _likelihoods(
         for model in models[attention.name]:
             text = f"likelihood of {attention.name.upper()}"
             yield clock.tick(text, clock.draw * _nll_passes(attention, counts, config))
-            for n, column in zip(counts, _nll(model, test, counts, config.draws).unbind(1), strict=True):
+            for n, column in zip(counts, nll_a_token(model, test, counts, config.draws).unbind(1), strict=True):
                 found.setdefault((attention.name, n), []).append(column)
     return {key: torch.stack(columns) for key, columns in found.items()}
 
@@ -160,14 +159,6 @@ def _decoded(
         return clock.tick(f"decoding with {way[0].upper()}, {config.shown(way[1])} latents", entries)
 
     return (yield from solve_ways(ways, config.train.task, test, config.batch, stage))
-
-
-@torch.no_grad()
-def _nll(model: Denoiser, test: Examples, counts: tuple[int, ...], draws: int) -> Tensor:
-    """`[puzzles, counts]` nats a token that is not given. The same noise for every model."""
-    x0, given = test.x0.to(model.device), test.given.to(model.device)
-    total = nll_by_latents(model, x0, given, counts, seeded("nll"), draws)
-    return total / (~given).sum(1, keepdim=True)
 
 
 def _nll_passes(attention: Attention, counts: tuple[int, ...], config: LatentsStudy) -> int:

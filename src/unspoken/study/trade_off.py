@@ -11,7 +11,11 @@ from torch import Tensor
 
 from unspoken.measure.accuracy import Outcome
 from unspoken.measure.intervals import Estimate
+from unspoken.measure.likelihood import nll_by_latents
+from unspoken.model.denoiser import Denoiser
 from unspoken.study.report import Check, Claim, claim, monotone
+from unspoken.tasks.base import Examples
+from unspoken.training.loop import seeded
 
 
 @dataclass(frozen=True)
@@ -78,3 +82,10 @@ def _costs_rise(levels: list[Level]) -> list[Check]:
         ends = f"{math.exp(times.mean):.2f} [{math.exp(times.low):.2f}, {math.exp(times.high):.2f}]"
         checks.append(Check(times.low > 0, f"CPU seconds, the upper half of the counts over the lower: {ends} times"))
     return checks
+
+
+@torch.no_grad()
+def nll_a_token(model: Denoiser, examples: Examples, counts: Sequence[int], draws: int) -> Tensor:
+    """`[puzzles, counts]` nats a token that is not given. The same noise for every model."""
+    x0, given = examples.x0.to(model.device), examples.given.to(model.device)
+    return nll_by_latents(model, x0, given, counts, seeded("nll"), draws) / (~given).sum(1, keepdim=True)
