@@ -105,8 +105,8 @@ class Groups:
         """Raises ValueError for a rule under which a group is not what the name says."""
         if attention.latents != "joint" or attention.context_sees_latents:
             raise ValueError(
-                f"groups with attention {attention.name}: their members see each other, and nobody sees them from "
-                "outside; take joint or cached-joint"
+                f"groups with attention {attention.name}: latents must see each other, and the context must not see "
+                "them; take joint or cached-joint"
             )
 
     def draw_sizes(self, unsaid: Tensor, generator: torch.Generator | None = None, progress: float = 1.0) -> Tensor:
