@@ -733,7 +733,7 @@ def test_a_study_of_an_unknown_kind_is_refused(call, study, tmp_path):
     refused = call("show", tmp_path / "study.json")
     assert (
         refused.code == 2
-        and "no study is called 'letters'; known are latents, decode, tasks, gidd, forcing, steps, ar-latents"
+        and "no study is called 'letters'; known are latents, dial, decode, tasks, gidd, forcing, steps, ar-latents"
         in refused.err
     )
 

@@ -17,6 +17,7 @@ from toy import TRUNK
 from unspoken import presets
 from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import ATTENTIONS, CACHED_ALONE, Attention
+from unspoken.layout.groups import Groups, Related
 from unspoken.model.ports import Codes, Vectors
 from unspoken.noise import Absorbing, Gaussian, Hybrid, SNRMix, Uniform
 from unspoken.noise.schedule import Cosine, Linear, Polynomial
@@ -36,6 +37,7 @@ from unspoken.noise.times import (
 )
 from unspoken.record import as_json, environment, from_record, new_folder, read_json, to_record, write_json, write_text
 from unspoken.study.ar_latents import ArLatentsStudy, Setting
+from unspoken.study.dial import DialStudy
 from unspoken.study.forcing import ForcingStudy
 from unspoken.study.gidd import GiddStudy
 from unspoken.study.latents import LatentsStudy
@@ -238,7 +240,26 @@ ar_studies = st.builds(
     workers=st.integers(1, 99),
     batch=st.integers(1, 999),
 )
+tables = st.integers(1, 4).flatmap(
+    lambda n: st.lists(st.lists(st.floats(-9, 9, **held), min_size=n, max_size=n).map(tuple), min_size=n, max_size=n)
+)
+related = st.builds(Related, tables.map(tuple))
+shares = st.floats(0, 1, **held)
+grouped = st.builds(
+    Groups,
+    shares,
+    st.sampled_from(["log_uniform", "uniform"]) | st.lists(st.integers(1, 99), min_size=1).map(tuple),
+    st.sampled_from(["random", "near"]) | related,
+    st.none() | shares,
+    st.sampled_from(["constant", "growing", "shrinking"]),
+    st.just(True),
+    st.floats(-4, 4, **held),
+    shares,
+)
 CONFIGS = {
+    Groups: grouped,
+    Related: related,
+    DialStudy: st.just(presets.dial_tried()),
     LatentsStudy: studies,
     ArLatentsStudy: ar_studies,
     Setting: settings_of_ar,
@@ -247,7 +268,7 @@ CONFIGS = {
     Sudoku: sudokus,
     PathStar: path_stars(),
     **generated,
-    MaskedDiffusion: masked,
+    MaskedDiffusion: masked | st.builds(MaskedDiffusion, groups=grouped),
     Teacherless: teacherless,
     **from_the_left,
     Attention: attentions,
@@ -287,7 +308,7 @@ def through_json(hint: typing.Any, value: typing.Any) -> typing.Any:
 
 
 def test_every_config_of_the_package_is_covered_here():
-    studies = (LatentsStudy, ArLatentsStudy, GiddStudy, ForcingStudy, StepsStudy)
+    studies = (LatentsStudy, ArLatentsStudy, DialStudy, GiddStudy, ForcingStudy, StepsStudy)
     assert set().union(*map(reachable, studies)) == set(CONFIGS)
 
 
