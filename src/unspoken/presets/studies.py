@@ -103,7 +103,7 @@ def dial() -> DialStudy:
     """Five seeds of the models with and without a dial on 6x6 Sudoku: two and a half hours on two cores."""
     case = DialCase("sudoku-6x6", SIX, COUNTS)
     grouped = ("JOINT, grouped", "CACHED_JOINT, grouped")
-    return DialStudy((case,), RIVALS, grouped=grouped, top="CACHED_JOINT, grouped, longer", puzzles=250)
+    return DialStudy((case,), RIVALS, grouped=grouped, top="CACHED_JOINT, grouped, longer", puzzles=250, draws=8)
 
 
 def dial_quick() -> DialStudy:
