@@ -276,3 +276,14 @@ def test_counts_share_a_pass_where_the_context_sees_no_latents(rule: str, passes
     alone_ = torch.cat([nll_by_latents(model, x0, given, [n], seeded(), 3) for n in counts], 1)
     assert torch.allclose(together, alone_, **EXACT)
     assert len({round(float(x), 6) for x in together[0]}) == (1 if rule == "sidm" else 5)
+
+
+def test_estimates_keep_no_graph() -> None:
+    """Else a loop over draws holds every pass of them in memory."""
+    model, (x0, given) = tiny(SCDM), ragged_clean()
+    for found in (
+        nelbo(model, Absorbing(), x0, given, seeded(), 1),
+        nll_by_latents(model, x0, given, [0, 1], seeded(), 1),
+        nll_by_policy(model, x0, given, UNIFORM_LATENTS, [0, 1], seeded(), 1),
+    ):
+        assert not found.requires_grad

@@ -19,6 +19,7 @@ from unspoken.noise.times import stratified_times
 from unspoken.training.losses import bound_weight, noised, packed_losses, token_losses
 
 
+@torch.no_grad()
 def nelbo(
     model: Model,
     process: Absorbing,
@@ -41,6 +42,7 @@ def nelbo(
     return torch.stack(estimates, dim=1)
 
 
+@torch.no_grad()
 def nll_by_latents(
     model: Model,
     x0: Tensor,
@@ -128,6 +130,7 @@ def _beside(model: Model, layout: Layout, x0: Tensor, latents: Sequence[int]) ->
     return total / count.clamp_min(1)
 
 
+@torch.no_grad()
 def nll_by_policy(
     model: Model,
     x0: Tensor,

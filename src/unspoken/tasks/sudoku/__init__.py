@@ -1,6 +1,5 @@
 """The Sudoku task: puzzles with one solution on boards of any box shape, and a judge that knows the rules.
 
-from unspoken.messages import quoted
 from unspoken.tasks.sudoku import Sudoku
 
 task = Sudoku()  # 6x6, minimal puzzles
