@@ -11,6 +11,7 @@ from unspoken.decoders.policies import LATENT_POLICIES, ORDERS
 from unspoken.presets.tasks import TASKS
 from unspoken.show.report import table_cells, write_page
 from unspoken.study.report import read_result
+from unspoken.study.table import share
 
 RESULTS = ROOT / "docs" / "results"
 CODE = [(page.stem, i, code) for page in DOCS for i, code in enumerate(blocks(page))]
@@ -99,6 +100,25 @@ def test_the_numbers_of_noise_are_the_committed_study() -> None:
         assert (before, bound) == (measured[uniform, passes][3], measured[uniform, passes][8])
 
 
+def test_the_numbers_of_the_dial_are_the_committed_study() -> None:
+    """Both tables of 6x6 Sudoku: the share solved and the NLL of every model at every count, and the FLOPs."""
+    result = read_result(RESULTS / "dial" / "study.json")
+    rows = [row for row in result.rows if row["part"] == "dial"]
+    counts = ["0", "1", "2", "4", "8", "16", "all"]
+    solved, nll = page("dial.md").split("NLL, nats a token:")
+    for key, text in (("accuracy", solved), ("nll", nll)):
+        shown = re.findall(r"^\| ([A-Z_]+(?:, \w+)*) \|((?: \.\d{3} \|| \|){7})", text, re.MULTILINE)
+        assert [model for model, _ in shown] == list(dict.fromkeys(row["model"] for row in rows))
+        for model, cells in shown:
+            its = {str(r["latents"]): share(r[key]) for r in rows if r["model"] == model}
+            assert [c.strip() for c in cells.split("|")[:7]] == [its.get(n, "") for n in counts]
+    flops = re.findall(r"^\| ([A-Z_]+(?:, \w+)*) \|.*\| (\d+)(?: to (\d+))? \|$", solved, re.MULTILINE)
+    assert len(flops) == len({row["model"] for row in rows})
+    for model, *ends in flops:
+        its = [f"{r['flops_per_puzzle'] / 1e6:.0f}" for r in rows if r["model"] == model]
+        assert [end for end in ends if end] == ([its[0], its[-1]] if len(its) > 1 else its)
+
+
 def test_the_numbers_of_steps_are_the_committed_study() -> None:
     """What even and planned steps solve."""
     result = read_result(RESULTS / "steps" / "study.json")
@@ -127,6 +147,7 @@ def test_every_committed_page_is_written_from_its_study(study: Path, tmp_path: P
         ("forcing", {"one model every schedule"}),
         ("steps", {"prediction", "planned schedule"}),
         ("decode", {"flops", "wall clock", "quarter of the latents"}),
+        ("dial", {"grouped dial", "no loss at the top"}),
     ],
 )
 def test_committed_studies_name_their_claims(study: str, claims: set[str]) -> None:
