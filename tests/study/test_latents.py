@@ -346,7 +346,7 @@ def test_a_study_that_can_not_be_is_refused_when_it_is_made(field, value, said):
 def cell(accuracy: float, nll: float, cost: float = 1.0, puzzles: int = 4000) -> Level:
     """Three seeds of one accuracy and NLL; every puzzle as hard in every cell, so that differences are clean."""
     right = (torch.arange(puzzles) < accuracy * puzzles).double().expand(3, -1)
-    turns = (cost, 1.1 * cost, 0.9 * cost, cost)
+    turns = tuple(scale * cost for scale in (1.0, 1.1, 0.9, 1.0) for _ in range(3))  # a turn a part and seed
     return Level(right, 10.0, 16.0, 0.0, cost, cost, turns, nll=nll + 0.05 * noise(4, 3, puzzles))
 
 
@@ -433,10 +433,10 @@ def test_the_dial_holds_where_the_nll_rises_within_noise():
 def test_the_dial_is_not_judged_by_a_mean_of_seconds_but_turn_by_turn():
     """A clock that one busy moment has spoiled changes nothing; CPU seconds that do not rise do."""
     assert holds(scdm0=replace(cell(0.35, 0.88, 1.0), seconds=9.0)) == (True, True)
-    busy = replace(cell(0.35, 0.88, 1.0), turns=(1.0, 1.1, 40.0, 1.0))
+    busy = replace(cell(0.35, 0.88, 1.0), turns=(*3 * (1.0,), *3 * (1.1,), *3 * (40.0,), *3 * (1.0,)))
     assert holds(scdm0=busy) == (True, False)  # unsure, as one turn of four says the other
     flat = {
-        name: replace(cell(*its), turns=(2.0, 2.1, 1.9, 2.0))
+        name: replace(cell(*its), turns=(*3 * (2.0,), *3 * (2.1,), *3 * (1.9,), *3 * (2.0,)))
         for name, its in {"scdm0": (0.35, 0.88, 1.0), "scdm4": (0.6, 0.7, 2.0), "scdm16": (0.75, 0.55, 4.0)}.items()
     }
     assert holds(**flat) == (True, False)

@@ -108,6 +108,12 @@ class Estimate:
         low, high = share_interval(values) if share else interval(values, level)
         return cls(float(values.mean()), low, high)
 
+    @classmethod
+    def of_ratios(cls, over: Tensor, under: Tensor) -> Estimate:
+        """The geometric mean of the ratios of paired measurements `[seeds, turns]`, as of two ways' seconds."""
+        its = cls.of(over.double().log() - under.double().log())
+        return cls(math.exp(its.mean), math.exp(its.low), math.exp(its.high))
+
     @property
     def signed(self) -> str:
         """The interval of a difference: `[-0.010, +0.020]`."""
