@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unspoken.measure.intervals import holm, interval, p_value, seeds_share_interval, share_interval, wilson
+from unspoken.measure.intervals import Estimate, holm, interval, p_value, seeds_share_interval, share_interval, wilson
 
 CELLS = [(sd, p, n) for sd in (0.0, 0.3, 1.0) for p in (0.02, 0.5, 0.98) for n in (100, 1000)]
 
@@ -83,3 +83,13 @@ def test_a_p_value_is_where_the_interval_touches_nothing() -> None:
 def test_holm() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == [True, False, False, True]  # .05 / 4, / 3, / 2: .03 fails there
     assert holm([0.04]) == [True] and holm([]) == []
+
+
+def test_ratios_of_pairs_are_the_same_both_ways() -> None:
+    """The geometric mean: turned round it is one over itself, ends and all; pairs of one ratio leave no doubt."""
+    over, under = [60.0, 180.0, 70.0], [9.0, 27.0, 11.0]
+    ours, theirs = Estimate.of_ratios(over, under), Estimate.of_ratios(under, over)
+    assert ours.mean == pytest.approx((60 * 180 * 70 / (9 * 27 * 11)) ** (1 / 3))
+    assert (ours.mean, ours.low, ours.high) == pytest.approx((1 / theirs.mean, 1 / theirs.high, 1 / theirs.low))
+    same = Estimate.of_ratios([2.0, 6.0], [1.0, 3.0])
+    assert (same.low, same.mean, same.high) == pytest.approx((2.0, 2.0, 2.0))

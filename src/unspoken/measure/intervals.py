@@ -108,6 +108,13 @@ class Estimate:
         low, high = share_interval(values) if share else interval(values, level)
         return cls(float(values.mean()), low, high)
 
+    @classmethod
+    def of_ratios(cls, over: Sequence[float], under: Sequence[float]) -> Estimate:
+        """The geometric mean of the ratios of paired measurements, as of two ways' seconds in the same turns."""
+        pairs = torch.tensor([list(over), list(under)], dtype=torch.float64).log()
+        its = cls.of((pairs[0] - pairs[1])[None])
+        return cls(math.exp(its.mean), math.exp(its.low), math.exp(its.high))
+
     @property
     def signed(self) -> str:
         """The interval of a difference: `[-0.010, +0.020]`."""
