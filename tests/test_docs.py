@@ -131,7 +131,7 @@ def test_the_numbers_of_steps_are_the_committed_study() -> None:
         assert (of_even, of_planned) == (solved[even], solved[planned])
 
 
-@pytest.mark.parametrize("study", sorted(RESULTS.glob("*/study.json")), ids=lambda p: p.parent.name)
+@pytest.mark.parametrize("study", sorted(RESULTS.rglob("study.json")), ids=lambda p: p.parent.name)
 def test_every_committed_page_is_written_from_its_study(study: Path, tmp_path: Path) -> None:
     """No number of a page was typed: it is what `unspoken show` writes from the study.json beside it."""
     result = read_result(study)

@@ -43,6 +43,7 @@ from unspoken.study.gidd import GiddStudy
 from unspoken.study.latents import LatentsStudy
 from unspoken.study.steps import StepsStudy
 from unspoken.tasks import (
+    Addition,
     Bouncing,
     Chain,
     Colouring,
@@ -110,6 +111,7 @@ generated = {
     Chain: st.builds(
         Chain, states=st.integers(3, 26), length=st.integers(2, 99), validation=st.integers(0, 99), seed=sizes["seed"]
     ),
+    Addition: st.builds(Addition, least=st.integers(1, 4), digits=st.integers(4, 17), **sizes),
     Colouring: st.builds(Colouring, nodes=st.integers(6, 10), edges=st.integers(9, 15), **sizes),
     Countdown: st.builds(Countdown, numbers=st.integers(2, 6), largest=st.integers(10, 99), **sizes),
     Paths: st.builds(Paths, nodes=st.integers(7, 20), edges=st.integers(9, 40), **sizes),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from unspoken.presets.runs import PRESETS
 from unspoken.study.tasks import Case, FamilyStudy
 from unspoken.tasks import (
+    Addition,
     Bouncing,
     Chain,
     Colouring,
@@ -35,6 +36,7 @@ TASKS: dict[str, Callable[[], Task]] = {
     "countdown-3": lambda: Countdown(numbers=3),
     "countdown-4": Countdown,
     "countdown-5": lambda: Countdown(numbers=5),
+    "addition": Addition,
     "sat-5": lambda: Sat(variables=5),
     "sat-7": Sat,
     "sat-9": lambda: Sat(variables=9),

@@ -1,5 +1,6 @@
 """Tasks: data and their judges, one room each."""
 
+from unspoken.tasks.addition import Addition
 from unspoken.tasks.base import Examples, Split, Task, Values
 from unspoken.tasks.bouncing import Bouncing
 from unspoken.tasks.chain import Chain
@@ -15,9 +16,24 @@ from unspoken.tasks.text import Text
 from unspoken.tasks.zebra import Zebra
 
 # The union of all tasks: the CLI's choices and the record's tags come from it.
-Tasks = Bouncing | Chain | Colouring | Countdown | Digits | Paths | PathStar | Sat | Sudoku | SudokuGrids | Text | Zebra
+Tasks = (
+    Addition
+    | Bouncing
+    | Chain
+    | Colouring
+    | Countdown
+    | Digits
+    | Paths
+    | PathStar
+    | Sat
+    | Sudoku
+    | SudokuGrids
+    | Text
+    | Zebra
+)
 
 __all__ = [
+    "Addition",
     "Bouncing",
     "Chain",
     "Colouring",
