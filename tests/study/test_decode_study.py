@@ -235,7 +235,8 @@ def test_a_study_that_can_not_be_is_refused_when_it_is_made(field, value) -> Non
 def test_presets_can_be(preset) -> None:
     config = presets.DECODE[preset]()
     assert from_record(DecodeStudy, to_record(config)) == config
-    assert config.train.task.length == 36 and config.dial.objective.groups is not None
+    assert config.train.task.length == 36
+    assert isinstance(config.dial.objective, MaskedDiffusion) and config.dial.objective.groups is not None
 
 
 # --- verdicts

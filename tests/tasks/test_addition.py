@@ -24,7 +24,7 @@ def by_integers(text: str) -> bool:
 
 @pytest.mark.parametrize(("least", "digits"), [(1, 1), (4, 10), (17, 17)])
 def test_the_judge_agrees_with_integers_on_right_and_corrupted_sums(least: int, digits: int) -> None:
-    sizes = {"train": 30, "validation": 5, "test": 5} if digits == 1 else SMALL
+    sizes: dict[str, Any] = {"train": 30, "validation": 5, "test": 5} if digits == 1 else SMALL
     task = Addition(least=least, digits=digits, **sizes)
     generator = torch.Generator().manual_seed(digits)
     x = task.sample("train", 500, generator)
@@ -103,6 +103,6 @@ def test_text_that_is_no_sum_is_refused(text: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("fields", [{"least": 0}, {"least": 5, "digits": 4}, {"digits": 18}])
-def test_sizes_that_can_not_be_are_refused(fields: dict[str, int]) -> None:
+def test_sizes_that_can_not_be_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="least"):
         Addition(**fields)

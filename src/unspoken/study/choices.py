@@ -42,9 +42,9 @@ def tried(
     parts: list[list[Solved]] = []
     for some in held_out.split(TOGETHER):
         parts.append([solved(model, task, some, decoding, TOGETHER) for model in models])
-        its = Outcome.of(parts)
-        if float(its.right.mean()) < floor - BEHIND:
+        if float(Outcome.of(parts).right.mean()) < floor - BEHIND:
             break
+    its = Outcome.of(parts)
     return Choice(name, decoding, float(its.right.mean()), floor_of(its.right), its.flops)
 
 
