@@ -101,7 +101,7 @@ def dial_tasks() -> DialStudy:
     case = DialCase("addition", replace(SIX, task=Addition()), (0, 1, 2, 4, 8, 33), candidates=2, seeds=(0, 1, 2))
     grouped = ("JOINT, grouped", "CACHED_JOINT, grouped")
     rivals = tuple(r for r in RIVALS if r.name in ("SCDM", "MDM", *grouped))
-    return DialStudy((case,), rivals, grouped=grouped, puzzles=500, draws=8)
+    return DialStudy((case,), rivals, grouped=grouped, puzzles=250, draws=8)
 
 
 def dial_tried() -> DialStudy:
