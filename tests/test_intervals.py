@@ -87,9 +87,16 @@ def test_holm() -> None:
 
 def test_ratios_of_pairs_are_the_same_both_ways() -> None:
     """The geometric mean: turned round it is one over itself, ends and all; pairs of one ratio leave no doubt."""
-    over, under = [60.0, 180.0, 70.0], [9.0, 27.0, 11.0]
+    over, under = torch.tensor([[60.0, 180.0, 70.0]]), torch.tensor([[9.0, 27.0, 11.0]])
     ours, theirs = Estimate.of_ratios(over, under), Estimate.of_ratios(under, over)
     assert ours.mean == pytest.approx((60 * 180 * 70 / (9 * 27 * 11)) ** (1 / 3))
     assert (ours.mean, ours.low, ours.high) == pytest.approx((1 / theirs.mean, 1 / theirs.high, 1 / theirs.low))
-    same = Estimate.of_ratios([2.0, 6.0], [1.0, 3.0])
+    same = Estimate.of_ratios(torch.tensor([[2.0, 6.0]]), torch.tensor([[1.0, 3.0]]))
     assert (same.low, same.mean, same.high) == pytest.approx((2.0, 2.0, 2.0))
+
+
+def test_ratios_that_differ_by_seed_leave_the_doubt_of_the_seeds() -> None:
+    """Many turns of three seeds that differ are three measurements, and not as many as there are turns."""
+    ratios = torch.tensor([[2.0], [3.0], [4.0]]).expand(3, 100)
+    its = Estimate.of_ratios(ratios, torch.ones(3, 100))
+    assert its.low < 2 and its.high > 4

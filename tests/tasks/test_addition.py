@@ -92,6 +92,8 @@ def test_text_is_read_as_it_is_shown() -> None:
     [
         ("1234", "two numbers"),
         ("1+2+3=", "two numbers"),
+        ("12 34+5678=", "two numbers"),
+        ("0012+5678=", "without leading zeros"),
         ("12345678901+1=", "at most 10 digits"),
         ("1234+5678=x", "0-9"),
         ("1234+5678=123456789012", "at most 11"),

@@ -107,6 +107,11 @@ class Outcome:
     seconds: float
     turns: tuple[float, ...] = ()
 
+    @property
+    def by_seed(self) -> Tensor:
+        """`[seeds, turns]`: the seconds of `turns`."""
+        return torch.tensor(self.turns, dtype=torch.float64).view(-1, len(self.right)).T
+
     @classmethod
     def of(cls, parts: Sequence[Sequence[Solved]]) -> Outcome:
         """From every part of the examples and, in it, every seed."""

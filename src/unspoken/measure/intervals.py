@@ -109,10 +109,9 @@ class Estimate:
         return cls(float(values.mean()), low, high)
 
     @classmethod
-    def of_ratios(cls, over: Sequence[float], under: Sequence[float]) -> Estimate:
-        """The geometric mean of the ratios of paired measurements, as of two ways' seconds in the same turns."""
-        pairs = torch.tensor([list(over), list(under)], dtype=torch.float64).log()
-        its = cls.of((pairs[0] - pairs[1])[None])
+    def of_ratios(cls, over: Tensor, under: Tensor) -> Estimate:
+        """The geometric mean of the ratios of paired measurements `[seeds, turns]`, as of two ways' seconds."""
+        its = cls.of(over.double().log() - under.double().log())
         return cls(math.exp(its.mean), math.exp(its.low), math.exp(its.high))
 
     @property

@@ -12,6 +12,7 @@ from unspoken.measure.policies import BLIND, Curve
 from unspoken.study.report import Check, Claim, claim
 
 BASE, OURS, SAME_RULE = "MDM, one a pass, rows wait", "ours", "MDM, ours' rule"
+OWN = "MDM, several a pass"
 FASTEST, FASTEST_RULE = "ours, by the clock", "MDM, by the clock's rule"
 FEWER_FLOPS, FEWER_THAN_SAME = 10.0, 2.0
 FASTER, FASTER_THAN_SAME = 6.0, 1.5
@@ -24,7 +25,8 @@ Key = tuple[str, int]  # a way, and how many puzzles together
 def faster(table: dict[Key, Outcome]) -> list[Claim]:
     """At the baseline's accuracy 10 times fewer FLOPs, and 6 times less CPU time; 2 and 1.5 times beside the same rule.
 
-    What takes the fewest FLOPs and what takes the least time may be two ways, each with MDM by its own rule.
+    What takes the fewest FLOPs and what takes the least time may be two ways. Each is compared with MDM by its commit
+    rule, and by the rule that validation chooses for MDM, so that a rule that suits MDM badly proves nothing.
     """
     batches = sorted({batch for _, batch in table})
     flops, seconds = [], []
@@ -52,21 +54,25 @@ def floor_of(right: Tensor) -> float:
 
 
 def _fewer_flops(table: dict[Key, Outcome], batch: int) -> list[Check]:
-    base, same, ours = (table[way, batch].flops for way in (BASE, SAME_RULE, OURS))
+    base, same, own, ours = (table[way, batch].flops for way in (BASE, SAME_RULE, OWN, OURS))
     return [
         Check(base / ours >= FEWER_FLOPS, f"{base / ours:.1f}x fewer FLOPs"),
         Check(same / ours >= FEWER_THAN_SAME, f"{same / ours:.1f}x fewer than MDM by the same commit rule"),
+        Check(own / ours >= FEWER_THAN_SAME, f"{own / ours:.1f}x fewer than MDM by its own"),
     ]
 
 
 def _less_time(table: dict[Key, Outcome], batch: int) -> list[Check]:
-    base, same, ours = (table[way, batch].turns for way in (BASE, FASTEST_RULE, FASTEST))
-    times, beside = Estimate.of_ratios(base, ours), Estimate.of_ratios(same, ours)
-    rule = "x less than MDM by the same commit rule"
-    return [
-        Check(times.low >= FASTER, f"{times.mean:.1f}x less CPU time [{times.low:.1f}, {times.high:.1f}]"),
-        Check(beside.low >= FASTER_THAN_SAME, f"{beside.mean:.1f}{rule} [{beside.low:.1f}, {beside.high:.1f}]"),
-    ]
+    base, same, own, ours = (table[way, batch].by_seed for way in (BASE, FASTEST_RULE, OWN, FASTEST))
+    found = []
+    for other, least, text in (
+        (base, FASTER, "less CPU time"),
+        (same, FASTER_THAN_SAME, "less than MDM by the same commit rule"),
+        (own, FASTER_THAN_SAME, "less than MDM by its own"),
+    ):
+        times = Estimate.of_ratios(other, ours)
+        found.append(Check(times.low >= least, f"{times.mean:.1f}x {text} [{times.low:.1f}, {times.high:.1f}]"))
+    return found
 
 
 def quarter(curves: Sequence[Curve]) -> Claim:

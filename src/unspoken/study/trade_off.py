@@ -76,8 +76,8 @@ def _costs_rise(levels: list[Level]) -> list[Check]:
     checks = [Check(flops == sorted(flops) and flops[-1] > flops[0], rise)]
     if all(c.turns for c in levels):
         half = len(levels) // 2
-        few, many = (torch.tensor([c.turns for c in some]).sum(0) for some in (levels[:half], levels[-half:]))
-        times = Estimate.of_ratios(many.tolist(), few.tolist())
+        few, many = (torch.stack([c.by_seed for c in some]).sum(0) for some in (levels[:half], levels[-half:]))
+        times = Estimate.of_ratios(many, few)
         ends = f"{times.mean:.2f} [{times.low:.2f}, {times.high:.2f}]"
         checks.append(Check(times.low > 1, f"CPU seconds, the upper half of the counts over the lower: {ends} times"))
     return checks

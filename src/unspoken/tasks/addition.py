@@ -1,6 +1,6 @@
-"""Carry addition: the sum of two numbers, the carries unseen. A digit of the sum may hang on all digits to its right.
+"""Carry addition: the sum of two numbers, the carries unseen. A digit of the sum may depend on all digits to its right.
 
-The confidence order is said to fail here on the hard tail, which few random sums are of: long runs of carries.
+Long runs of carries are hard, and rare among random sums.
 
 task = Addition(least=4, digits=10)
 batch = task.sample("train", 128, torch.Generator().manual_seed(0))
@@ -34,6 +34,7 @@ class Addition(Generated):
     """Two numbers of equally many digits, and their sum, each at the right of its field and filled up with `_`.
 
     So a digit of the sum stands under those it comes from. The answer's `_` are said too, as its length is not given.
+    Questions of one's own may have numbers of unequal lengths: they are judged, and none are trained on.
 
     Attributes:
         least: Digits of the shortest numbers.
@@ -93,7 +94,7 @@ class Addition(Generated):
 
         ValueError for what is no such question, or numbers that are too long.
         """
-        question, _, answer = text.strip().replace(" ", "").partition("=")
+        question, _, answer = re.sub(r"\s*([+=])\s*", r"\1", text.strip()).partition("=")
         a, b = self._parsed(question + "=")
         room = self.digits + 1
         if len(answer) > room or any(c not in "0123456789" + BLANK + PAD for c in answer):
@@ -123,7 +124,9 @@ class Addition(Generated):
         """The numbers of `1234+5678=`, filled up or not."""
         numbers = [number.lstrip(PAD) for number in question.removesuffix("=").split("+")]
         if len(numbers) != 2 or not all(_WHOLE.fullmatch(number) for number in numbers):
-            raise ValueError(f"question {quoted(question.rstrip('='))} given, two numbers expected, like 1234+5678")
+            raise ValueError(
+                f"question {quoted(question.rstrip('='))} given, two numbers without leading zeros expected, like 1234+5678"
+            )
         if max(map(len, numbers)) > self.digits:
             raise ValueError(f"{quoted(question)} given, numbers of at most {self.digits} digits expected")
         return int(numbers[0]), int(numbers[1])
