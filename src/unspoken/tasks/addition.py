@@ -125,7 +125,8 @@ class Addition(Generated):
         numbers = [number.lstrip(PAD) for number in question.removesuffix("=").split("+")]
         if len(numbers) != 2 or not all(_WHOLE.fullmatch(number) for number in numbers):
             raise ValueError(
-                f"question {quoted(question.rstrip('='))} given, two numbers without leading zeros expected, like 1234+5678"
+                f"question {quoted(question.rstrip('='))} given, two numbers without leading zeros expected, such as "
+                "1234+5678"
             )
         if max(map(len, numbers)) > self.digits:
             raise ValueError(f"{quoted(question)} given, numbers of at most {self.digits} digits expected")
