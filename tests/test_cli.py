@@ -160,7 +160,7 @@ HELP = {
     **{
         f"study {name}": (["study", name, "quick"], [*flags(kind, *trains), "--runs", "--out", f"--{trains[-1]}.steps"])
         for name, kind, *trains in (
-            ("decode", DecodeStudy, "train", "dial", "clock"),
+            ("decode", DecodeStudy, "train", "dial"),
             ("gidd", GiddStudy, "train", "puzzles"),
             ("forcing", ForcingStudy, "train"),
         )

@@ -23,12 +23,10 @@ from scipy.optimize import brentq
 from scipy.special import stdtrit
 from torch import Tensor
 
-from unspoken.measure.accuracy import Outcome
 from unspoken.measure.intervals import interval, seeds_share_interval
 from unspoken.show import figure, report
 from unspoken.study.ar_latents import lookahead
 from unspoken.study.report import Claim, Result, read_result
-from unspoken.study.speed import BASE, OURS, SAME_RULE, faster
 from unspoken.study.tasks import TURNS
 from unspoken.study.trade_off import Level
 from unspoken.study.trade_off import verdicts as dial_verdicts
@@ -119,33 +117,6 @@ def tasks(result: Result) -> list[Claim]:
     return [replace(c, evidence=c.evidence + left_out) if c.name == "the dial" else c for c in claims]
 
 
-def decode(result: Result) -> list[Claim]:
-    """FLOPs by the rows; the seconds were the wall's; of the latents' NLL no seed's mean was kept."""
-    table = {
-        (row["way"], row["batch"]): Outcome(
-            spread(row["accuracy_by_seed"], result.config["puzzles"] // (10 if row["batch"] == 1 else 1)),
-            *(row["passes"], row["entries_per_pass"], 0.0, row["flops_per_puzzle"], row["seconds_per_puzzle"]),
-        )
-        for row in result.rows
-        if row["part"] == "ways" and row["way"] in (BASE, OURS, SAME_RULE)
-    }
-    flops, _ = faster(table, [])
-    again = "The clock's seconds were the wall's; run `unspoken study decode reference` again"
-    old = {claim.name: claim for claim in result.claims}
-    solved = {(r["policy"], r["latents"]): r["accuracy"] for r in result.rows if r["part"] == "latents"}
-    counts = [n for n in (4, 8, 12, 16, 32) if ("attended", n // 4) in solved]
-    as_many = [n for n in counts if solved["attended", n // 4] >= solved["uniform", n]]
-    pairs = ", ".join(f"{n // 4} for {n}: {solved['attended', n // 4]:.3f}, {solved['uniform', n]:.3f}" for n in counts)
-    seen = old["quarter of the latents"].evidence.removeprefix("NOT SHOWN: ")
-    seen = seen.partition("by NLL alone: ")[2] or seen
-    text = f"NOT SHOWN: attended latents solve as much at {len(as_many)} of {len(counts)} counts ({pairs})"
-    return [
-        flops,
-        Claim("wall clock", None, f"no CPU seconds: no verdict. {again}"),
-        Claim("quarter of the latents", len(as_many) >= 2, f"{text}; by NLL alone: {seen}"),
-    ]
-
-
 def forcing(result: Result) -> list[Claim]:
     """The rows hold no seed's bound. It holds if it does with intervals as wide as the new rule can make them."""
     (claim,) = result.claims
@@ -174,7 +145,6 @@ STUDIES: dict[str, Callable[[Result], list[Claim]]] = {
     "latents": latents,
     "ar-latents": ar_latents,
     "tasks": tasks,
-    "decode": decode,
     "forcing": forcing,
     "gidd": unjudged("the rows hold no seed's bound; run `unspoken study gidd reference` again"),
     "steps": unjudged("the models of Sudoku are of one seed", "prediction"),
@@ -199,9 +169,6 @@ def _examples(result: Result, row: dict[str, Any]) -> int:
     config = result.config
     if result.study == "ar-latents":
         return config["path_star" if row["task"] == "path-star" else "sudoku"]["examples"]
-    if result.study == "decode":
-        parts = {"latents": config["puzzles"] // 2}
-        return parts.get(row["part"], config["puzzles"] // (10 if row.get("batch") == 1 else 1))
     return config["examples"] if result.study == "tasks" else config["puzzles"]
 
 

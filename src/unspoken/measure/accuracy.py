@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from statistics import median
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -149,15 +148,3 @@ def solve_ways(
                     else:
                         yield tell(way, event)
     return {way: Outcome.of(parts) for way, parts in found.items()}
-
-
-def solve_in_turns(
-    ways: Mapping[Way, tuple[Denoiser, Decoder]], task: Task, examples: Examples, turns: int = 6
-) -> dict[Way, tuple[Solved, list[float]]]:
-    """Every way on all examples together, and its seconds an example in each turn; `seconds` is their median.
-
-    The ways take turns, so that whatever else the machine does falls on all alike.
-    """
-    its = [{way: solved(m, task, examples, d, len(examples)) for way, (m, d) in ways.items()} for _ in range(turns)]
-    seconds = {way: [turn[way].seconds for turn in its] for way in ways}
-    return {way: (replace(its[0][way], seconds=median(seconds[way])), seconds[way]) for way in ways}

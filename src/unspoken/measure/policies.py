@@ -40,29 +40,27 @@ def cells(counts: Sequence[int]) -> list[tuple[str, int]]:
     return [(name, n) for name in POLICIES for n in counts if name == BLIND or 0 < n < max(counts)]
 
 
+def policies_of(task: Task, models: Sequence[Denoiser]) -> dict[str, LatentPolicy]:
+    """All of `POLICIES`; `attended` goes by the mean of the models' relations, measured on training examples."""
+    examples = task.sample("train", TRAINING, seeded("relation examples"))
+    relations = [relation_of(m, examples.x0, examples.given, generator=seeded("relation")) for m in models]
+    found = (UNIFORM_LATENTS, NEAREST, attended(torch.stack(relations).mean(0)), UNCERTAIN, CERTAIN)
+    return {policy.name: policy for policy in found}
+
+
 def curves_of(
-    task: Task, models: Sequence[Denoiser], test: Examples, counts: Sequence[int], draws: int
+    task: Task, models: Sequence[Denoiser], test: Examples, counts: Sequence[int], draws: int, candidates: int
 ) -> Iterator[Curve]:
-    """Accuracy and NLL of all `cells`; each seed's model goes by its own relation."""
-    policies = [_policies(task, model) for model in models]
-    nll = {
-        name: [_nll(m, p[name], test, counts, draws) for m, p in zip(models, policies, strict=True)]
-        for name in POLICIES
-    }
+    """Accuracy and NLL of all `cells`; a model for each seed."""
+    policies = policies_of(task, models)
+    nll = {name: [_nll(model, its, test, counts, draws) for model in models] for name, its in policies.items()}
     for name, count in cells(counts):
-        latents = None if count == max(counts) else count
-        right = [_right(task, m, p[name], test, latents) for m, p in zip(models, policies, strict=True)]
+        decoding = Slots(None if count == max(counts) else count, candidates, latent_policy=policies[name])
+        right = [_right(task, model, decoding, test) for model in models]
         columns = [seed[:, list(counts).index(count)] for seed in nll[name] if seed is not None]
         yield Curve(name, count, torch.stack(right).double(), torch.stack(columns) if columns else None)
 
 
-def _policies(task: Task, model: Denoiser) -> dict[str, LatentPolicy]:
-    examples = task.sample("train", TRAINING, seeded("relation examples"))
-    relation = relation_of(model, examples.x0, examples.given, generator=seeded("relation"))
-    return {p.name: p for p in (UNIFORM_LATENTS, NEAREST, attended(relation), UNCERTAIN, CERTAIN)}
-
-
-@torch.no_grad()
 def _nll(model: Denoiser, policy: LatentPolicy, test: Examples, counts: Sequence[int], draws: int) -> Tensor | None:
     """`[puzzles, counts]` nats a token: the same tokens are asked for, whatever the policy."""
     if policy.needs_entropy:
@@ -71,11 +69,10 @@ def _nll(model: Denoiser, policy: LatentPolicy, test: Examples, counts: Sequence
     return total / (~test.given).sum(1, keepdim=True)
 
 
-def _right(task: Task, model: Denoiser, policy: LatentPolicy, test: Examples, latents: int | None) -> Tensor:
+def _right(task: Task, model: Denoiser, decoding: Slots, test: Examples) -> Tensor:
     """`[puzzles]` bool."""
     found = []
     for part in test.split(250):
         prompt = part.prompt(task.mask_id)
-        steps = Slots(latents, latent_policy=policy).steps(model, prompt, generator=seeded("which latents"))
-        found.append(task.score(prompt, last(steps, prompt)))
+        found.append(task.score(prompt, last(decoding.steps(model, prompt, generator=seeded("which latents")), prompt)))
     return torch.cat(found)

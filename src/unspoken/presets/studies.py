@@ -17,6 +17,7 @@ from unspoken.study.latents import LatentsStudy
 from unspoken.study.rivals import DialCase, Rival
 from unspoken.tasks import Addition, Sudoku
 from unspoken.training.config import Train, Trunk
+from unspoken.training.objective import MaskedDiffusion
 
 # Chosen on validation puzzles so that neither MDM nor SIDM is saturated: after 1,000 steps MDM solves nearly all.
 REFERENCE_STEPS, QUICK_STEPS = 500, 300
@@ -60,25 +61,6 @@ def ar_latents_quick() -> ArLatentsStudy:
 
 
 AR_LATENTS: dict[str, Callable[[], ArLatentsStudy]] = {"reference": ar_latents, "quick": ar_latents_quick}
-
-
-def decode_6x6() -> DecodeStudy:
-    """Three seeds of MDM, SCDM and the cached model on 6x6 minimal puzzles, read at 9x9: two hours on two cores."""
-    train = replace(sudoku_6x6(), trunk=Trunk(init=0.07), steps=2_400)
-    clock = replace(sudoku_9x9(), task=Sudoku(3, 3, train=1_000), trunk=Trunk(layers=6, width=256, heads=8))
-    return DecodeStudy(train, replace(train, steps=1_200), clock)
-
-
-def decode_quick() -> DecodeStudy:
-    """One seed on a shorter budget, fewer puzzles: some ten minutes on two cores."""
-    whole = decode_6x6()
-    short = replace(whole.train, steps=400)
-    return replace(
-        whole, train=short, dial=short, seeds=(0,), puzzles=200, batches=(16, 64), draws=2, counts=(0, 1, 2, 4, 8, 36)
-    )
-
-
-DECODE: dict[str, Callable[[], DecodeStudy]] = {"reference": decode_6x6, "quick": decode_quick}
 
 
 SIX = Train(Sudoku(), trunk=Trunk(init=0.07), steps=500, batch=96, warmup=50)  # of the dial's studies
@@ -155,6 +137,23 @@ DIAL: dict[str, Callable[[], DialStudy]] = {
     "tasks": dial_tasks,
     "tried": dial_tried,
 }
+
+
+def decode_6x6() -> DecodeStudy:
+    """Three seeds of MDM and of two models with a cache on 6x6 minimal puzzles: two hours on two cores."""
+    train = replace(SIX, task=Sudoku(validation=2_000), steps=1_200)
+    groups = MaskedDiffusion(groups=TOP)
+    return DecodeStudy(train, replace(train, attention=CACHED_JOINT, objective=groups, steps=1_800))
+
+
+def decode_quick() -> DecodeStudy:
+    """One seed on a shorter budget, fewer puzzles: some ten minutes on two cores."""
+    whole = decode_6x6()
+    train, dial = (replace(run, task=Sudoku(), steps=400) for run in (whole.train, whole.dial))
+    return replace(whole, train=train, dial=dial, seeds=(0,), puzzles=200, held_out=200, draws=2)
+
+
+DECODE: dict[str, Callable[[], DecodeStudy]] = {"reference": decode_6x6, "quick": decode_quick}
 
 
 def gidd() -> GiddStudy:

@@ -106,7 +106,7 @@ def _curriculum(axis: Axes, row: Row) -> None:
 
 
 def speed(rows: list[Row], path: Path) -> Path:
-    """Accuracy against FLOPs of every way to decode, and what the policies' latents do for SCDM."""
+    """Accuracy against FLOPs of every way to decode, and what the policies' latents do."""
     figure = canvas(13, 4.2)
     ways, nll, solved = figure.subplots(1, 3)
     shown = [r for r in rows if r["part"] == "ways"]
@@ -124,7 +124,7 @@ def speed(rows: list[Row], path: Path) -> Path:
             line = [r for r in chosen if r["policy"] == policy and key in r]
             axis.plot([r["latents"] for r in line], [r[key] for r in line], "o-", ms=3, label=policy)
     for axis, label in ((nll, "NLL, nats a token"), (solved, "puzzles solved")):
-        axis.set(xlabel="latents beside the candidates (SCDM)", ylabel=label, xscale="symlog")
+        axis.set(xlabel="latents beside the candidates", ylabel=label, xscale="symlog")
         if axis.lines:
             axis.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
 
 from torch import Tensor
 
@@ -11,37 +10,41 @@ from unspoken.measure.accuracy import Outcome
 from unspoken.measure.intervals import LEVEL, Estimate, wilson
 from unspoken.measure.policies import BLIND, Curve
 from unspoken.study.report import Check, Claim, claim
-from unspoken.study.table import Row
 
 BASE, OURS, SAME_RULE = "MDM, one a pass, rows wait", "ours", "MDM, ours' rule"
-FEWER_FLOPS, FASTER, AGAINST_SAME_RULE = 10.0, 6.0, 2.0
+OWN = "MDM, several a pass"
+FASTEST, FASTEST_RULE = "ours, by the clock", "MDM, by the clock's rule"
+FEWER_FLOPS, FEWER_THAN_SAME = 10.0, 2.0
+FASTER, FASTER_THAN_SAME = 6.0, 1.5
 TIMES, AT_LEAST = 4, 2
 
 
 Key = tuple[str, int]  # a way, and how many puzzles together
 
 
-def faster(table: dict[Key, Outcome], clock: list[Row]) -> list[Claim]:
-    """Ten times fewer FLOPs at the same accuracy on the trained task, six times less CPU time at the larger shape.
+def faster(table: dict[Key, Outcome]) -> list[Claim]:
+    """At the baseline's accuracy 10 times fewer FLOPs, and 6 times less CPU time; 2 and 1.5 times beside the same rule.
 
-    The accuracy beside the clock is that of the trained task.
+    What takes the fewest FLOPs and what takes the least time may be two ways. Each is compared with MDM by its commit
+    rule, and by the rule that validation chooses for MDM, so that a rule that suits MDM badly proves nothing.
     """
-    batches = sorted({batch for _, batch in table if batch > 1}) or sorted({batch for _, batch in table})
-    flops = [check for batch in batches for check in (_as_accurate(table, batch), *_fewer_flops(table, batch))]
-    accurate = [_as_accurate(table, batch) for batch in batches] if clock else []
-    seconds = [check for row in clock if row["way"] == OURS for check in _less_time(row, clock)]
+    batches = sorted({batch for _, batch in table})
+    flops, seconds = [], []
+    for batch in batches:
+        flops += [_as_accurate(table, OURS, batch), *_fewer_flops(table, batch)]
+        seconds += [_as_accurate(table, FASTEST, batch), *_less_time(table, batch)]
     seeds = len(table[BASE, batches[0]].right)
-    return [claim("flops", flops, seeds), claim("wall clock", accurate + seconds, seeds)]
+    return [claim("flops", flops, seeds), claim("wall clock", seconds, seeds)]
 
 
-def _as_accurate(table: dict[Key, Outcome], batch: int) -> Check:
+def _as_accurate(table: dict[Key, Outcome], way: str, batch: int) -> Check:
     """Not below Wilson's interval of the baseline, and not surely worse on the same puzzles.
 
     Wilson's, as seeds that differ much would make another interval wide, and excuse a worse decoder.
     """
-    base, ours = table[BASE, batch].right, table[OURS, batch].right
+    base, ours = table[BASE, batch].right, table[way, batch].right
     floor, gap, solved = floor_of(base), Estimate.of(ours - base), float(ours.mean())
-    text = f"batch {batch}: ours solves {solved:.3f}, the baseline {base.mean():.3f} [{floor:.3f}, ...], difference"
+    text = f"batch {batch}: {way} solves {solved:.3f}, the baseline {base.mean():.3f} [{floor:.3f}, ...], difference"
     return Check(solved >= floor and gap.high >= 0, f"{text} {gap.signed}")
 
 
@@ -51,35 +54,25 @@ def floor_of(right: Tensor) -> float:
 
 
 def _fewer_flops(table: dict[Key, Outcome], batch: int) -> list[Check]:
-    base, same, ours = (table[way, batch].flops for way in (BASE, SAME_RULE, OURS))
+    base, same, own, ours = (table[way, batch].flops for way in (BASE, SAME_RULE, OWN, OURS))
     return [
         Check(base / ours >= FEWER_FLOPS, f"{base / ours:.1f}x fewer FLOPs"),
-        Check(same / ours >= AGAINST_SAME_RULE, f"{same / ours:.1f}x fewer than MDM by the same commit rule"),
+        Check(same / ours >= FEWER_THAN_SAME, f"{same / ours:.1f}x fewer than MDM by the same commit rule"),
+        Check(own / ours >= FEWER_THAN_SAME, f"{own / ours:.1f}x fewer than MDM by its own"),
     ]
 
 
-def _less_time(ours: Row, clock: list[Row]) -> list[Check]:
-    same = next(r for r in clock if r["way"] == SAME_RULE and r["batch"] == ours["batch"])
-    base = next(r for r in clock if r["way"] == BASE and r["batch"] == ours["batch"])
-    few, times, many = times_less(base["seconds_by_turn"], ours["seconds_by_turn"])
-    least, against, most = times_less(same["seconds_by_turn"], ours["seconds_by_turn"])
-    text = f"batch {ours['batch']}: {times:.1f}x less CPU time [{few:.1f}, {many:.1f}], {ours['commit']} tokens a pass"
-    return [
-        Check(few >= FASTER, text),
-        Check(
-            least >= AGAINST_SAME_RULE,
-            f"{against:.1f}x fewer than MDM by the same commit rule [{least:.1f}, {most:.1f}]",
-        ),
-    ]
-
-
-def times_less(base: Sequence[float], ours: Sequence[float]) -> tuple[float, float, float]:
-    """The median of the paired ratios of turns, between its interval's ends: the smallest and the largest ratio.
-
-    Those hold the median with a chance of 1 - 2 / 2^turns: .97 of six turns.
-    """
-    ratios = sorted(b / o for b, o in zip(base, ours, strict=True))
-    return ratios[0], median(ratios), ratios[-1]
+def _less_time(table: dict[Key, Outcome], batch: int) -> list[Check]:
+    base, same, own, ours = (table[way, batch].by_seed for way in (BASE, FASTEST_RULE, OWN, FASTEST))
+    found = []
+    for other, least, text in (
+        (base, FASTER, "less CPU time"),
+        (same, FASTER_THAN_SAME, "less than MDM by the same commit rule"),
+        (own, FASTER_THAN_SAME, "less than MDM by its own"),
+    ):
+        times = Estimate.of_ratios(other, ours)
+        found.append(Check(times.low >= least, f"{times.mean:.1f}x {text} [{times.low:.1f}, {times.high:.1f}]"))
+    return found
 
 
 def quarter(curves: Sequence[Curve]) -> Claim:
