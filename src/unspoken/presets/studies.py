@@ -89,7 +89,7 @@ def dial() -> DialStudy:
 
 
 def dial_quick() -> DialStudy:
-    """One seed of SCDM, MDM and grouped latents on a shorter budget: some ten minutes on two cores."""
+    """One seed of SCDM, MDM and grouped latents on a shorter budget."""
     case = DialCase("sudoku-6x6", replace(SIX, steps=200), COUNTS, seeds=(0,))
     rivals = tuple(r for r in RIVALS if r.name in ("SCDM", "MDM", "CACHED_JOINT, grouped"))
     return DialStudy((case,), rivals, grouped=("CACHED_JOINT, grouped",), puzzles=200, draws=8)
@@ -140,14 +140,14 @@ DIAL: dict[str, Callable[[], DialStudy]] = {
 
 
 def decode_6x6() -> DecodeStudy:
-    """Three seeds of MDM and of two models with a cache on 6x6 minimal puzzles: two hours on two cores."""
+    """Three seeds of MDM and of two models with a cache on 6x6 minimal puzzles: hours on two cores."""
     train = replace(SIX, task=Sudoku(validation=2_000), steps=1_200)
     groups = MaskedDiffusion(groups=TOP)
     return DecodeStudy(train, replace(train, attention=CACHED_JOINT, objective=groups, steps=1_800))
 
 
 def decode_quick() -> DecodeStudy:
-    """One seed on a shorter budget, fewer puzzles: some ten minutes on two cores."""
+    """One seed on a shorter budget, fewer puzzles."""
     whole = decode_6x6()
     train, dial = (replace(run, task=Sudoku(), steps=400) for run in (whole.train, whole.dial))
     return replace(whole, train=train, dial=dial, seeds=(0,), puzzles=200, held_out=200, draws=2)

@@ -39,21 +39,22 @@ def tried(
     """A setting on validation, and what it solves of it `[seeds, puzzles]`.
 
     base: what the baseline solves `[seeds, puzzles]`. A setting that falls behind it, on the puzzles so far, by more
-        than counts as equal (Wilson's interval) and `BEHIND`, is tried on no more.
+        than counts as equal (Wilson's interval) and `BEHIND`, is tried on no more. Its accuracy is then the baseline's
+        less what it fell behind, as those puzzles may be easier than the others.
     """
     parts: list[list[Solved]] = []
     for some in held_out.split(TOGETHER):
         parts.append([solved(model, task, some, decoding, TOGETHER) for model in models])
-        if base is not None and _behind(Outcome.of(parts).right, base):
+        if base is not None and _gain(Outcome.of(parts).right, base) < floor_of(base) - float(base.mean()) - BEHIND:
             break
     its = Outcome.of(parts)
-    return Choice(name, decoding, float(its.right.mean()), its.flops), its.right
+    accuracy = float(its.right.mean()) if base is None else float(base.mean()) + _gain(its.right, base)
+    return Choice(name, decoding, accuracy, its.flops), its.right
 
 
-def _behind(right: Tensor, base: Tensor) -> bool:
-    """On the puzzles that both were asked."""
-    gap = float((right - base[:, : right.shape[1]]).mean())
-    return gap < floor_of(base) - float(base.mean()) - BEHIND
+def _gain(right: Tensor, base: Tensor) -> float:
+    """Over the baseline, on the puzzles that both were asked."""
+    return float((right - base[:, : right.shape[1]]).mean())
 
 
 def cheapest(choices: Sequence[Choice], floor: float) -> Choice:

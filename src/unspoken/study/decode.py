@@ -187,14 +187,15 @@ class DecodeStudy(SeededStudy):
         """
         task, families = self.train.task, self.families(policies_of(self.train.task, models[DIAL]))
         chosen: dict[str, Choice] = {}
-        base = None
+        base, floor = None, 0.0
         for done, (way, (name, settings)) in enumerate(families.items()):
             yield Stage(f"choosing on validation: {way}", done, len(families))
             found = [tried(name, models[name], task, held_out, decoding, base) for decoding in settings]
             base = found[0][1] if base is None else base
-            chosen[way] = cheapest([its for its, _ in found], floor_of(base))
+            floor = floor_of(base)
+            chosen[way] = cheapest([its for its, _ in found], floor)
         chosen |= self._exact(chosen)
-        good = [its for its in chosen.values() if base is not None and its.accuracy >= floor_of(base)]
+        good = [its for its in chosen.values() if its.accuracy >= floor]
         ways = {its.way: (models[its.model], its.decoding) for its in good}
         stage, some = Stage("costs on validation", 0, 1), held_out.split(TIMED)[0]
         costs_of = yield from solve_ways(ways, task, some, max(self.batches), lambda way, entries: stage)
