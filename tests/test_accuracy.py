@@ -5,7 +5,7 @@ import torch
 from toy import tiny
 
 import unspoken as us
-from unspoken.measure.accuracy import Outcome, Solved, solved
+from unspoken.measure.accuracy import Outcome, Solved, solve_ways, solved
 from unspoken.measure.costs import pass_flops
 from unspoken.tasks import Chain
 
@@ -38,3 +38,21 @@ def test_what_is_cached_costs_its_attention_alone() -> None:
     """Beside 10 cached entries 4 cost 4 x 10 more dot products and sums: 4 FLOPs a layer and unit of width each."""
     model = tiny(us.CACHED_JOINT, layers=2)
     assert pass_flops(model, 4, 1, cached=10) - pass_flops(model, 4, 1) == 4 * 2 * 16 * 4 * 10
+
+
+def test_batches_draw_anew_and_ways_alike() -> None:
+    """Where nothing is given every prompt is the same; batches that drew alike would count one answer many times."""
+    drawn: list[torch.Tensor] = []
+
+    class Watched(Chain):
+        def score(self, prompt: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+            drawn.append(tokens)
+            return super().score(prompt, tokens)
+
+    task = Watched(states=4, length=5)
+    model = tiny(us.MDM, vocab=task.mask_id)
+    ways = {name: ([model], us.Slots(candidates=5, commit=5, order="uniform", temperature=1.0)) for name in ("a", "b")}
+    for _ in solve_ways(ways, task, task.sample("test", 8), 4, lambda way, entries: way):
+        pass
+    first, again, second, _ = drawn
+    assert first.equal(again) and not first.equal(second)

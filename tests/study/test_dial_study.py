@@ -9,6 +9,7 @@ from alone import in_process
 from torch import Tensor
 from toy import TRUNK
 
+import unspoken as us
 from unspoken import presets
 from unspoken.layout.attention import CACHED_JOINT, JOINT, MDM, SCDM, SIDM
 from unspoken.layout.groups import Groups, Related
@@ -150,6 +151,17 @@ def test_the_config_is_its_own_record() -> None:
 def test_what_can_not_be_compared_is_refused(wrong: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         replace(STUDY, **({"top": "", "grouped": ()} | wrong))
+
+
+def test_a_task_says_how_it_is_decoded() -> None:
+    case = DialCase("grids", TINY, COUNTS, 3, (0,), order="uniform", temperature=1.0)
+    assert case.decoding(2) == us.Slots(2, 3, order="uniform", temperature=1.0)
+    assert case.decoding(16) == us.Slots(None, 3, order="uniform", temperature=1.0)
+    assert case.told.endswith("3 candidates, order uniform, drawn at temperature 1")
+    assert replace(case, temperature=0.0).told.endswith("greedy")
+    for wrong, told in (({"order": "random"}, "no order is called 'random'"), ({"temperature": -1.0}, "temperature")):
+        with pytest.raises(ValueError, match=told):
+            replace(case, **wrong)
 
 
 # --- claims

@@ -135,14 +135,15 @@ def solve_ways(
 ) -> Generator[Told, None, dict[Way, Outcome]]:
     """Every way, with a model for each seed, on the same examples; yields what `tell` makes of a pass and its entries.
 
-    Batches outside, ways inside: whatever else the machine does falls on all ways alike.
+    Batches outside, ways inside: whatever else the machine does falls on all ways alike. What is drawn, ways and models
+    draw alike, and batches do not.
     """
     found: dict[Way, list[list[Solved]]] = {way: [] for way in ways}
-    for part in examples.split(batch):
+    for number, part in enumerate(examples.split(batch)):
         for way, (models, decoder) in ways.items():
             found[way].append([])
             for model in models:
-                for event in solve(model, task, part, decoder, batch=batch):
+                for event in solve(model, task, part, decoder, batch=batch, seed=number):
                     if isinstance(event, Solved):
                         found[way][-1].append(event)
                     else:

@@ -248,18 +248,14 @@ def _claims(
 
 
 def _notes(config: DialStudy) -> list[str]:
-    budgets = "; ".join(
-        f"{c.name}: {c.train.task.title}, {c.train.steps} steps of {c.train.batch}, {c.train.trunk.layers} x "
-        f"{c.train.trunk.width}, {c.candidates} candidates, {len(c.seeds)} seed(s)"
-        for c in config.cases
-    )
+    budgets = "; ".join(case.told for case in config.cases)
     rivals = "; ".join(f"{r.name}: {r.told}" for r in config.rivals if r.told)
     return [
         f"Budgets: {budgets}.",
         *([f"Models: {rivals}."] if rivals else []),
         f"{config.puzzles} puzzles of the {config.split} split. 95% intervals over seeds and puzzles; each look of a "
         "claim is paired, and all of a claim are corrected together (Holm).",
-        "Decoding: confidence, greedy, one token a pass. Candidates see the latents; under joint latents they see each "
+        "Decoding: one token a pass. Candidates see the latents; under joint latents they see each "
         "other too, in a pass of the same entries: beside none, each of eight candidates sees seven. NLL: uniformly "
         "random order, one token beside n others. Joint models without groups were trained beside all that is unsaid, "
         "SCDM beside every number, SIDM beside none (it is measured once).",

@@ -71,6 +71,8 @@ class DialCase:
         counts: Latents at decoding, rising from 0; the last must cover the sequence and means all.
         candidates: Of decoding.
         seeds: Training seeds.
+        order: Of decoding: which candidate is said first.
+        temperature: Of decoding; above 0 where nothing is given, and the likeliest answer would be the only one.
     """
 
     name: str
@@ -78,9 +80,12 @@ class DialCase:
     counts: tuple[int, ...]
     candidates: int = 8
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    order: str = "confidence"
+    temperature: float = 0.0
 
     def __post_init__(self) -> None:
         check_rising("counts", self.counts, self.train.task.length)
+        self.decoding(0)  # it checks what it is given
         check_once("seeds", self.seeds)
 
     def job(self, rival: Rival, seed: int, runs: Path) -> Job:
@@ -120,4 +125,15 @@ class DialCase:
 
     def decoding(self, n: int) -> Slots:
         """How a model is decoded beside n latents."""
-        return Slots(None if n == self.counts[-1] else n, self.candidates)
+        latents = None if n == self.counts[-1] else n
+        return Slots(latents, self.candidates, order=self.order, temperature=self.temperature)
+
+    @property
+    def told(self) -> str:
+        """Its budget, and how it is decoded."""
+        train = self.train
+        drawn = f"drawn at temperature {self.temperature:g}" if self.temperature else "greedy"
+        return (
+            f"{self.name}: {train.task.title}, {train.steps} steps of {train.batch}, {train.trunk.layers} x "
+            f"{train.trunk.width}, {len(self.seeds)} seed(s), {self.candidates} candidates, order {self.order}, {drawn}"
+        )
