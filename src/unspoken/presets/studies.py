@@ -104,9 +104,8 @@ def dial_tasks() -> DialStudy:
         "sudoku-grids", replace(SIX, task=SudokuGrids()), COUNTS, 2, seeds, order="uniform", temperature=1.0
     )
     cases = (DialCase("addition", sums, (0, 1, 2, 4, 8, 16, 21), 2, seeds), grids)
-    grouped = ("JOINT, grouped", "CACHED_JOINT, grouped")
-    rivals = tuple(r for r in RIVALS if r.name in ("SCDM", "MDM", *grouped))
-    return DialStudy(cases, rivals, grouped=grouped, puzzles=250, draws=8)
+    rivals = tuple(r for r in RIVALS if r.name in ("SCDM", "MDM", "CACHED_JOINT, grouped"))
+    return DialStudy(cases, rivals, grouped=("CACHED_JOINT, grouped",), puzzles=250, draws=8)
 
 
 def dial_tried() -> DialStudy:
