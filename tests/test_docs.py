@@ -81,12 +81,12 @@ def test_the_numbers_of_speed_are_the_committed_study() -> None:
     """Every row of the table at 64 puzzles together."""
     result = read_result(RESULTS / "decode" / "study.json")
     measured = {cells[1]: cells for cells in table_cells(result) if (cells[0], cells[2]) == ("ways", "64")}
-    row = r"^\| ([^|]+) \| (\..*?) \| ([\d.]+) \| (\d+) \| ([\d.]+x) \|$"
+    row = r"^\| ([^|]+) \| (\w+) \| (\..*?) \| ([\d.]+) \| (\d+) \| ([\d.]+x) \| ([\d.]+x) \|$"
     shown = re.findall(row, page("speed.md"), re.MULTILINE)
-    assert len(shown) == 5
+    assert len(shown) == 9
     for way, *values in shown:
-        *_, solved, _, _, passes, flops, _, fewer, _ = measured[way]
-        assert values == [solved, passes, flops, fewer]
+        *_, latents, solved, _, _, passes, flops, _, fewer, faster = measured[way]
+        assert values == [latents, solved, passes, flops, fewer, faster]
 
 
 def test_the_numbers_of_noise_are_the_committed_study() -> None:

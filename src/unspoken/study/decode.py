@@ -53,8 +53,7 @@ TABLE = Table(
             Column("model"),
             Column("batch", "batch"),
             Column("latents", "latents", count),
-            *(Column(name, optional=True) for name in ("candidates", "policy")),
-            *(Column(name) for name in ("threshold", "entropy", "widen")),
+            *(Column(name) for name in ("candidates", "policy", "threshold", "entropy", "widen")),
             Mean("accuracy", "solved", share=True),
             Column("difference"),
             *_COSTS[:2],
@@ -62,14 +61,7 @@ TABLE = Table(
             *_COSTS[2:],
             Column("fewer_flops", "fewer FLOPs", "{:.1f}x".format),
             Column("faster", "faster", "{:.1f}x".format),
-            Column("faster_interval", optional=True),
-        ),
-        # Of the study of 2026-11-25, which is committed until this one has run: a larger shape, random weights.
-        "clock": (
-            *(Column("part", "part"), Column("way", "way"), Column("batch", "batch"), Column("commit")),
-            *_COSTS,
-            Column("fewer_flops", "fewer FLOPs", "{:.1f}x".format),
-            Column("faster", "faster", "{:.1f}x".format),
+            Column("faster_interval"),
         ),
         "latents": (
             Column("part", "part"),
@@ -79,8 +71,8 @@ TABLE = Table(
             Mean("nll", "NLL", by_seed=False, optional=True),
         ),
     },
-    "ways: to decode the trained models, beside the baseline at the same batch. clock: the larger shape, random "
-    "weights. latents: one model beside so many of a policy. With 95% intervals; NLL in nats a token.",
+    "ways: to decode the trained models, beside the baseline at the same batch. latents: the model in groups beside so "
+    "many of a policy. With 95% intervals; NLL in nats a token.",
     headings=(
         *("part", "way", "batch", "latents", "solved", "NLL"),
         *("entries", "passes", "MFLOPs", "ms", "fewer FLOPs", "faster"),
