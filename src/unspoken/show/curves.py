@@ -49,7 +49,9 @@ def _against(axis: Axes, rows: list[Row], key: str, label: str, unit: float, mor
         axis.errorbar(at, values, yerr=bars, fmt="o", color=f"C{n}", ms=3, elinewidth=0.6, alpha=0.5)
         best = frontier([1 / x if more else x for x in at], values)
         axis.step([at[i] for i in best], [values[i] for i in best], where="post", color=f"C{n}", label=model)
-    axis.set(xscale="log", xlabel=label, ylabel="right answers")
+    axis.set_xscale("log", base=2)
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.set(xlabel=label, ylabel="right answers")
 
 
 def _samples(axis: Axes, rows: list[Row]) -> None:
