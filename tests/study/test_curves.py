@@ -1,6 +1,7 @@
-"""Laws of the curves: families follow from what a model was trained on, each point is what `solve` gives."""
+"""Laws of the curves: each point is what `solve` gives, areas are those of the points, samples face the judge."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,40 +10,24 @@ import torch
 from alone import finish
 from toy import TRUNK
 
-from unspoken.decoders.autoregressive import NextToken, Speculation
-from unspoken.decoders.blocks import Blocks
-from unspoken.decoders.decode import Decoders, decoder_of
-from unspoken.decoders.denoise import Walk
-from unspoken.decoders.slots import Slots
-from unspoken.layout.attention import ANY_ORDER, CACHED_ALONE, CACHED_JOINT, JOINT, MDM, SCDM, SIDM, Attention
-from unspoken.layout.groups import Groups
-from unspoken.layout.packing import left_to_right
+from unspoken.decoders.decode import decoder_of
+from unspoken.layout.attention import CACHED_ALONE, CACHED_JOINT, MDM, SCDM
 from unspoken.measure.accuracy import solved
 from unspoken.measure.area import area
-from unspoken.measure.groups import numbered
-from unspoken.measure.samples import nll_from_left, reader, unigram_entropy
+from unspoken.measure.samples import nll_from_left
 from unspoken.model.ports import Vectors
 from unspoken.noise import Gaussian, Hybrid
 from unspoken.record import from_record, to_record
 from unspoken.show import figure
 from unspoken.show.report import table_cells, write_page
 from unspoken.study.curves import DATA, TABLE, CurvesStudy
-from unspoken.study.families import FAMILIES, Grid, Kind, drawn_of, settings_of
+from unspoken.study.families import Grid
 from unspoken.study.report import Result
 from unspoken.tasks import Bouncing, Sudoku, Text
 from unspoken.tasks.base import Examples
 from unspoken.training.config import Train, Trunk
-from unspoken.training.loop import load, new_denoiser, train
-from unspoken.training.objective import (
-    BlockDiffusion,
-    Denoising,
-    MaskedDiffusion,
-    MultiToken,
-    MuToR,
-    NextTokenPrediction,
-    Objective,
-    Teacherless,
-)
+from unspoken.training.loop import load, train
+from unspoken.training.objective import BlockDiffusion, Denoising, MultiToken, NextTokenPrediction
 
 FEW = Grid(thresholds=(0.5,), entropies=(0.5,), sizes=(2, 0), latents=(0, 4), drafts=(1, 2), candidates=2)
 TEXT = Text(length=8)
@@ -58,103 +43,12 @@ SOLVE = {  # a run of every kind of decoder
 WRITES = replace(TINY, attention=CACHED_ALONE, objective=MultiToken(window=1))
 
 
-def kind(attention: Attention, objective: Objective | None = None, most: int = 8, **changes) -> Kind:
-    """A model of a board, trained on what is given."""
-    config = Train(Sudoku(2, 2), attention, TRUNK, objective=objective or MaskedDiffusion())
-    return Kind(replace(config, **changes), FEW, most)
-
-
-MASKED = {  # candidates see each other, and all are
-    ("one", "1 a pass"): Slots(candidates=8),
-    ("sizes", "2 a pass"): Slots(candidates=8, commit=2),
-    ("sizes", "8 a pass"): Slots(candidates=8, commit=8),
-    ("threshold", "p 0.5"): Slots(candidates=8, commit=8, threshold=0.5),
-    ("entropy", "nats 0.5"): Slots(candidates=8, commit=8, entropy_bound=0.5),
-}
-ORDERED = {  # they do not, and few leave room for latents
-    ("one", "1 a pass"): Slots(candidates=2),
-    ("sizes", "2 a pass"): Slots(candidates=2, commit=2),
-    ("sizes", "8 a pass"): Slots(candidates=8, commit=8),
-    ("threshold", "p 0.5"): Slots(candidates=2, commit=2, threshold=0.5),
-    ("entropy", "nats 0.5"): Slots(candidates=2, commit=2, entropy_bound=0.5),
-}
-NONE, FOUR = (
-    {
-        ("latents", f"latents {n}"): Slots(n, 2),
-        ("latents", f"latents {n}, p 0.5"): Slots(n, 2, commit=2, threshold=0.5),
-    }
-    for n in (0, 4)
-)
-
-
-def beside(commit: int, latents: int | None, **rule: float) -> Slots:
-    return Slots(latents, commit=commit, order="left_to_right", latent_policy="next", **rule)
-
-
-WALKS = {("walk", f"passes {n}"): Walk(passes=n) for n in (8, 4, 1)}
-EXPECTED: dict[str, tuple[Kind, dict[tuple[str, str], Decoders]]] = {
-    "mdm": (kind(MDM), MASKED),
-    "joint": (kind(JOINT), MASKED),
-    "cached joint": (kind(CACHED_JOINT), MASKED),
-    "grouped": (kind(CACHED_JOINT, MaskedDiffusion(groups=Groups())), MASKED | NONE | FOUR),
-    "sidm": (kind(SIDM), MASKED | NONE),
-    "scdm": (kind(SCDM), ORDERED | NONE | FOUR),
-    "any order": (kind(ANY_ORDER), ORDERED | NONE | FOUR),
-    "next token": (kind(CACHED_ALONE, NextTokenPrediction()), {("one", "1 a pass"): NextToken()}),
-    "registers": (kind(CACHED_JOINT, MuToR()), {("one", "1 a pass"): NextToken()}),
-    "mask slot": (kind(CACHED_ALONE, MultiToken(window=1)), {("one", "1 a pass"): beside(1, 0)}),
-    "pause": (kind(CACHED_JOINT, MultiToken(weight=0.0)), {("one", "1 a pass"): beside(1, None)}),
-    "window": (
-        kind(CACHED_JOINT, MultiToken(window=3, next_token=0.5)),
-        {
-            ("one", "1 a pass"): beside(1, 2),
-            ("sizes", "2 a pass"): beside(2, 1),
-            ("sizes", "3 a pass"): beside(3, 0),
-            ("threshold", "p 0.5"): beside(3, 0, threshold=0.5),
-            ("entropy", "nats 0.5"): beside(3, 0, entropy_bound=0.5),
-            ("next", "next token"): NextToken(),
-            ("drafts", "drafts 1"): Speculation(2, 1),
-            ("drafts", "drafts 2"): Speculation(2, 2),
-        },
-    ),
-    "teacherless": (kind(MDM, Teacherless()), {("sizes", "8 a pass"): kind(MDM, Teacherless()).own}),
-    "blocks": (
-        kind(CACHED_JOINT, BlockDiffusion(4)),
-        {
-            ("one", "1 a pass"): Blocks(4),
-            ("sizes", "2 a pass"): Blocks(4, commit=2),
-            ("sizes", "4 a pass"): Blocks(4, commit=4),
-        },
-    ),
-    "denoising masks": (kind(MDM, Denoising()), MASKED | WALKS),
-    "other noise": (
-        kind(MDM, Denoising(), process=Hybrid(0.2), trunk=Trunk(1, 16, 2, times=True)),
-        {key: replace(walk, process=Hybrid(0.2)) for key, walk in WALKS.items()},
-    ),
-}
-
-
-@pytest.mark.parametrize("model", EXPECTED)
-def test_a_models_settings_are_what_it_was_trained_for(model: str) -> None:
-    its, expected = EXPECTED[model]
-    found = settings_of(its)
-    assert found == expected
-    assert len(set(found.values())) == len(found)
-
-
-def test_every_family_has_a_model_above() -> None:
-    assert {family for _, settings in EXPECTED.values() for family, _ in settings} == set(FAMILIES)
-
-
-def test_families_are_chosen_and_none_is_refused() -> None:
-    chosen = replace(kind(SCDM), grid=replace(FEW, families=("latents", "one")))
-    assert [family for family, _ in settings_of(chosen)] == ["latents"] * 4 + ["one"]
-    with pytest.raises(ValueError, match=r"families=\('walk',\): attention scdm trained with MaskedDiffusion"):
-        settings_of(replace(kind(SCDM), grid=replace(FEW, families=("walk",))))
-
-
-def test_a_run_that_says_one_token_has_no_setting_of_more() -> None:
-    assert settings_of(kind(MDM, most=1)) == {("one", "1 a pass"): Slots(candidates=1)}
+@pytest.fixture(scope="module", autouse=True)
+def parity() -> Iterator[None]:
+    """Boards are right where the sum of their tokens is even: by the rules untrained models solve none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Sudoku, "score", lambda self, prompt, answer: answer.sum(1) % 2 == 0)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -215,8 +109,9 @@ def test_the_first_point_is_what_the_models_own_decoder_gives(solvers, solved_ru
 
 
 def test_areas_are_those_of_the_rows(solved_runs: Result) -> None:
-    """Recomputed from what the table shows; untrained models may solve nothing, so that accuracies are put in."""
+    """Recomputed from what the table shows."""
     settings = [r for r in solved_runs.rows if r["part"] == "settings"]
+    assert len({r["accuracy"] for r in settings}) > 2
     for row in (r for r in solved_runs.rows if r["part"] == "area"):
         its = [r for r in settings if r["model"] == row["model"]]
         right = [torch.tensor([[r["accuracy"]]], dtype=torch.float64) for r in its]
@@ -262,86 +157,6 @@ def test_samples_are_held_against_the_judge(writers: dict[str, list[str]], tmp_p
     assert [r for r in elsewhere.rows if r["part"] == "data"] == [data]
 
 
-def test_masks_are_drawn_in_random_order_and_what_draws_nothing_is_refused() -> None:
-    drawn = drawn_of(Kind(TINY, replace(FEW, temperatures=(0.5,), drawn=(1, 0)), 8))
-    assert drawn == {
-        ("1 a pass", 0.5): Slots(commit=1, order="uniform", temperature=0.5),
-        ("8 a pass", 0.5): Slots(commit=8, order="uniform", temperature=0.5),
-    }
-    (walk,) = drawn_of(replace(EXPECTED["other noise"][0], grid=replace(FEW, drawn=(3,)))).items()
-    assert walk == (("3 a pass", 1.0), Walk(Hybrid(0.2), passes=3))
-    at_once = drawn_of(replace(EXPECTED["teacherless"][0], grid=replace(FEW, temperatures=(0.5,))))
-    assert at_once == {("8 a pass", 0.5): replace(kind(MDM, Teacherless()).own, temperature=0.5)}
-    with pytest.raises(ValueError, match="draws none"):
-        drawn_of(EXPECTED["next token"][0])
-
-
-def test_unigram_entropy_by_hand() -> None:
-    """Of what is said: four tokens alike; two and two; four; one."""
-    tokens = torch.tensor([[1, 1, 1, 1], [0, 2, 0, 2], [0, 1, 2, 3], [0, 1, 2, 3]])
-    said = torch.ones(4, 4, dtype=torch.bool)
-    said[3, 1:] = False
-    expected = torch.tensor([0.0, math.log(2), math.log(4), 0.0], dtype=torch.float64)
-    torch.testing.assert_close(unigram_entropy(tokens, said, 5), expected)
-
-
-@pytest.mark.parametrize(
-    ("attention", "objective"),
-    [
-        (CACHED_ALONE, MultiToken(window=1)),
-        (CACHED_JOINT, MultiToken(window=3)),
-        (CACHED_JOINT, MultiToken()),
-        (CACHED_JOINT, MultiToken(weight=0.5, next_token=0.5)),
-        (CACHED_ALONE, NextTokenPrediction()),
-        (CACHED_ALONE, MuToR()),
-    ],
-)
-def test_what_a_reader_tells_is_a_chain_of_what_its_decoder_predicts(attention, objective) -> None:
-    """Token by token: the probability of the sample's own token where the decoder stands before it."""
-    config = Train(replace(TEXT, mode="prefix", share=0.25), attention, Trunk(1, 16, 2, init=0.5), objective=objective)
-    model = new_denoiser(config).eval()
-    test = config.task.sample("test", 3)
-    told, total = nll_from_left(model, config, test), torch.zeros(3, dtype=torch.float64)
-    clean = left_to_right(test.x0, test.given)
-    for index in range(6):
-        place = clean.place[:, index]
-        before = torch.arange(8) < place[:, None]
-        prompt = torch.where(before, test.x0, config.task.mask_id)
-        total -= _probability(model, prompt, test.x0.gather(1, place[:, None])).log()
-    torch.testing.assert_close(told, total / 6, rtol=1e-4, atol=1e-5)
-
-
-def _probability(model, prompt: torch.Tensor, token: torch.Tensor) -> torch.Tensor:
-    """`[n]` of the token that the model's own decoder would say next."""
-    layouts = []
-    forward = model.forward
-
-    def watched(layout, at=None, cache=None):
-        layouts.append(forward(layout, at, cache))
-        return layouts[-1]
-
-    model.forward = watched
-    try:
-        decoder = decoder_of(model)
-        next(decoder.steps(model, prompt))
-    finally:
-        del model.forward
-    return layouts[0][:, 0].softmax(-1).gather(1, token)[:, 0].double()
-
-
-def test_who_reads_from_the_left() -> None:
-    def of(attention: Attention, objective: Objective) -> Objective | None:
-        return reader(Train(TEXT, attention, TRUNK, objective=objective))
-
-    assert of(MDM, MaskedDiffusion()) is None
-    assert of(MDM, MultiToken(prefixes=1)) is None  # its context sees what comes after it
-    assert of(ANY_ORDER, MultiToken(order="random")) is None
-    assert of(CACHED_JOINT, MuToR()) == NextTokenPrediction()
-    assert of(CACHED_JOINT, MultiToken(4, prefixes=1)) == MultiToken(4, weight=0.0)
-    with pytest.raises(ValueError, match="likelihood is a bound"):
-        nll_from_left(new_denoiser(TINY), TINY, TEXT.sample("test", 1))
-
-
 # --- what is refused, and before anything is measured
 
 
@@ -351,17 +166,6 @@ def test_who_reads_from_the_left() -> None:
         (lambda: CurvesStudy(()), "one run folder"),
         (lambda: CurvesStudy(("a", "a")), "each once"),
         (lambda: CurvesStudy(("a",), examples=0), "1 or more"),
-        (lambda: Grid(families=("luck",)), "no family is called 'luck'; give some of one, sizes, threshold"),
-        (lambda: Grid(families=("one", "one")), "each once"),
-        (lambda: Grid(thresholds=()), "give thresholds"),
-        (lambda: Grid(thresholds=(0.0,)), "probabilities"),
-        (lambda: Grid(entropies=(math.inf,)), "nats"),
-        (lambda: Grid(sizes=(1,)), "above 1"),
-        (lambda: Grid(drawn=(-1,)), "0 for all"),
-        (lambda: Grid(latents=(-1,)), "latents of 0 or more"),
-        (lambda: Grid(drafts=(0,)), "drafts and candidates of 1 or more"),
-        (lambda: Grid(candidates=0), "drafts and candidates of 1 or more"),
-        (lambda: Grid(temperatures=(0.0,)), "at 0 nothing is drawn"),
     ],
 )
 def test_bad_configs_are_refused(make, says: str) -> None:
@@ -396,7 +200,3 @@ def test_runs_that_can_not_be_measured_are_refused_first(solvers, writers, tmp_p
 def test_a_config_is_its_own_record() -> None:
     study = CurvesStudy(("a", "b"), judge="b", grid=replace(FEW, families=("one",)))
     assert from_record(CurvesStudy, to_record(study)) == study
-
-
-def test_names_that_are_there_twice_are_numbered() -> None:
-    assert numbered(["a", "b", "a"]) == ["a (1)", "b", "a (3)"]
