@@ -7,7 +7,7 @@ are drawn at several temperatures, and their entropy is held against what they c
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -186,6 +186,23 @@ def _judge(config: CurvesStudy, runs: Path, task: Task, its: dict[Train, list[Pa
     )
 
 
+@dataclass
+class _Turns:
+    """How far a task is. stage: at its beginning. turns: in all, one for each setting on each batch."""
+
+    stage: Stage
+    turns: int
+    begun: int = 0
+    last: tuple[object, ...] = ()
+
+    def tell(self, way: tuple[object, ...], entries: int = 0) -> Stage:
+        """A pass of a setting."""
+        self.begun += way != self.last
+        self.last = way
+        done = self.stage.done + min(self.begun - 1, self.turns) / self.turns
+        return replace(self.stage, text=f"{self.stage.text}: {', '.join(map(str, way))}", done=done)
+
+
 def _solved(config: CurvesStudy, part: Part, stage: Stage) -> Generator[Stage, None, list[Row]]:
     """Rows of every setting of every model, which take turns, and of the areas."""
     ways = {
@@ -194,7 +211,8 @@ def _solved(config: CurvesStudy, part: Part, stage: Stage) -> Generator[Stage, N
         for models in [subject.models()]
         for key, decoder in settings_of(subject.kind).items()
     }
-    outcomes = yield from solve_ways(ways, part.task, part.test, config.batch, lambda way, entries: stage)
+    turns = _Turns(stage, len(ways) * -(-len(part.test) // config.batch))
+    outcomes = yield from solve_ways(ways, part.task, part.test, config.batch, turns.tell)
     free = float((~part.test.given).sum(1).double().mean())
     rows = [
         TABLE.row(
@@ -231,11 +249,11 @@ def _sampled(config: CurvesStudy, part: Part, stage: Stage) -> Generator[Stage, 
         nll = [nll_from_left(judge, train, Examples(its, prompts.given)) for its in tokens]
         return {"entropy": torch.stack(entropy), "nll": torch.stack(nll)}
 
-    rows = []
+    rows, turns = [], _Turns(stage, sum(len(drawn_of(subject.kind)) for subject in part.subjects))
     for subject in part.subjects:
         models = subject.models()
         for (setting, temperature), decoder in drawn_of(subject.kind).items():
-            yield stage
+            yield turns.tell((subject.name, setting, temperature))
             its = [solved(model, task, prompts, decoder, config.batch) for model in models]
             outcome = Outcome.of([its])
             rows.append(
@@ -265,7 +283,9 @@ def _notes(config: CurvesStudy, parts: Sequence[Part]) -> list[str]:
             "their logarithm. Tokens a pass: from one to all of an example. MFLOPs, ms: from the cheapest to the "
             "dearest setting of the models on the same task, so that these areas compare in this table alone.",
             "The settings that an area takes are the best on these very examples, and its interval does not hold that "
-            f"choice. Milliseconds are CPU time of one process; the settings take turns, {config.batch} examples each.",
+            "choice. Milliseconds are CPU time of one process; the settings take turns, "
+            f"{config.batch} examples each. `Slots` lets rows that are done leave the batch; other decoders keep them, "
+            "and their passes count.",
         ]
     for part in parts:
         if part.judge is not None:
