@@ -93,21 +93,35 @@ def fitted(losses: Tensor) -> InformationProfile:
 
 def groups_of(runs: Sequence[str | Path]) -> list[Group]:
     """The runs that differ in the seed alone. ValueError before any work for one that is not of masks at random."""
-    alike: dict[Train, list[Path]] = {}
-    for folder in map(Path, runs):
-        train = Run(folder).config(Train)
+    alike = seeds_of(runs)
+    for train, its in alike.items():
         masked = train.process.absorbs and isinstance(train.objective, MaskedDiffusion | Denoising)
         if not masked or train.trunk.times:
             raise ValueError(
-                f"{folder} was trained with {train.objective} under {train.process}, times={train.trunk.times}; a "
+                f"{its[0]} was trained with {train.objective} under {train.process}, times={train.trunk.times}; a "
                 "profile is of tokens masked at random, and its models are shown no times: give other runs"
             )
-        alike.setdefault(replace(train, seed=0), []).append(folder)
-    names = [f"{train.attention.name.upper()}, {train.task.title}" for train in alike]
+    names = numbered([f"{train.attention.name.upper()}, {train.task.title}" for train in alike])
     return [
-        Group(name if names.count(name) == 1 else f"{name} ({n})", train, [load(folder, "cpu") for folder in its])
-        for n, (name, (train, its)) in enumerate(zip(names, alike.items(), strict=True), 1)
+        Group(name, train, [load(folder, "cpu") for folder in its])
+        for name, (train, its) in zip(names, alike.items(), strict=True)
     ]
+
+
+def seeds_of(runs: Sequence[str | Path]) -> dict[Train, list[Path]]:
+    """The run folders of each model, whose config is given with seed 0: those that differ in the seed alone.
+
+    Raises ValueError for what is no run folder.
+    """
+    alike: dict[Train, list[Path]] = {}
+    for folder in map(Path, runs):
+        alike.setdefault(replace(Run(folder).config(Train), seed=0), []).append(folder)
+    return alike
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """The names, with their place in the list after those that are there twice."""
+    return [name if names.count(name) == 1 else f"{name} ({n})" for n, name in enumerate(names, 1)]
 
 
 def of_one_length(task: Task, split: Split, n: int, length: int | None = None) -> Examples:
