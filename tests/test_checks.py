@@ -15,7 +15,7 @@ from toy import Ignorant, seeded
 import unspoken as us
 from unspoken.decoders.walk import ancestral
 from unspoken.measure.likelihood import nll_by_policy
-from unspoken.measure.profile import even
+from unspoken.measure.schedules import even
 from unspoken.measure.relation import relation_of
 from unspoken.noise import fused_snr
 

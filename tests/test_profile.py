@@ -20,10 +20,12 @@ from unspoken.layout.attention import ATTENTIONS, MDM
 from unspoken.layout.entries import rank_of
 from unspoken.measure.profile import (
     InformationProfile,
-    even,
+    SamplerProfile,
     parallel_nll,
     profile_losses,
+    sampler_losses,
 )
+from unspoken.measure.schedules import even
 
 
 def markov(length: int, vocab: int = 3, seed: int = 0) -> np.ndarray:

@@ -14,7 +14,8 @@ from unspoken import presets
 from unspoken.decoders.correct import correct
 from unspoken.layout.attention import MDM, SCDM
 from unspoken.measure.groups import EVEN, PLANNED, Scheduled, groups_of, of_one_length, schedules
-from unspoken.measure.profile import InformationProfile, even
+from unspoken.measure.profile import InformationProfile
+from unspoken.measure.schedules import even
 from unspoken.measure.walks import Drawn, bound_on, drawn
 from unspoken.measure.walks import mended as second_thoughts
 from unspoken.noise import Hybrid, Uniform

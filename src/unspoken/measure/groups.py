@@ -12,7 +12,8 @@ from torch import Tensor
 from unspoken.decoders.policies import UNIFORM
 from unspoken.decoders.slots import Slots
 from unspoken.decoders.step import last
-from unspoken.measure.profile import InformationProfile, even, parallel_nll, profile_losses
+from unspoken.measure.profile import InformationProfile, parallel_nll, profile_losses
+from unspoken.measure.schedules import even
 from unspoken.model.denoiser import Denoiser
 from unspoken.tasks.base import Examples, Split, Task
 from unspoken.training.config import Train
