@@ -9,10 +9,10 @@ n_t = s_1 + ... + s_t and h(k) = mean of H(X_i | X_S) over sets S of k tokens an
 It is the area by which stairs exceed a falling curve. With a trained network its cross-entropy with k tokens known
 stands for h, and what is predicted is the negative log-likelihood of its own parallel decoding: no samples are needed.
 
-A network's cross-entropy may also depend on which unsaid tokens are in the pass, and so on how many are said together:
-candidates of an ordered model see the latents and not each other, those of a joint model see both. Its sampler's profile
-is therefore h(k, s), and the same sum with h(n_{t-1}, s_t) is what a schedule costs. Random order, factorised
-predictions; confidence orders are outside this (`pseudo_cost`).
+A network's cross-entropy may also depend on the unsaid tokens in the pass, and so on how many are said together:
+candidates of an ordered model see the latents and not each other, those of a joint model see both. The profile of its
+sampler is therefore h(k, s), and a schedule costs the sum of s_t h(n_{t-1}, s_t). Random order, factorised predictions;
+orders by confidence are outside this: see `pseudo_cost`.
 """
 
 from __future__ import annotations
@@ -126,7 +126,9 @@ class SamplerProfile(Profile):
                 checks.number("h", nats, -checks.HUGE, checks.HUGE, "numbers, in nats")
         length = len(self.h[0]) if self.h else 0
         if not length or len(self.h) not in (1, length) or any(len(c) != length - n for n, c in enumerate(self.h)):
-            raise ValueError(f"h has curves of {quoted([len(c) for c in self.h])} numbers: give {give}, of L - s + 1 each")
+            raise ValueError(
+                f"h has curves of {quoted([len(c) for c in self.h])} numbers: give {give}, of L - s + 1 each"
+            )
 
     @classmethod
     def fitted(cls, losses: Tensor) -> SamplerProfile:
