@@ -65,6 +65,7 @@ class StepsRun:
         latents: How many unknown tokens each is predicted beside, of models that have the dial; all besides.
         examples: Of validation, for the profile, and of test.
         draws: Random sets and orders for each.
+        orders: Orders of decoding whose cost is measured (uniform, left_to_right, confidence, margin, entropy).
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
@@ -73,9 +74,11 @@ class StepsRun:
     latents: tuple[int, ...] = (0, 4)
     examples: int = 500
     draws: int = 8
+    orders: tuple[str, ...] = ("uniform", "confidence")
 
     def __call__(self, console: Console) -> None:
-        study = StepsStudy(tuple(map(str, self.runs)), self.passes, self.latents, self.examples, self.draws)
+        runs = tuple(map(str, self.runs))
+        study = StepsStudy(runs, self.passes, self.latents, self.examples, self.draws, self.orders)
         carry_out(console, study, Path(), self.out)
 
 
