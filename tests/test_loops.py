@@ -83,14 +83,13 @@ def test_one_loop_is_the_plain_trunk_to_the_last_bit() -> None:
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
-@pytest.mark.parametrize("loops", [1, 2, 5])
 @pytest.mark.parametrize("rule", ATTENTIONS)
 @torch.no_grad()
-def test_loops_are_the_layers_called_by_hand(rule: str, loops: int) -> None:
-    model, layout = tiny(ATTENTIONS[rule], positions=7, loops=loops), a_layout()
+def test_loops_are_the_layers_called_by_hand(rule: str) -> None:
+    model, layout = tiny(ATTENTIONS[rule], positions=7, loops=3), a_layout()
     states = model.states(layout)
-    assert torch.allclose(states, by_hand(model, layout, loops), **BY_HAND)
-    assert not torch.allclose(states, by_hand(model, layout, loops + 1), rtol=0, atol=1e-3)
+    assert torch.allclose(states, by_hand(model, layout, 3), **BY_HAND)
+    assert not torch.allclose(states, by_hand(model, layout, 2), rtol=0, atol=1e-3)
 
 
 WEIGHTS = ("wte.weight", "h.0.mlp.c_fc.weight", "ln_f.weight")  # the input's, a layer's, the last norm's
