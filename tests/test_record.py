@@ -135,6 +135,7 @@ trunks = st.builds(
     st.integers(1, 16),
     st.integers(1, 64),
     layers=st.integers(1, 99),
+    loops=st.integers(1, 99),
     learned_positions=st.booleans(),
     times=st.booleans(),
     checkpoint=st.text(),
