@@ -180,8 +180,7 @@ def test_a_cache_holds_what_was_said_and_never_a_latent(name: str) -> None:
         held, passes = spy.cache.layout, passes + 1
         assert isinstance(held, Layout)
         # The keys of each layer are as many as the entries that the cache says it holds.
-        keys: Any = spy.cache.keys
-        layers = keys.layers
+        layers = spy.cache.layers
         assert len(layers) == 2
         assert all(layer.keys.shape[2] == layer.values.shape[2] == len(spy.cache) for layer in layers)
         assert not held.unsaid.any()

@@ -15,8 +15,8 @@ from toy import Ignorant, seeded
 import unspoken as us
 from unspoken.decoders.walk import ancestral
 from unspoken.measure.likelihood import nll_by_policy
-from unspoken.measure.profile import even
 from unspoken.measure.relation import relation_of
+from unspoken.measure.schedules import even
 from unspoken.noise import fused_snr
 
 V = 5  # the mask
@@ -27,6 +27,8 @@ TOKENS = torch.where(GIVEN, X0, V)
 T = torch.full((2, 4), 0.5)
 WHOLE = torch.zeros(2, 4, dtype=torch.int64)
 PREDICT = us.predictor(MDM, GIVEN)
+DRAWN = us.Slots(temperature=1.0)
+STEPS = list(DRAWN.steps(MDM, TOKENS))
 
 COUNTS = (-1, 1.5, 2.0, math.nan, math.inf, True, "2", [2], torch.tensor(2), 2**63, 10**400)  # that are none
 REALS = (math.nan, "1", [1.0], torch.tensor(1.0), True)  # that are no numbers
@@ -256,6 +258,26 @@ CALLS: dict[str, Call] = {
         {"model": MDM, "x0": X0, "given": GIVEN, "sizes": (1, 2)},
         {"latents": COUNTS, "sizes": (3, "12", (1, 1), (1.5, 1.5), (4, -1)), **DATA, **MODEL, **GENERATOR},
     ),
+    "sampler_losses": Call(
+        us.sampler_losses,
+        {"model": MDM, "x0": X0, "given": GIVEN},
+        {"latents": COUNTS, "draws": no(0), **DATA, **MODEL, **GENERATOR},
+    ),
+    "pseudo_cost": Call(
+        us.pseudo_cost,
+        {"model": MDM, "decoder": DRAWN, "steps": STEPS},
+        {"decoder": OBJECTS, "steps": (None, 7, (), STEPS[0], [7], STEPS[1:]), **MODEL, **GENERATOR},
+    ),
+    "SamplerProfile": Call(
+        us.SamplerProfile,
+        {"h": ((2.0, 1.0), (1.5,))},
+        {"h": ((), "21", 2.0, (2.0, 1.0), ((2.0, 1.0), (1.5, 1.0)), ((math.nan,),), ((math.inf,),))},
+    ),
+    "SamplerProfile.fitted": Call(
+        us.SamplerProfile.fitted,
+        {"losses": torch.ones(3, 2, 1)},
+        {"losses": (None, torch.ones(3, 2), torch.ones(0, 2, 1), torch.full((3, 2, 1), math.nan))},
+    ),
     "InformationProfile": Call(
         us.InformationProfile, {"h": (2.0, 1.0)}, {"h": ((), "21", 2.0, (1.0, 2.0), (math.nan,), (math.inf, 1.0))}
     ),
@@ -267,6 +289,9 @@ CALLS: dict[str, Call] = {
     "InformationProfile.schedule": Call(us.InformationProfile((2.0, 1.0)).schedule, {"steps": 2}, {"steps": no(0, 3)}),
     "InformationProfile.fewest": Call(
         us.InformationProfile((2.0, 1.0)).fewest, {"overhead": 2}, {"overhead": (*REALS, -1.0, math.inf)}
+    ),
+    "InformationProfile.lower_bound": Call(
+        us.InformationProfile((2.0, 1.0)).lower_bound, {"most": 2}, {"most": no(0, 1, 3)}
     ),
     "InformationProfile.overhead": Call(
         us.InformationProfile((2.0, 1.0)).overhead, {"sizes": (1, 1)}, {"sizes": (2, "2", (), (1,), (2.0,))}

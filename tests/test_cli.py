@@ -33,7 +33,9 @@ from unspoken.noise import Absorbing, Hybrid
 from unspoken.noise.schedule import Cosine
 from unspoken.noise.times import Pyramid
 from unspoken.study.ar_latents import ArLatentsStudy, Setting
+from unspoken.study.curves import CurvesStudy
 from unspoken.study.decode import DecodeStudy
+from unspoken.study.families import Grid
 from unspoken.study.forcing import ForcingStudy
 from unspoken.study.gidd import GiddStudy
 from unspoken.study.latents import LatentsStudy
@@ -165,6 +167,7 @@ HELP = {
             ("forcing", ForcingStudy, "train"),
         )
     },
+    "study curves": (["study", "curves"], ["PATH", *flags(CurvesStudy, "runs", "grid"), *flags(Grid), "--out"]),
     "show": (["show"], ["PATH"]),
 }
 
@@ -708,6 +711,38 @@ def test_a_study_that_can_not_be_ends_in_2_before_any_training(call, tmp_path, w
     assert not (tmp_path / "runs").exists()
 
 
+def test_curves_of_a_run_and_show_reads_them(call, run, tmp_path):
+    words = ["--examples", "4", "--families", "one", "sizes", "--sizes", "2", "--out", tmp_path / "out"]
+    drawn = call("study", "curves", run, *words)
+    assert drawn.code == 0 and drawn.err == ""
+    record = json.loads((tmp_path / "out" / "study.json").read_text())
+    assert [(r["part"], r.get("setting")) for r in record["rows"]] == [
+        ("settings", "1 a pass"),
+        ("settings", "2 a pass"),
+        ("area", None),
+    ]
+    assert (record["config"]["runs"], record["config"]["grid"]["sizes"]) == ([str(run)], [2])
+    shown = call("show", tmp_path / "out" / "study.json")
+    assert shown.code == 0 and all(f"note: {note}" in shown.out for note in record["notes"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "give one run folder or more"),
+        ([OLD / "masked", "--families", "luck"], "no family is called 'luck'"),
+        ([OLD / "masked", "--families", "drafts"], "has settings in none of them"),
+        ([OLD / "none"], "no run folder"),
+    ],
+    ids=named,
+)
+def test_curves_that_can_not_be_end_in_2(call, words, said, tmp_path):
+    refused = call("study", "curves", *words, "--out", tmp_path / "out")
+    assert refused.code == 2
+    assert said in refused.out + refused.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_show_a_run(call, run):
     shown = call("show", run)
     assert shown.code == 0
@@ -718,7 +753,7 @@ def test_show_a_run(call, run):
     assert (run / "losses.png").read_bytes().startswith(b"\x89PNG\r\n")
 
 
-@pytest.mark.parametrize("kind", ["latents", "ar-latents"])
+@pytest.mark.parametrize("kind", ["latents", "ar-latents", "curves"])
 def test_a_study_without_rows_is_shown_as_that(call, study, tmp_path, kind):
     record = json.loads((study / "out" / "study.json").read_text())
     (tmp_path / "study.json").write_text(json.dumps(record | {"study": kind, "rows": []}))
@@ -731,11 +766,9 @@ def test_a_study_of_an_unknown_kind_is_refused(call, study, tmp_path):
     record = json.loads((study / "out" / "study.json").read_text())
     (tmp_path / "study.json").write_text(json.dumps(record | {"study": "letters"}))
     refused = call("show", tmp_path / "study.json")
-    assert (
-        refused.code == 2
-        and "no study is called 'letters'; known are latents, dial, decode, tasks, gidd, forcing, steps, ar-latents"
-        in refused.err
-    )
+    assert refused.code == 2
+    assert "no study is called 'letters'; known are latents, dial, decode, tasks, gidd, forcing, steps," in refused.err
+    assert "steps, curves, ar-latents" in refused.err
 
 
 @pytest.mark.parametrize(

@@ -477,6 +477,7 @@ def test_a_trunk_in_half_precision_may_give_wider_logits() -> None:
         *[("mask_id", v) for v in ("6", 1.5, None, True)],
         *[("positions", v) for v in ("7", None)],
         *[("times", v) for v in (1, "no")],
+        *[("loops", v) for v in ("2", 1.5, None)],
         *[("port", v) for v in (7, {"type": "Codes"}, {"type": "Door"})],
         *[("sha256", v) for v in ([], {"model.safetensors": 7})],
     ],

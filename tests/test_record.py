@@ -37,7 +37,9 @@ from unspoken.noise.times import (
 )
 from unspoken.record import as_json, environment, from_record, new_folder, read_json, to_record, write_json, write_text
 from unspoken.study.ar_latents import ArLatentsStudy, Setting
+from unspoken.study.curves import CurvesStudy
 from unspoken.study.dial import DialStudy
+from unspoken.study.families import Grid
 from unspoken.study.forcing import ForcingStudy
 from unspoken.study.gidd import GiddStudy
 from unspoken.study.latents import LatentsStudy
@@ -133,6 +135,7 @@ trunks = st.builds(
     st.integers(1, 16),
     st.integers(1, 64),
     layers=st.integers(1, 99),
+    loops=st.integers(1, 99),
     learned_positions=st.booleans(),
     times=st.booleans(),
     checkpoint=st.text(),
@@ -289,6 +292,10 @@ CONFIGS = {
     StepsStudy: st.builds(
         StepsStudy, st.lists(st.text(), min_size=1, unique=True).map(tuple), examples=st.integers(1, 99)
     ),
+    Grid: st.builds(Grid, families=st.just(()) | st.just(("one", "sizes")), candidates=st.integers(1, 99)),
+    CurvesStudy: st.builds(
+        CurvesStudy, st.lists(st.text(), min_size=1, unique=True).map(tuple), st.text(), st.integers(1, 99)
+    ),
     Linear: st.builds(Linear),
     Cosine: st.builds(Cosine),
     Polynomial: st.builds(Polynomial, power=above_0),
@@ -310,7 +317,7 @@ def through_json(hint: typing.Any, value: typing.Any) -> typing.Any:
 
 
 def test_every_config_of_the_package_is_covered_here():
-    studies = (LatentsStudy, ArLatentsStudy, DialStudy, GiddStudy, ForcingStudy, StepsStudy)
+    studies = (LatentsStudy, ArLatentsStudy, DialStudy, GiddStudy, ForcingStudy, StepsStudy, CurvesStudy)
     assert set().union(*map(reachable, studies)) == set(CONFIGS)
 
 

@@ -117,15 +117,13 @@ class Tamper:
 
 def first_layer(cache: Cache) -> Tensor:
     """Its keys, `[rows, heads, columns, width]`."""
-    keys: Any = cache.keys
-    return keys.layers[0].keys
+    return cache.layers[0].keys
 
 
 def with_other_keys(cache: Cache, where: Tensor) -> Cache:
     """A copy whose keys and values differ at the columns `where` `[rows, columns]`."""
     copy = cache.take(torch.arange(len(where)))
-    keys: Any = copy.keys
-    for layer in keys.layers:
+    for layer in copy.layers:
         noise = 5 * torch.randn(layer.keys.shape, generator=seeded(3), dtype=layer.keys.dtype) * where[:, None, :, None]
         layer.keys, layer.values = layer.keys + noise, layer.values + noise
     return copy

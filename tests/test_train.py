@@ -377,6 +377,7 @@ def by_hand(config: Train) -> tuple[Denoiser, list[float]]:
         {},
         {"accumulate": 1, "clip": 0.05, "objective": MaskedDiffusion(bound=True)},
         {"weight_decay": 0.5, "ema": 0.2, "trunk": replace(CONFIG.trunk, learned_positions=False)},
+        {"weight_decay": 0.5, "trunk": replace(CONFIG.trunk, loops=2)},
         {"task": STAR.task, "attention": CACHED_JOINT, "objective": MultiToken(prefixes=1)},
         {"accumulate": 1, "attention": CACHED_ALONE, "objective": NextTokenPrediction()},
     ],

@@ -148,6 +148,7 @@ def tiny(
     layers: int = 2,
     positions: int = 0,
     port: Port | None = None,
+    loops: int = 1,
 ) -> Denoiser:
     """A real small Llama in float64, its weights large enough that everything visible matters.
 
@@ -166,7 +167,8 @@ def tiny(
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = Denoiser.from_config(config, attention=attention, mask_id=vocab, positions=positions, port=port)
+        given: dict[str, Any] = {"attention": attention, "mask_id": vocab, "positions": positions, "port": port}
+        model = Denoiser.from_config(config, **given, loops=loops)
         return model.double().eval()
 
 

@@ -152,6 +152,9 @@ MUTANTS = [
         "measure/bound.py", "speed * slope * (late - early)", "speed * slope", "tests/test_bound.py tests/test_times.py"
     ),
     Mutant("measure/profile.py", "turn < said + size", "turn <= said + size", "tests/test_profile.py"),
+    Mutant("measure/profile.py", "beside + size - 1", "beside + size", "tests/test_sampler_profile.py"),
+    Mutant("measure/pseudo_cost.py", "own + turn - now <=", "own + turn - now <", "tests/test_pseudo_cost.py"),
+    Mutant("measure/pseudo_cost.py", "count + 1 + its.own", "count + its.own", "tests/test_pseudo_cost.py"),
     Mutant("measure/profile.py", "(max(sizes) - 1) / self.length", "max(sizes) / self.length", "tests/test_profile.py"),
     Mutant(
         "measure/accuracy.py",

@@ -27,7 +27,8 @@ from .layout.packing import Packed
 from .layout.questions import CTC, CrossEntropy, Divergence, Question, SquaredError
 from .measure.bound import nelbo_along
 from .measure.likelihood import nelbo, nll_by_latents
-from .measure.profile import InformationProfile, parallel_nll, profile_losses
+from .measure.profile import InformationProfile, SamplerProfile, parallel_nll, profile_losses, sampler_losses
+from .measure.pseudo_cost import PseudoCost, pseudo_cost
 from .model.denoiser import Denoiser, Model
 from .model.ports import Categorical, Codes, Vectors
 from .model.prediction import Prediction, guided, predictor
@@ -115,11 +116,13 @@ __all__ = [
     "Polynomial",
     "Prediction",
     "PrefixClean",
+    "PseudoCost",
     "Pyramid",
     "Question",
     "Reals",
     "Related",
     "SNRMix",
+    "SamplerProfile",
     "Shared",
     "Sizes",
     "Slots",
@@ -153,7 +156,9 @@ __all__ = [
     "predictor",
     "presets",
     "profile_losses",
+    "pseudo_cost",
     "random_order",
+    "sampler_losses",
     "speculate",
     "study",
     "tasks",

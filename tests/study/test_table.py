@@ -106,6 +106,7 @@ def recorded(column: Column) -> set[str]:
 
 
 ROOT = Path(__file__).parents[2] / "docs" / "results"
+UNMEASURED = {"curves"}  # it is of any runs, and no results are committed yet
 COMMITTED = sorted(path.parent.name for path in ROOT.glob("*/study.json"))
 
 
@@ -117,7 +118,7 @@ def test_the_rows_of_committed_studies_are_what_the_columns_say(study: str) -> N
         columns = table.parts[row.get("part", "")]
         always = {key for c in columns if not c.optional for key in recorded(c)}
         assert always <= row.keys() <= {key for c in columns for key in recorded(c)}
-    assert set(COMMITTED) == set(TABLES)
+    assert set(COMMITTED) | UNMEASURED == set(TABLES)
 
 
 @pytest.mark.parametrize("study", COMMITTED)

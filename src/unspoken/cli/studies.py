@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Generic, Literal, TypeVar
 
@@ -15,6 +15,8 @@ from unspoken.decoders.slots import Slots
 from unspoken.presets.tasks import FAMILY
 from unspoken.show import figure, report, terminal
 from unspoken.study.base import Study
+from unspoken.study.curves import CurvesStudy
+from unspoken.study.families import Grid
 from unspoken.study.latents import LatentsStudy
 from unspoken.study.report import Result, read_result
 from unspoken.study.steps import StepsStudy
@@ -63,6 +65,7 @@ class StepsRun:
         latents: How many unknown tokens each is predicted beside, of models that have the dial; all besides.
         examples: Of validation, for the profile, and of test.
         draws: Random sets and orders for each.
+        orders: Orders of decoding whose cost is measured (uniform, left_to_right, confidence, margin, entropy).
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
@@ -71,9 +74,38 @@ class StepsRun:
     latents: tuple[int, ...] = (0, 4)
     examples: int = 500
     draws: int = 8
+    orders: tuple[str, ...] = ("uniform", "confidence")
 
     def __call__(self, console: Console) -> None:
-        study = StepsStudy(tuple(map(str, self.runs)), self.passes, self.latents, self.examples, self.draws)
+        runs = tuple(map(str, self.runs))
+        study = StepsStudy(runs, self.passes, self.latents, self.examples, self.draws, self.orders)
+        carry_out(console, study, Path(), self.out)
+
+
+@dataclass(frozen=True)
+class CurvesRun:
+    """Accuracy against tokens a pass, FLOPs and CPU seconds, with the areas; entropy against NLL of samples of text.
+
+    Attributes:
+        runs: Run folders of models of token ids; seeds of one model are taken together.
+        out: Where study.json and the figure go.
+        judge: The run that tells the NLL of samples; by default the first of the runs that reads from the left.
+        examples: Of each test split, where there are right answers.
+        samples: Of each setting, where there are none.
+        batch: Examples decoded together.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    out: Path = Path("runs/curves/study")
+    judge: str = ""
+    examples: int = 500
+    samples: int = 100
+    batch: int = 125
+    grid: Annotated[Grid, Flat] = field(default_factory=Grid)
+
+    def __call__(self, console: Console) -> None:
+        runs = tuple(map(str, self.runs))
+        study = CurvesStudy(runs, self.judge, self.examples, self.samples, self.batch, self.grid)
         carry_out(console, study, Path(), self.out)
 
 

@@ -10,7 +10,7 @@ from unspoken.training.loop import new_denoiser, packed_batch, seeded
 
 
 def matmul_weights(model: Denoiser) -> int:
-    """Weights of the trunk's body that multiply every entry: its matrices, embeddings and output head apart."""
+    """Weights of the trunk's body that multiply every entry, once a loop: matrices, without embeddings and the head."""
     body = model.trunk.base_model
     embeddings = {id(m.weight) for m in body.modules() if isinstance(m, nn.Embedding)}
     return sum(p.numel() for p in body.parameters() if p.dim() >= 2 and id(p) not in embeddings)
@@ -21,6 +21,7 @@ def pass_flops(model: Denoiser, entries: int, heads: int, cached: int = 0) -> in
 
     cached: entries that are looked at and not computed.
 
+    A loop of the trunk costs as much as the first, and the head is read once.
     Two for a multiplication and its addition; norms, activations and softmax, which are linear in the entries and
     small beside the matrices, are left out.
     """
@@ -28,7 +29,8 @@ def pass_flops(model: Denoiser, entries: int, heads: int, cached: int = 0) -> in
     width = config.hidden_size
     per_head = getattr(config, "head_dim", None) or width // config.num_attention_heads
     attention = 4 * config.num_hidden_layers * config.num_attention_heads * per_head * entries * (cached + entries)
-    return 2 * matmul_weights(model) * entries + attention + 2 * width * model.vocab_size * heads
+    once = 2 * matmul_weights(model) * entries + attention
+    return model.loops * once + 2 * width * model.vocab_size * heads
 
 
 def training_flops(config: Train) -> float:

@@ -130,6 +130,16 @@ def _beside(model: Model, layout: Layout, x0: Tensor, latents: Sequence[int]) ->
     return total / count.clamp_min(1)
 
 
+def pass_nll(model: Model, x0: Tensor, unsaid: Tensor, order: Tensor, seen: Tensor, asked: Tensor) -> Tensor:
+    """`[batch]` nats: -log p of all tokens `asked` of one pass, as if they were independent.
+
+    All `[batch, seq]`. unsaid, order: see `one_block`. seen: who is in the pass. asked: some of its unsaid tokens.
+    """
+    layout = one_block(torch.where(unsaid, model.mask_id, x0), unsaid, order).select_where(seen)
+    packed = ask_masks(layout, x0, layout.unsaid & asked.gather(1, layout.position))
+    return packed_losses(model, packed).double().sum(1)
+
+
 @torch.no_grad()
 def nll_by_policy(
     model: Model,
@@ -162,9 +172,7 @@ def nll_by_policy(
         rank = rank_of(policy.rank(around), rest)
         said_at = (turn - m[:, None].long() + 1) * ~given  # as random as the order in which they would have been said
         order = torch.where(unsaid, torch.where(rest, seq - 1 - rank if policy.inward else rank, seq), said_at)
-        layout = one_block(torch.where(unsaid, model.mask_id, x0), unsaid, order)
+        asked = unsaid & ~rest
         for column, n in enumerate(counts):
-            passed = layout.select_where(layout.said | (rest & (rank < n)) | (unsaid & ~rest))
-            packed = ask_masks(passed, x0, passed.unsaid & (passed.position == target))
-            total[:, column] += packed_losses(model, packed).sum(1) * free
+            total[:, column] += pass_nll(model, x0, unsaid, order, ~unsaid | (rest & (rank < n)) | asked, asked) * free
     return total / draws

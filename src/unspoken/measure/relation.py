@@ -1,7 +1,7 @@
 """Which positions look at which, measured on a trained model: what the `attended` latents go by.
 
-Averaged over examples, noise, layers and heads, attention between unsaid positions is a table of the task's structure
-that nobody wrote down: on Sudoku it finds row, column and box.
+Averaged over examples, noise, loops, layers and heads, attention between unsaid positions is a table of the task's
+structure that nobody wrote down: on Sudoku it finds row, column and box.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from unspoken.layout.entries import Layout
 from unspoken.measure.likelihood import check_clean
 from unspoken.model.denoiser import Denoiser
 from unspoken.model.reach import check_reach
-from unspoken.model.trunks import body
+from unspoken.model.trunks import looped
 from unspoken.noise import Absorbing
 from unspoken.training.losses import noised
 
@@ -47,20 +47,23 @@ def relation_of(
 
 @torch.no_grad()
 def looks(model: Denoiser, layout: Layout) -> Tensor:
-    """`[batch, entries, entries]`: how much each (row) attends to each (column), mean over layers and heads."""
+    """`[batch, entries, entries]`: how much each (row) attends to each (column), mean over loops, layers and heads."""
     check_reach(model.trunk.config, model.known_positions, layout)
     kernel = model.trunk.config._attn_implementation or "sdpa"
     model.trunk.set_attn_implementation("eager")  # the others do not tell
     try:
         mask = layout.mask(model.attention)
         seen = torch.zeros_like(mask, dtype=model.trunk.dtype)
-        out = body(model.trunk)(
-            inputs_embeds=model.embed(layout),
+        outputs = looped(
+            model.trunk,
+            model.embed(layout),
+            [{}] * model.loops,
             position_ids=layout.position,
             attention_mask=seen.masked_fill(~mask, torch.finfo(seen.dtype).min),
             use_cache=False,
             output_attentions=True,
         )
+        told = [heads.mean(1) for output in outputs for heads in output.attentions]
     finally:
         model.trunk.set_attn_implementation(kernel)
-    return torch.stack([heads.mean(1) for heads in out.attentions]).mean(0)
+    return torch.stack(told).mean(0)

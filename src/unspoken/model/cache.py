@@ -17,18 +17,31 @@ from unspoken.layout.entries import Layout
 
 
 class Cache:
-    """What of the context a trunk need not compute again. Empty when made."""
+    """What of the context a trunk need not compute again. Empty when made. Each loop of the trunk has its own keys."""
 
-    def __init__(self) -> None:
+    def __init__(self, loops: int = 1) -> None:
         from unspoken.model.growing import growing_cache  # slow to import
 
-        self.keys: Any = growing_cache()  # what its layers hold is typed as if it could be missing
+        self.keys: list[Any] = [growing_cache() for _ in range(loops)]
         self.layout: Layout | None = None
         self.context = 0  # columns of it; behind them are the stale latents
 
     def __len__(self) -> int:
         """Entries held a row, padding included."""
         return 0 if self.layout is None else self.layout.shape[1]
+
+    def of(self, loops: int) -> list[Any]:
+        """The keys and values of each of so many loops. Raises ValueError where it was made for another number."""
+        if loops != len(self.keys):
+            raise ValueError(
+                f"the cache was made for {len(self.keys)} loops, and the model has {loops}: take model.new_cache()"
+            )
+        return self.keys
+
+    @property
+    def layers(self) -> list[Any]:
+        """Every layer of every loop; what they hold is typed as if it could be missing."""
+        return [layer for keys in self.keys for layer in keys.layers]
 
     def before(self, layout: Layout) -> Layout:
         """What is held, then the entries of `layout`: the keys that a pass over `layout` sees."""
@@ -41,7 +54,7 @@ class Cache:
         """
         columns = torch.arange(width, device=layout.token.device).expand(layout.shape[0], width)
         if width < layout.shape[1]:
-            self.keys.crop(width - layout.shape[1])  # negative: how many to take off the end
+            self._drop(layout.shape[1] - width)
         self.layout, self.context = self.before(layout.select(columns)), self.context + width
 
     def keep_at(self, layout: Layout, at: Tensor, real: Tensor, unsaid: Tensor | None = None) -> None:
@@ -54,12 +67,11 @@ class Cache:
             return
         held = len(self)
         picked = [
-            (_columns(layer.keys[:, :, held:], at), _columns(layer.values[:, :, held:], at))
-            for layer in self.keys.layers
+            (_columns(layer.keys[:, :, held:], at), _columns(layer.values[:, :, held:], at)) for layer in self.layers
         ]
-        self.keys.crop(-layout.shape[1])
-        for number, (keys, values) in enumerate(picked):
-            self.keys.update(keys, values, number)
+        self._drop(layout.shape[1])
+        for layer, (keys, values) in zip(self.layers, picked, strict=True):
+            layer.update(keys, values)
         self.layout = self.before(layout.select(at).without(~real))
         self.context += at.shape[1]
 
@@ -72,8 +84,13 @@ class Cache:
         # Older than every latent of the next pass: all of them may see these, whatever the rule.
         self.layout = replace(kept, order=torch.where(kept.block >= 0, -1, kept.order))
         self.context += at.shape[1]
-        for layer in self.keys.layers:
+        for layer in self.layers:
             layer.keys, layer.values = _columns(layer.keys, index), _columns(layer.values, index)
+
+    def _drop(self, entries: int) -> None:
+        """Takes so many off the end, in every layer."""
+        for keys in self.keys:
+            keys.crop(-entries)
 
     def _newest(self, whole: Layout, unsaid: Tensor) -> Tensor:
         """`[batch, u]`: the column of the newest latent of each unsaid position, -1 where there is none."""
@@ -91,12 +108,13 @@ class Cache:
 
     def take(self, rows: Tensor) -> Cache:
         """A cache of some rows of the batch; this one stays as it is."""
-        taken = Cache()
+        taken = Cache(len(self.keys))
         if self.layout is not None:
             there = rows.to(self.layout.token.device)
             taken.layout, taken.context = self.layout.rows(there), self.context
-            for number, layer in enumerate(self.keys.layers):
-                taken.keys.update(layer.keys[there], layer.values[there], number)
+            for mine, its in zip(self.keys, taken.keys, strict=True):
+                for number, layer in enumerate(mine.layers):
+                    its.update(layer.keys[there], layer.values[there], number)
         return taken
 
 

@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 import torch
 from safetensors.torch import save_file
@@ -27,7 +27,7 @@ from unspoken.model.loading import check_folder, load_inputs, load_trunk, record
 from unspoken.model.ports import Categorical, CodeWeights, Port, VectorWeights, check_port, check_values
 from unspoken.model.probe import check_trunk
 from unspoken.model.reach import check_reach
-from unspoken.model.trunks import Clock, body, cache_argument, use_attention, vocabulary
+from unspoken.model.trunks import Clock, cache_argument, check_given, looped, places, use_attention, vocabulary
 from unspoken.record import to_record
 
 if TYPE_CHECKING:  # slow to import: loaded where a trunk is made
@@ -68,6 +68,7 @@ class Denoiser(nn.Module):
     times: every token's time is shown at the input (`Layout.time`): what is said may be noise, where a process says so.
     port: of tokens that are values, read at entries of its placeholder id and predicted by its own head.
     kernel: `sdpa`, or `flex` for FlexAttention, which needs CUDA.
+    loops: how often a pass runs through the layers, from the second time on with the last states added to the input.
     decoder: the one that it was trained for, as a record or as a value (`us.Slots(latents=4)`); None where nobody said.
     """
 
@@ -81,38 +82,31 @@ class Denoiser(nn.Module):
         times: bool = False,
         port: Port | None = None,
         decoder: Any = None,
+        loops: int = 1,
     ):
         super().__init__()
-        if kernel not in get_args(Kernel):
-            raise ValueError(f"kernel={kernel!r}; write one of {', '.join(get_args(Kernel))}")
-        vocab = vocabulary(trunk)
-        if not 0 <= mask_id < vocab:
-            raise ValueError(
-                f"mask_id={mask_id} is outside the trunk's vocabulary of {vocab}; give one of its ids "
-                "(from_pretrained without mask_id adds a new one)"
-            )
+        check_given(trunk, mask_id, kernel, loops)
         self.trunk = trunk
         self.attention = attention
         self.mask_id = mask_id
         self.kernel: Kernel = "sdpa"
         self.decoder = decoder
-        self.place = nn.Embedding(positions, trunk.config.hidden_size) if positions else None
-        if self.place is not None:
-            nn.init.normal_(self.place.weight, std=getattr(trunk.config, "initializer_range", 0.02))
-            self.place.to(trunk.device, trunk.dtype)
+        self.place = places(trunk, positions)
         self.clock = Clock(trunk.config.hidden_size).to(trunk.device, trunk.dtype) if times else None
         self.ids = Categorical(trunk, mask_id)
         self.port, self.values = port, None
         self.cache_argument = cache_argument(trunk)
-        use_attention(trunk, "sdpa")  # it is probed under this one, whatever follows
+        self.loops = 1  # it is probed with one loop and under sdpa, whatever follows: each loop obeys the same laws
+        use_attention(trunk, "sdpa")
         self.eval()
         if trunk.device.type != "meta":
             check_trunk(self)
+        self.loops = loops
         if kernel != "sdpa":
             self.kernel = kernel
             use_attention(trunk, kernel)
         if port is not None:  # after the check, which shows the trunk tokens alone
-            check_port(port, vocab, mask_id)
+            check_port(port, vocabulary(trunk), mask_id)
             self.values = port.build(trunk.config.hidden_size).to(trunk.device, trunk.dtype)
 
     @classmethod
@@ -127,6 +121,7 @@ class Denoiser(nn.Module):
         times: bool = False,
         port: Port | None = None,
         decoder: Any = None,
+        loops: int = 1,
     ) -> Denoiser:
         """A trunk from scratch in evaluation mode, its weights drawn from torch's global generator.
 
@@ -135,7 +130,7 @@ class Denoiser(nn.Module):
         from transformers import AutoModelForCausalLM
 
         trunk = AutoModelForCausalLM.from_config(copy.deepcopy(config))
-        return cls(trunk, attention, mask_id, positions, kernel, times, port, decoder).eval()
+        return cls(trunk, attention, mask_id, positions, kernel, times, port, decoder, loops).eval()
 
     @classmethod
     def from_pretrained(
@@ -146,11 +141,12 @@ class Denoiser(nn.Module):
         mask_id: int | None = None,
         kernel: Kernel = "sdpa",
         port: Port | None = None,
+        loops: int | None = None,
         **trunk_options: object,
     ) -> Denoiser:
         """A folder that `save_pretrained` wrote, or any Hugging Face causal language model; in evaluation mode.
 
-        attention, mask_id: what the folder records unless given. For a foreign model `attention` must be given;
+        attention, mask_id, loops: what the folder records unless given. For a foreign model `attention` must be given;
             without a `mask_id` its vocabulary grows by one id for the mask.
         port: of values, for a foreign model; one of ours records its own.
         trunk_options: passed to `AutoModelForCausalLM.from_pretrained` (dtype, device_map, ...).
@@ -158,7 +154,7 @@ class Denoiser(nn.Module):
             just the weights that its config asks for.
         """
         check_folder(folder, trunk_options)
-        given = recorded(folder, attention, mask_id, port)
+        given = recorded(folder, attention, mask_id, port, loops)
         trunk = load_trunk(folder, trunk_options)
         if given["mask_id"] is None:
             given["mask_id"] = vocabulary(trunk)
@@ -177,14 +173,14 @@ class Denoiser(nn.Module):
         decoder = to_record(self.decoder)
         with quietly():
             self.trunk.save_pretrained(folder)
-        positions = 0 if self.place is None else self.place.num_embeddings
         if self.inputs:
             save_file(self.inputs.state_dict(), Path(folder) / WEIGHTS)
         record: dict[str, Any] = {
             "attention": asdict(self.attention),
             "mask_id": self.mask_id,
-            "positions": positions,
+            "positions": 0 if self.place is None else self.place.num_embeddings,
             "times": self.clock is not None,
+            "loops": self.loops,
             "decoder": decoder,
             "sha256": sums(folder),
         }
@@ -240,17 +236,21 @@ class Denoiser(nn.Module):
             return self.embed(layout)
         seen = layout if cache is None else cache.before(layout)
         mask = seen.block_mask if self.kernel == "flex" else seen.mask
-        return body(self.trunk)(
-            inputs_embeds=self.embed(layout),
+        embedded = states = self.embed(layout)
+        for output in looped(
+            self.trunk,
+            embedded,
+            [{}] * self.loops if cache is None else [{self.cache_argument: keys} for keys in cache.of(self.loops)],
             position_ids=layout.position,
             attention_mask=mask(attention or self.attention, seen.shape[1] - layout.shape[1]),
             use_cache=cache is not None,
-            **({} if cache is None else {self.cache_argument: cache.keys}),
-        ).last_hidden_state
+        ):
+            states = output.last_hidden_state
+        return states
 
     def new_cache(self) -> Cache | None:
         """An empty cache of the context, None under an attention whose context states change as tokens are said."""
-        return Cache() if self.attention.cacheable else None
+        return Cache(self.loops) if self.attention.cacheable else None
 
     def embed(self, layout: Layout) -> Tensor:
         """What the trunk reads of each entry, `[batch, entries, width]`: its token's, its place's and its time's."""

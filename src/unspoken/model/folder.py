@@ -15,6 +15,7 @@ HELD: dict[str, Any] = {  # in `OURS`
     "mask_id": int,
     "positions": int,
     "times": bool,
+    "loops": int,
     "decoder": dict[str, Any] | None,
     "port": dict[str, Any] | None,
     "sha256": dict[str, str],

@@ -85,7 +85,9 @@ def check_folder(folder: str | Path, options: dict[str, Any]) -> None:
         )
 
 
-def recorded(folder: str | Path, attention: Attention | None, mask_id: int | None, port: Port | None) -> dict[str, Any]:
+def recorded(
+    folder: str | Path, attention: Attention | None, mask_id: int | None, port: Port | None, loops: int | None = None
+) -> dict[str, Any]:
     """A `Denoiser`'s arguments beside the trunk: what the folder records of them, unless they are given."""
     if (ours := read_ours(folder)) is None:
         if attention is None and not Path(folder).exists():
@@ -98,7 +100,7 @@ def recorded(folder: str | Path, attention: Attention | None, mask_id: int | Non
                 f"{folder} has no {OURS}: for a foreign model say who may look at whom, e.g. attention=us.SCDM; "
                 "for one of ours name its run folder, e.g. runs/sudoku-6x6/scdm-seed0"
             )
-        return {"attention": attention, "mask_id": mask_id, "port": port}
+        return {"attention": attention, "mask_id": mask_id, "port": port, "loops": 1 if loops is None else loops}
     check_sums(folder, ours)
     known = from_record(Port, ours["port"]) if ours.get("port") else None
     if port not in (None, known):
@@ -111,6 +113,7 @@ def recorded(folder: str | Path, attention: Attention | None, mask_id: int | Non
         "times": ours.get("times", False),
         "port": known,
         "decoder": ours.get("decoder"),
+        "loops": ours.get("loops", 1) if loops is None else loops,
     }
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Sequence
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from unspoken import checks
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+KERNELS = {"sdpa": "sdpa", "flex": "flex_attention"}  # as transformers names them
 REMEDY = "take a decoder with full attention and rotary or learned positions, such as Llama, Qwen or GPT-2"
 
 
@@ -57,6 +61,50 @@ def body(trunk: PreTrainedModel) -> PreTrainedModel:
     return inner
 
 
+def looped(trunk: PreTrainedModel, embedded: Tensor, held: Sequence[dict[str, Any]], **given: Any) -> Iterator[Any]:
+    """What the trunk's body returns in each of its loops, which share all weights.
+
+    The first loop reads the input `embedded` `[batch, entries, width]`, each further one the input plus the last states
+    of the loop before, after the trunk's final norm: z = f(x + z) of Yang et al., arXiv 2311.12424.
+
+    held: for each loop the arguments that differ, which are its keys and values. given: those of all loops.
+    """
+    output = None
+    for own in held:
+        read = embedded if output is None else embedded + output.last_hidden_state
+        output = body(trunk)(inputs_embeds=read, **own, **given)
+        yield output
+
+
+def check_given(trunk: PreTrainedModel, mask_id: int, kernel: str, loops: int) -> None:
+    """Raises ValueError on an unknown kernel, a mask that is no token id, and loops that the trunk can not run."""
+    if kernel not in KERNELS:
+        raise ValueError(f"kernel={kernel!r}; write one of {', '.join(KERNELS)}")
+    if not 0 <= mask_id < vocabulary(trunk):
+        raise ValueError(
+            f"mask_id={mask_id} is outside the trunk's vocabulary of {vocabulary(trunk)}; give one of its ids "
+            "(from_pretrained without mask_id adds a new one)"
+        )
+    checks.count("loops", loops, 1)
+    if loops == 1:
+        return
+    read, last = (getattr(part, "weight", None) for part in (trunk.get_input_embeddings(), output_head(trunk)))
+    if read is not None and last is not None and read.shape[-1] != last.shape[-1]:
+        raise ValueError(
+            f"loops={loops}: the last states of {type(trunk).__name__} have width {last.shape[-1]} and its input has "
+            f"{read.shape[-1]}, so they can not be added; take loops=1, or a trunk of one width"
+        )
+
+
+def places(trunk: PreTrainedModel, positions: int) -> nn.Embedding | None:
+    """A new embedding of so many positions, as wide as the trunk's states; None of none."""
+    if not positions:
+        return None
+    made = nn.Embedding(positions, trunk.config.hidden_size)
+    nn.init.normal_(made.weight, std=getattr(trunk.config, "initializer_range", 0.02))
+    return made.to(trunk.device, trunk.dtype)
+
+
 def cache_argument(trunk: PreTrainedModel) -> str:
     """What the trunk calls its keys and values: transformers renamed `past_key_values` to `cache` in 5.24."""
     return "cache" if "cache" in signature(body(trunk).forward).parameters else "past_key_values"
@@ -72,7 +120,7 @@ def use_attention(trunk: PreTrainedModel, kernel: str) -> None:
         if (config := getattr(module, "config", None)) is not None:
             module.config = copy.deepcopy(config, memo)  # pyright: ignore[reportArgumentType]
     try:
-        trunk.set_attn_implementation({"sdpa": "sdpa", "flex": "flex_attention"}[kernel])
+        trunk.set_attn_implementation(KERNELS[kernel])
     except (ValueError, ImportError) as error:
         raise ValueError(
             f"{type(trunk).__name__} does not support an attention implementation by {kernel} in transformers; {REMEDY}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unspoken.show import dials, noise
+from unspoken.show import curves, dials, noise
 from unspoken.show.bars import error_bars
 from unspoken.show.canvas import canvas
 from unspoken.study.report import Result
@@ -29,6 +29,7 @@ def draw(result: Result, path: Path) -> Path:
         "gidd": noise.mending,
         "forcing": noise.forcing,
         "steps": noise.profiles,
+        "curves": curves.curves,
     }
     return drawn[result.study](result.rows, path)
 

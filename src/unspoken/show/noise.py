@@ -57,7 +57,7 @@ def forcing(rows: Rows, path: Path) -> Path:
 def profiles(rows: Rows, path: Path) -> Path:
     """What a token costs beside k known ones; and what even and planned steps lose, foretold and measured."""
     measured = [r for r in rows if r["part"] == "schedule"]
-    models = _kinds(measured, "model")
+    models = list(dict.fromkeys((r["model"], r["latents"]) for r in measured))
     figure = canvas(5 + 4 * max(len(models), 1), 3.8)
     curve, *lost = figure.subplots(1, 1 + max(len(models), 1))
     for row in (r for r in rows if r["part"] == "profile"):
@@ -68,11 +68,13 @@ def profiles(rows: Rows, path: Path) -> Path:
     for axis, model in zip(lost, models, strict=False):
         for n, kind in enumerate(_kinds(measured, "schedule")):
             its = sorted(
-                (r for r in measured if (r["model"], r["schedule"]) == (model, kind)), key=lambda r: r["passes"]
+                (r for r in measured if ((r["model"], r["latents"]), r["schedule"]) == (model, kind)),
+                key=lambda r: r["passes"],
             )
             _line(axis, its, "passes", "lost", f"{kind}, lost", "o", f"C{n}")
             axis.plot([r["passes"] for r in its], [r["foretold"] for r in its], "-", color=f"C{n}", label="foretold")
-        axis.set(xlabel="passes", ylabel="nats a token lost", title=model)
+        title = model[0] if model[1] is None else f"{model[0]}, beside {model[1]}"
+        axis.set(xlabel="passes", ylabel="nats a token lost", title=title)
         axis.title.set_fontsize(7)
     return _saved(figure, (curve, *lost), path)
 

@@ -1,7 +1,8 @@
 """How many steps are enough? What parallel decoding of a trained model loses, foretold from its losses alone.
 
-The profile is measured on validation (`profile`), schedules are planned from it, and what they are foretold to lose is
-held against what they do lose on test: the likelihood of whole decodings, and the answers that they draw.
+The profile of the model's own sampler is measured on validation (`profile`), schedules are planned from it, and what
+they are foretold to lose is held against what they do lose on test: the likelihood of whole decodings, and the answers
+that they draw. What other orders cost is told from decodings (`pseudo_cost`).
 """
 
 from __future__ import annotations
@@ -13,10 +14,22 @@ from pathlib import Path
 
 from torch import Tensor
 
-from unspoken.layout.attention import MDM
-from unspoken.measure.groups import EVEN, PLANNED, Group, Scheduled, fitted, groups_of, known_and_test, schedules
+from unspoken.decoders.policies import order_named
+from unspoken.measure.groups import (
+    EVEN,
+    PLANNED,
+    Group,
+    Ordered,
+    Scheduled,
+    beside,
+    fitted,
+    groups_of,
+    known_and_test,
+    schedules,
+)
 from unspoken.measure.intervals import Estimate
 from unspoken.measure.profile import InformationProfile
+from unspoken.measure.schedules import even
 from unspoken.study.base import Findings, Study
 from unspoken.study.report import Check, Claim, Stage, claim
 from unspoken.study.table import Column, Mean, Row, Table, count
@@ -46,6 +59,12 @@ TABLE = Table(
             Column("least_overhead"),
         ),
         "schedule": _SCHEDULE,
+        "order": (
+            *_HEAD,
+            Column("order", "schedule"),
+            *(column for column in _SCHEDULE if column.key in ("passes", "sizes", "accuracy")),
+            Mean("pseudo_cost", "lost", by_seed=False, digits=4),
+        ),
     },
     "Nats a token that saying tokens together loses: foretold from validation, lost by whole decodings of test "
     "sequences; the NLL of these. Right: answers drawn at temperature 1. TC, DTC: total and dual total correlation "
@@ -64,16 +83,18 @@ class StepsStudy(Study):
         latents: How many unknown tokens each is predicted beside, of models that have the dial; all besides.
         examples: Of validation, for the profile, and of test: those of the commonest number of tokens to say.
         draws: Random sets a row and k in the profile; random orders a row of a schedule.
+        orders: Names of orders whose pseudo-cost is measured, in even steps of every number of passes.
     """
 
     TABLE = TABLE
-    MAY_BE_EMPTY = ("latents",)
+    MAY_BE_EMPTY = ("latents", "orders")
 
     runs: tuple[str, ...]
     passes: tuple[int, ...] = (2, 3, 4, 6, 8, 12)
     latents: tuple[int, ...] = (0, 4)
     examples: int = 500
     draws: int = 8
+    orders: tuple[str, ...] = ("uniform", "confidence")
 
     def __post_init__(self) -> None:
         if not self.runs:
@@ -83,11 +104,14 @@ class StepsStudy(Study):
             raise ValueError(f"passes={self.passes}: give numbers of 1 or more that rise")
         if min(self.latents, default=0) < 0:
             raise ValueError(f"latents={self.latents}: give 0 or more")
+        for order in self.orders:
+            order_named(order)
 
     def budget(self) -> str:
         return (
             f"the profiles of {len(self.runs)} run(s) on {self.examples} validation examples; schedules of "
-            f"{', '.join(map(str, self.passes))} passes, even and planned, on as many of test"
+            f"{', '.join(map(str, self.passes))} passes, even and planned, on as many of test; the pseudo-cost of "
+            f"{' and '.join(self.orders) or 'no'} order"
         )
 
     def findings(self, runs: Path) -> Generator[Stage, None, Findings]:
@@ -96,35 +120,56 @@ class StepsStudy(Study):
         data = {group.name: known_and_test(group.train.task, self.examples) for group in groups}
         profiles: list[Row] = []
         found: list[Scheduled] = []
+        ordered: list[Ordered] = []
         for done, group in enumerate(groups):
-            its = yield from _measured(self, group, *data[group.name], Stage(group.name, done, len(groups)))
+            stage = Stage(group.name, done, len(groups))
+            its = yield from _measured(self, group, *data[group.name], stage)
             profiles += its[0]
             found += its[1]
-        rows = profiles + [_schedule_row(its) for its in found]
+            ordered += yield from _ordered(self, group, data[group.name][1], stage)
+        rows = profiles + [_schedule_row(its) for its in found] + [_order_row(its) for its in ordered]
         notes = [_note(group, *data[group.name]) for group in groups] + _notes(self, profiles)
         return rows, [prediction(found), planned(found)], notes
+
+
+def _beside(config: StepsStudy, group: Group) -> tuple[int | None, ...]:
+    """The numbers of latents that a group is measured beside, all of them last."""
+    return (*(config.latents if group.has_dial else ()), None)
 
 
 def _measured(
     config: StepsStudy, group: Group, known: Examples, test: Examples, stage: Stage
 ) -> Generator[Stage, None, tuple[list[Row], list[Scheduled]]]:
-    """The rows of a group's profiles, and its schedules: those that the profile beside all plans."""
-    losses: dict[int | None, Tensor] = {}
-    for latents in (*(config.latents if group.train.attention.latents == "ordered" else ()), None):
-        yield replace(stage, text=f"{group.name}{'' if latents is None else f' beside {latents}'}: profile")
-        losses[latents] = group.losses(known, latents, config.draws)
-    rows = [_profile_row(group.name, latents, fitted(its)) for latents, its in losses.items()]
-    profile = fitted(losses[None])
-    yield replace(stage, text=f"{group.name}: one at a time")
-    alone = group.nll(test, (1,) * profile.length, config.draws)
-    found = []
-    for kind, sizes in schedules(profile, config.passes):
-        yield replace(stage, text=f"{group.name}: {len(sizes)} passes, {kind}")
-        found.append(group.scheduled(kind, sizes, losses[None], test, alone, config.draws))
+    """The rows of a group's profiles, and the schedules that they plan, beside so many latents."""
+    rows, found = [], []
+    for latents in _beside(config, group):
+        name = beside(group.name, latents)
+        yield replace(stage, text=f"{name}: profile")
+        losses = group.losses(known, latents, config.draws)
+        rows.append(_profile_row(group.name, latents, losses))
+        profile = fitted(losses)
+        yield replace(stage, text=f"{name}: one at a time")
+        alone = group.nll(test, (1,) * profile.length, config.draws, latents)
+        for kind, sizes in schedules(profile, config.passes):
+            yield replace(stage, text=f"{name}: {len(sizes)} passes, {kind}")
+            found.append(group.scheduled(kind, sizes, losses, test, alone, config.draws, latents))
     return rows, found
 
 
-def _profile_row(group: str, latents: int | None, profile: InformationProfile) -> Row:
+def _ordered(config: StepsStudy, group: Group, test: Examples, stage: Stage) -> Generator[Stage, None, list[Ordered]]:
+    """Decodings of every order in even steps, at as many passes as there are tokens or fewer."""
+    found, length = [], int((~test.given[0]).sum())
+    for latents in _beside(config, group):
+        for passes in (n for n in config.passes if n <= length):
+            for order in config.orders:
+                yield replace(stage, text=f"{beside(group.name, latents)}: {passes} passes, {order} order")
+                found.append(group.ordered(order, even(length, passes), test, latents))
+    return found
+
+
+def _profile_row(group: str, latents: int | None, losses: Tensor) -> Row:
+    """losses: `[seeds, rows, L, sizes]`."""
+    profile = InformationProfile.fitted(losses[..., 0].flatten(0, 1))
     n = profile.length
     return TABLE.row(
         "profile",
@@ -134,21 +179,25 @@ def _profile_row(group: str, latents: int | None, profile: InformationProfile) -
         nll=profile.nll / n,
         total_correlation=profile.total_correlation / n,
         dual_total_correlation=profile.dual_total_correlation / n,
-        least_overhead=[lost / n for lost in profile.least_overhead()],
+        least_overhead=[lost / n for lost in fitted(losses).least_overhead()],
     )
 
 
 def _schedule_row(its: Scheduled) -> Row:
     values = {name: value for name, value in vars(its).items() if name != "told"}
-    return TABLE.row("schedule", **values | {"latents": None, "passes": its.passes, "sizes": list(its.sizes)})
+    return TABLE.row("schedule", **values | {"passes": its.passes, "sizes": list(its.sizes)})
+
+
+def _order_row(its: Ordered) -> Row:
+    return TABLE.row("order", **vars(its) | {"passes": its.passes, "sizes": list(its.sizes)})
 
 
 def _by_model(found: Sequence[Scheduled]) -> dict[str, list[Scheduled]]:
-    return {name: [m for m in found if m.model == name] for name in dict.fromkeys(m.model for m in found)}
+    return {name: [m for m in found if m.name == name] for name in dict.fromkeys(m.name for m in found)}
 
 
 def prediction(found: Sequence[Scheduled]) -> Claim:
-    """What a schedule was foretold to lose is what it lost, for models whose tokens see all others' places as masks.
+    """What a schedule was foretold to lose is what it lost, with every model and number of latents.
 
     The difference is within its interval of 0: two-sided, 95% for all schedules of a model together (Bonferroni), by
     rows alone, since both sides are of the same seeds.
@@ -156,7 +205,7 @@ def prediction(found: Sequence[Scheduled]) -> Claim:
     from scipy.special import ndtri  # slow to import
 
     checks = []
-    for name, its in _by_model([m for m in found if m.model.startswith(MDM.name.upper())]).items():
+    for name, its in _by_model(found).items():
         z = float(ndtri(1 - 0.025 / len(its)))
         worst = max(its, key=lambda m: abs(_gap(m)[0]) / _gap(m)[1])
         gap, error = _gap(worst)
@@ -166,7 +215,7 @@ def prediction(found: Sequence[Scheduled]) -> Claim:
         )
         checks.append(Check(abs(gap) <= z * error, text))
         most = max(its, key=lambda m: m.foretold)
-        share = z * _gap(most)[1] / most.foretold if most.foretold else math.inf
+        share = z * _gap(most)[1] / most.foretold if most.foretold > 0 else math.inf
         checks.append(
             Check(share <= RESOLVED, f"resolved to {share:.1%} of what {most.passes} {most.schedule} passes lose")
         )
@@ -217,6 +266,11 @@ def _notes(config: StepsStudy, profiles: Sequence[Row]) -> list[str]:
         f"Nats a token; {config.draws} random sets a row and k in the profile, {config.draws} random orders a row of a "
         "schedule; answers drawn at temperature 1, in random order. 95% intervals over seeds and examples.",
     ]
+    if config.orders:
+        notes.append(
+            f"Orders ({', '.join(config.orders)}): lost is the pseudo-cost. It is what the tokens that were drawn "
+            "together cost one by one, less what they cost together. Even steps, one decoding a row."
+        )
     for name in dict.fromkeys(r["model"] for r in profiles):
         its = [r for r in profiles if r["model"] == name]
         if len(its) < 2:

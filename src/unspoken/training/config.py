@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
+from unspoken import checks
 from unspoken.layout.attention import SCDM, Attention
 from unspoken.layout.groups import Related
 from unspoken.model.ports import Port, Vectors
@@ -52,8 +53,11 @@ class Trunk:
         times: Show the trunk every token's time, as processes whose visible tokens may be noise need it.
         init: Standard deviation of the first weights. The default is Llama's, meant for wide trunks; narrow ones
             learn sooner from about 2 / 3 of 1 / sqrt(width) (docs/results/LOG.md).
+        loops: How often a pass runs through the layers, from the second time on with the last states added to the
+            input. The weights are those of one loop, the FLOPs those of `loops` times as many layers.
         checkpoint: A Hugging Face folder or name to start from instead; its vocabulary must hold the task's. Layers,
-            width, heads, init, learned positions and times are then the checkpoint's, whatever is said here.
+            width, heads, init, learned positions and times are then the checkpoint's, whatever is said here; loops
+            above 1 replace the checkpoint's.
     """
 
     layers: int = 4
@@ -62,6 +66,7 @@ class Trunk:
     learned_positions: bool = True
     times: bool = False
     init: float = 0.02
+    loops: int = 1
     checkpoint: str = ""
 
     def __post_init__(self) -> None:
@@ -71,6 +76,7 @@ class Trunk:
                 f"a trunk of {self.layers} layers, width {self.width}, {self.heads} heads: give at least one layer "
                 "and a width that is an even multiple of the heads, e.g. 4, 96, 4"
             )
+        checks.count("loops", self.loops, 1)
         if not 0 < self.init <= LARGEST:
             raise ValueError(f"init is {self.init}; give a standard deviation above 0, e.g. 0.02")
 
@@ -80,7 +86,10 @@ class Trunk:
         return 32 * round(self.width * 8 / 3 / 32)
 
     def parameters(self, vocab_size: int, length: int) -> int:
-        """How many weights the trunk has, with a task's vocabulary and length; those that read times not counted."""
+        """How many weights the trunk has, with a task's vocabulary and length; those that read times not counted.
+
+        All loops share them.
+        """
         layer = 4 * self.width**2 + 3 * self.width * self.inner + 2 * self.width
         places = length if self.learned_positions else 0
         return self.layers * layer + self.width * (1 + 2 * vocab_size + places)

@@ -196,17 +196,17 @@ def new_denoiser(config: Train) -> Denoiser:
             mask_id = task.mask_id if read_ours(start) is None else None  # our own models know theirs
             # Small steps are lost in half precision: weights and average are float32, autocast comes on top.
             given = {"attention": config.attention, "mask_id": mask_id, "port": config.port, "dtype": torch.float32}
+            given |= {"loops": config.trunk.loops} if config.trunk.loops > 1 else {}
             model = Denoiser.from_pretrained(start, **given)
         else:
-            hf_config = config.trunk.config(task.vocab_size, task.length)
-            positions = task.length if config.trunk.learned_positions else 0
             model = Denoiser.from_config(
-                hf_config,
+                config.trunk.config(task.vocab_size, task.length),
                 attention=config.attention,
                 mask_id=task.mask_id,
-                positions=positions,
+                positions=task.length if config.trunk.learned_positions else 0,
                 times=config.trunk.times,
                 port=config.port,
+                loops=config.trunk.loops,
             )
     check_vocabulary(model, task)
     model.decoder = config.objective.decoder(config.process)
