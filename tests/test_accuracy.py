@@ -45,9 +45,9 @@ def test_batches_draw_anew_and_ways_alike() -> None:
     drawn: list[torch.Tensor] = []
 
     class Watched(Chain):
-        def score(self, prompt: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-            drawn.append(tokens)
-            return super().score(prompt, tokens)
+        def score(self, prompt: torch.Tensor, answer: torch.Tensor) -> torch.Tensor:
+            drawn.append(answer)
+            return super().score(prompt, answer)
 
     task = Watched(states=4, length=5)
     model = tiny(us.MDM, vocab=task.mask_id)

@@ -119,6 +119,18 @@ def test_the_numbers_of_the_dial_are_the_committed_study() -> None:
         assert [end for end in ends if end] == ([its[0], its[-1]] if len(its) > 1 else its)
 
 
+def test_the_numbers_of_the_dial_on_other_tasks_are_the_committed_study() -> None:
+    result = read_result(RESULTS / "dial" / "tasks" / "study.json")
+    rows = [row for row in result.rows if row["part"] == "dial"]
+    line = r"^\| ([a-z-]+) \| ([A-Z_]+(?:, \w+)*) \|((?: \.\d{3} \|){7}) (\d+) to (\d+) \|$"
+    shown = re.findall(line, page("dial.md"), re.MULTILINE)
+    assert [(task, model) for task, model, *_ in shown] == list(dict.fromkeys((r["task"], r["model"]) for r in rows))
+    for task, model, cells, *ends in shown:
+        its = [r for r in rows if (r["task"], r["model"]) == (task, model)]
+        assert [c.strip() for c in cells.split("|")[:7]] == [share(r["nll"]) for r in its]
+        assert ends == [f"{its[n]['flops_per_puzzle'] / 1e6:.0f}" for n in (0, -1)]
+
+
 def test_the_numbers_of_steps_are_the_committed_study() -> None:
     """What even and planned steps solve."""
     result = read_result(RESULTS / "steps" / "study.json")

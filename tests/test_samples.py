@@ -14,7 +14,7 @@ from unspoken.measure.samples import nll_from_left, reader, unigram_entropy
 from unspoken.tasks import Text
 from unspoken.training.config import Train, Trunk
 from unspoken.training.loop import new_denoiser
-from unspoken.training.objective import MaskedDiffusion, MultiToken, MuToR, NextTokenPrediction, Objective
+from unspoken.training.objective import MaskedDiffusion, MultiToken, MuToR, NextTokenPrediction, Objective, Objectives
 
 TEXT = Text(length=8)
 
@@ -73,7 +73,7 @@ def _probability(model, prompt: torch.Tensor, token: torch.Tensor) -> torch.Tens
 
 
 def test_who_reads_from_the_left() -> None:
-    def of(attention: Attention, objective: Objective) -> Objective | None:
+    def of(attention: Attention, objective: Objectives) -> Objective | None:
         return reader(Train(TEXT, attention, TRUNK, objective=objective))
 
     assert of(MDM, MaskedDiffusion()) is None

@@ -1,7 +1,9 @@
 """Laws of the families: which settings a model has follows from what it was trained on."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from toy import TRUNK
@@ -24,14 +26,14 @@ from unspoken.training.objective import (
     MultiToken,
     MuToR,
     NextTokenPrediction,
-    Objective,
+    Objectives,
     Teacherless,
 )
 
 FEW = Grid(thresholds=(0.5,), entropies=(0.5,), sizes=(2, 0), latents=(0, 4), drafts=(1, 2), candidates=2)
 
 
-def kind(attention: Attention, objective: Objective | None = None, most: int = 8, **changes) -> Kind:
+def kind(attention: Attention, objective: Objectives | None = None, most: int = 8, **changes) -> Kind:
     """A model of a board, trained on what is given."""
     config = Train(Sudoku(2, 2), attention, TRUNK, objective=objective or MaskedDiffusion())
     return Kind(replace(config, **changes), FEW, most)
@@ -60,12 +62,12 @@ NONE, FOUR = (
 )
 
 
-def beside(commit: int, latents: int | None, **rule: float) -> Slots:
+def beside(commit: int, latents: int | None, **rule: Any) -> Slots:
     return Slots(latents, commit=commit, order="left_to_right", latent_policy="next", **rule)
 
 
 WALKS = {("walk", f"passes {n}"): Walk(passes=n) for n in (8, 4, 1)}
-EXPECTED: dict[str, tuple[Kind, dict[tuple[str, str], Decoders]]] = {
+EXPECTED: Mapping[str, tuple[Kind, Mapping[tuple[str, str], Decoders]]] = {
     "mdm": (kind(MDM), MASKED),
     "joint": (kind(JOINT), MASKED),
     "cached joint": (kind(CACHED_JOINT), MASKED),

@@ -255,9 +255,9 @@ def _notes(config: DialStudy) -> list[str]:
         *([f"Models: {rivals}."] if rivals else []),
         f"{config.puzzles} puzzles of the {config.split} split. 95% intervals over seeds and puzzles; each look of a "
         "claim is paired, and all of a claim are corrected together (Holm).",
-        "Decoding: one token a pass. Candidates see the latents; under joint latents they see each "
-        "other too, in a pass of the same entries: beside none, each of eight candidates sees seven. NLL: uniformly "
-        "random order, one token beside n others. Joint models without groups were trained beside all that is unsaid, "
-        "SCDM beside every number, SIDM beside none (it is measured once).",
+        "Decoding: one token a pass. Candidates see the latents; under joint latents they see each other too, in a "
+        "pass of the same entries: beside none, each candidate sees the other ones. NLL: uniformly random order, one "
+        "token beside n others. Joint models without groups were trained beside all that is unsaid, SCDM beside every "
+        "number, SIDM beside none (it is measured once).",
         "Training FLOPs: a step is three forward passes of its entries. Milliseconds are CPU time, ways in turns.",
     ]
