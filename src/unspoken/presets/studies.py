@@ -98,7 +98,7 @@ def dial_quick() -> DialStudy:
 def dial_tasks() -> DialStudy:
     """Three seeds of SCDM, MDM and grouped latents on carry addition and on grids, where latents matter too."""
     seeds = (0, 1, 2)
-    # Chosen on validation by one seed of MDM. Sums of up to 10 digits are learned at another time with every seed.
+    # Chosen on validation by one seed of MDM. Of sums of up to 10 digits seeds differ much.
     sums = replace(SIX, task=Addition(least=3, digits=6), steps=1_000)
     grids = DialCase(
         "sudoku-grids", replace(SIX, task=SudokuGrids()), COUNTS, 2, seeds, order="uniform", temperature=1.0

@@ -254,7 +254,7 @@ def _notes(config: DialStudy) -> list[str]:
         f"Budgets: {budgets}.",
         *([f"Models: {rivals}."] if rivals else []),
         f"{config.puzzles} puzzles of the {config.split} split. 95% intervals over seeds and puzzles; each look of a "
-        "claim is paired, and all of a claim are corrected together (Holm).",
+        'claim is paired, and those of "grouped dial" are corrected together (Holm).',
         "Decoding: one token a pass. Candidates see the latents; under joint latents they see each other too, in a "
         "pass of the same entries: beside none, each candidate sees the other ones. NLL: uniformly random order, one "
         "token beside n others. Joint models without groups were trained beside all that is unsaid, SCDM beside every "

@@ -1,6 +1,6 @@
 """The claims "grouped dial" and "no loss at the top", and what each rule between tokens costs; each can come out false.
 
-Every look is a paired comparison over seeds and puzzles, and all looks of a claim are corrected together (Holm).
+Every look is a paired comparison over seeds and puzzles. Those of "grouped dial" are corrected together (Holm).
 """
 
 from __future__ import annotations
