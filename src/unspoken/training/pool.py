@@ -39,12 +39,13 @@ def train_all(jobs: Sequence[Job], workers: int, may_diverge: bool = False) -> I
     theirs, ours = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(threads, theirs))
     try:
-        pending = {pool.submit(_train, *job, may_diverge) for job in open_jobs}
+        pending, most = {pool.submit(_train, *job, may_diverge) for job in open_jobs}, 0
         while pending:
             ended, pending = wait(pending, timeout=2, return_when=FIRST_EXCEPTION)
             for future in ended:
                 future.result()
-            yield sum(map(_done, jobs))
+            most = max(most, sum(map(_done, jobs)))  # a run that goes on drops what it logged after it was saved
+            yield most
     finally:
         ours.close()  # ends the children, in the middle of a run too: it is on the disk, as after kill -9
         pool.shutdown(cancel_futures=True)
