@@ -83,7 +83,7 @@ def test_the_numbers_of_speed_are_the_committed_study() -> None:
     measured = {cells[1]: cells for cells in table_cells(result) if (cells[0], cells[2]) == ("ways", "64")}
     row = r"^\| ([^|]+) \| (\w+) \| (\..*?) \| ([\d.]+) \| (\d+) \| ([\d.]+x) \| ([\d.]+x) \|$"
     shown = re.findall(row, page("speed.md"), re.MULTILINE)
-    assert len(shown) == 9
+    assert len(shown) == 10
     for way, *values in shown:
         *_, latents, solved, _, _, passes, flops, _, fewer, faster = measured[way]
         assert values == [latents, solved, passes, flops, fewer, faster]
