@@ -1,5 +1,6 @@
 """Laws of the study of the dial: one budget, all counts, claims that can come out either way, looks corrected for."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,9 +20,9 @@ from unspoken.show.dials import dials
 from unspoken.show.report import table_cells
 from unspoken.study.dial import DialStudy
 from unspoken.study.grouped import EFFECTS, better_dial, effects, no_loss
-from unspoken.study.report import Result, Stage
+from unspoken.study.report import Claim, Result, Stage
 from unspoken.study.rivals import DialCase, Rival
-from unspoken.study.trade_off import Level
+from unspoken.study.trade_off import Level, Levels
 from unspoken.tasks import Sudoku
 from unspoken.training.config import Train
 from unspoken.training.loop import new_denoiser
@@ -183,11 +184,29 @@ def table(**changes: tuple[float, float, float]) -> dict[tuple[str, int], Level]
     return found | {(name[:-2].rstrip("_"), COUNTS[int(name[-1])]): level(*its) for name, its in changes.items()}
 
 
+def one_recipe(levels: Levels, counts: Sequence[int], models: list[str], cached: list[str]) -> Claim:
+    (found,) = better_dial(levels, counts, "SCDM", {"grouped dial": models}, cached)
+    return found
+
+
+def test_recipes_are_claimed_apart_and_corrected_together() -> None:
+    levels = table() | {("poor", n): level(0.9, 0.1, 40.0) for n in COUNTS}
+    good, poor = better_dial(levels, COUNTS, "SCDM", {"good": ["cached"], "poor": ["poor"]}, ["cached", "poor"])
+    assert (good.name, good.holds, poor.name, poor.holds) == ("good", True, "poor", False)
+
+
+def test_a_recipe_is_what_follows_the_attention() -> None:
+    assert presets.studies.dial().recipes == {
+        "grouped dial": ["JOINT, grouped", "CACHED_JOINT, grouped"],
+        "grouped dial, whole to split": ["JOINT, whole to split", "CACHED_JOINT, whole to split"],
+    }
+
+
 def test_a_dial_better_everywhere_holds() -> None:
-    claim = better_dial(table(), COUNTS, "SCDM", ["grouped", "cached"], ["cached"])
+    claim = one_recipe(table(), COUNTS, ["grouped", "cached"], ["cached"])
     assert claim.holds and "surely better at 3 of 3 counts" in claim.evidence
     assert "cached, with its cache: 0.40 to 0.40 of SCDM's FLOPs" in claim.evidence
-    assert better_dial(table(), COUNTS, "SCDM", ["grouped"], []).holds is False  # the cache is a part of it
+    assert one_recipe(table(), COUNTS, ["grouped"], []).holds is False  # the cache is a part of it
 
 
 @pytest.mark.parametrize(
@@ -201,14 +220,14 @@ def test_a_dial_better_everywhere_holds() -> None:
     ids=["nll", "solved", "flops", "no cheaper"],
 )
 def test_a_dial_that_fails_anywhere_does_not_hold(worse: dict[str, tuple[float, float, float]]) -> None:
-    claim = better_dial(table(**worse), COUNTS, "SCDM", ["grouped", "cached"], ["cached"])
+    claim = one_recipe(table(**worse), COUNTS, ["grouped", "cached"], ["cached"])
     assert claim.holds is False and "NOT SHOWN" in claim.evidence
 
 
 def test_two_counts_may_solve_no_more() -> None:
     worse = {f"cached__{i}": (0.3, 0.45, 40.0) for i in range(3)}
-    assert better_dial(table(**dict(list(worse.items())[:2])), COUNTS, "SCDM", ["cached"], ["cached"]).holds
-    assert not better_dial(table(**worse), COUNTS, "SCDM", ["cached"], ["cached"]).holds
+    assert one_recipe(table(**dict(list(worse.items())[:2])), COUNTS, ["cached"], ["cached"]).holds
+    assert not one_recipe(table(**worse), COUNTS, ["cached"], ["cached"]).holds
 
 
 def test_looks_are_corrected_for_their_number() -> None:
@@ -218,15 +237,18 @@ def test_looks_are_corrected_for_their_number() -> None:
     noise = torch.randn(5, 400, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     shift = level(0.5, 0.5)
     levels["grouped", 0] = replace(shift, nll=shift.nll - 0.012 + 0.1 * (noise - noise.mean()))
-    alone = better_dial(levels, (0,), "SCDM", ["grouped"], [])
-    beside = better_dial(levels, many, "SCDM", ["grouped"], [])
+    alone = one_recipe(levels, (0,), ["grouped"], [])
+    beside = one_recipe(levels, many, ["grouped"], [])
     assert "surely better at 1 of 1" in alone.evidence
     assert "surely better at 0 of 20 counts" in beside.evidence.split(";")[0]
+    levels |= {("other", n): level(0.5, 0.5) for n in range(1)}
+    recipes = {"one": ["grouped"], "others": ["other"] * 20}
+    assert "surely better at 0 of 1" in better_dial(levels, (0,), "SCDM", recipes, [])[0].evidence.split(";")[0]
 
 
 def test_one_seed_allows_no_verdict() -> None:
     levels = {key: level(0.4 if key[0] == "grouped" else 0.5, 0.6, seeds=1) for key in table()}
-    assert better_dial(levels, COUNTS, "SCDM", ["cached"], ["cached"]).holds is None
+    assert one_recipe(levels, COUNTS, ["cached"], ["cached"]).holds is None
     top = (levels["grouped", 16].right, levels["SCDM", 16].right)
     assert no_loss(levels, COUNTS, "grouped", "SCDM", top, 1.0).holds is None
 
@@ -260,11 +282,15 @@ def test_effects_are_of_models_that_differ_in_what_they_say() -> None:
     assert found == [
         ("SCDM", "JOINT", ["latents"]),
         ("SCDM", "JOINT, grouped", ["latents", "groups"]),
+        ("SCDM", "JOINT, whole to split", ["latents", "groups"]),
+        ("SCDM", "JOINT, whole to split", ["latents", "groups"]),
         ("JOINT", "MDM", ["context_sees_latents"]),
         ("CACHED_JOINT", "JOINT", ["context"]),
         ("CACHED_JOINT, grouped", "JOINT, grouped", ["context"]),
+        ("CACHED_JOINT, whole to split", "JOINT, whole to split", ["context"]),
         ("JOINT, grouped", "JOINT", ["groups"]),
         ("JOINT, grouped", "JOINT", ["groups"]),
+        ("JOINT, whole to split", "JOINT", ["groups"]),
         ("JOINT, grouped", "SIDM", ["latents", "groups"]),
         ("SCDM", "SIDM", ["latents"]),
     ]

@@ -113,6 +113,15 @@ class DialStudy(Study):
         if strange := sorted(set(claimed) - names - {""}):
             raise ValueError(f"{strange[0]!r} is none of the models; give one of {', '.join(sorted(names))}")
 
+    @property
+    def recipes(self) -> dict[str, list[str]]:
+        """Those of `grouped` by the name of their claim: a name is the attention and, after a comma, the recipe."""
+        found: dict[str, list[str]] = {}
+        for name in self.grouped:
+            recipe = name.partition(", ")[2]
+            found.setdefault("grouped dial" if recipe == "grouped" else f"grouped dial, {recipe}", []).append(name)
+        return found
+
     def budget(self) -> str:
         runs = len(self.rivals) * sum(len(case.seeds) for case in self.cases)
         tasks = "; ".join(
@@ -232,8 +241,8 @@ def _claims(
     """Of the first task by their names; of the others with theirs."""
     claims = []
     if config.grouped:
-        cached = [r.name for r in config.rivals if r.name in config.grouped and r.attention.cacheable]
-        claims.append(better_dial(levels, case.counts, config.ordered, config.grouped, cached))
+        cached = [r.name for r in config.rivals if r.attention.cacheable]
+        claims += better_dial(levels, case.counts, config.ordered, config.recipes, cached)
     if config.top:
         task, every = case.train.task, case.counts[-1]
         more = task.sample(config.split, min(config.top_puzzles, task.size(config.split))).by_size()

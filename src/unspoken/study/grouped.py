@@ -5,7 +5,7 @@ Every look is a paired comparison over seeds and puzzles. Those of "grouped dial
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,32 +21,46 @@ AT_THE_TOP, MORE_FLOPS = 0.01, 1.5  # share solved that may be lost; training FL
 
 
 def better_dial(
-    levels: Levels, counts: Sequence[int], ordered: str, grouped: Sequence[str], cached: Sequence[str]
-) -> Claim:
-    """At equal training and equal pass, each of `grouped` is better than `ordered`: NLL everywhere, and share solved.
+    levels: Levels, counts: Sequence[int], ordered: str, recipes: Mapping[str, Sequence[str]], cached: Collection[str]
+) -> list[Claim]:
+    """At equal training and equal pass, each model of a recipe is better than `ordered`: NLL everywhere, and solved.
 
     Of the share solved, at all counts but two. Those of them that are `cached` take less than half the FLOPs of
-    `ordered` at every count, and there is one.
+    `ordered` at every count, and there is one. All looks of all recipes are corrected together.
     """
-    looks = [(model, n, of) for model in grouped for n in counts for of in ("nll", "right")]
+    looks = [(model, n, of) for its in recipes.values() for model in its for n in counts for of in ("nll", "right")]
     gains = [_gain(levels, (model, n), (ordered, n), of) for model, n, of in looks]
     stands = holm([p_value(gain) for gain in gains])
     surely = {look: sure and float(gain.mean()) > 0 for look, gain, sure in zip(looks, gains, stands, strict=True)}
+    seeds = len(levels[ordered, counts[0]].right)
+    return [claim(name, _checks(levels, counts, ordered, its, cached, surely), seeds) for name, its in recipes.items()]
+
+
+def _checks(
+    levels: Levels,
+    counts: Sequence[int],
+    ordered: str,
+    models: Sequence[str],
+    cached: Collection[str],
+    surely: Mapping[tuple[str, int, str], bool],
+) -> list[Check]:
+    """Of one recipe's models. surely: at which looks one is better than `ordered`."""
     checks = []
-    for model in grouped:
+    for model in models:
         nll = sum(surely[model, n, "nll"] for n in counts)
         solved = sum(surely[model, n, "right"] for n in counts)
         checks += [
             Check(nll == len(counts), _told(levels, counts, model, ordered, "nll", nll)),
             Check(solved >= len(counts) - MOST_TOO_FEW, _told(levels, counts, model, ordered, "right", solved)),
         ]
-    for model in cached:
+    its = [model for model in models if model in cached]
+    for model in its:
         shares = [levels[model, n].flops / levels[ordered, n].flops for n in counts]
         text = f"{model}, with its cache: {min(shares):.2f} to {max(shares):.2f} of {ordered}'s FLOPs"
         checks.append(Check(max(shares) < CACHED_SHARE, text))
-    if not cached:
+    if not its:
         checks.append(Check(False, "no model with a cache was measured"))
-    return claim("grouped dial", checks, len(levels[ordered, counts[0]].right))
+    return checks
 
 
 def _gain(levels: Levels, mine: Key, other: Key, of: str) -> Tensor:
@@ -101,11 +115,15 @@ class Effect:
 EFFECTS = (
     Effect("latents ordered, not joint", "SCDM", "JOINT", "all"),
     Effect("latents ordered, not joint, each trained in every number", "SCDM", "JOINT, grouped", "all"),
+    Effect("latents ordered, not joint, each trained in every number", "SCDM", "JOINT, whole to split", "all"),
+    Effect("latents ordered, not joint, each trained in every number", "SCDM", "JOINT, whole to split", "none"),
     Effect("context blind to latents", "JOINT", "MDM", "all"),
     Effect("context causal", "CACHED_JOINT", "JOINT", "all"),
     Effect("context causal, trained in groups", "CACHED_JOINT, grouped", "JOINT, grouped", "none"),
+    Effect("context causal, trained in groups", "CACHED_JOINT, whole to split", "JOINT, whole to split", "none"),
     Effect("trained in groups", "JOINT, grouped", "JOINT", "none"),
     Effect("trained in groups", "JOINT, grouped", "JOINT", "all"),
+    Effect("trained in groups", "JOINT, whole to split", "JOINT", "all"),
     Effect("trained for every number in groups, not for none", "JOINT, grouped", "SIDM", "none"),
     Effect("trained for every number in order, not for none", "SCDM", "SIDM", "none"),
 )
