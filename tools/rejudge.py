@@ -26,8 +26,8 @@ from torch import Tensor
 from unspoken.measure.intervals import interval, seeds_share_interval
 from unspoken.show import figure, report
 from unspoken.study.ar_latents import lookahead
+from unspoken.study.family_claims import TURNS
 from unspoken.study.report import Claim, Result, read_result
-from unspoken.study.tasks import TURNS
 from unspoken.study.trade_off import Level
 from unspoken.study.trade_off import verdicts as dial_verdicts
 

@@ -1,5 +1,6 @@
 """The family on every task, on tiny runs: what is in the table, what the bits are, and which claims follow."""
 
+import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -12,17 +13,25 @@ from torch import Tensor
 from toy import TRUNK
 
 from unspoken.layout.attention import CACHED_ALONE
+from unspoken.layout.entries import PADDING
+from unspoken.measure.accuracy import solved
+from unspoken.measure.text import SLOT
 from unspoken.presets import tasks as catalogue
 from unspoken.presets.tasks import FAMILY, TASKS
 from unspoken.record import from_record, to_record
 from unspoken.show.figure import family
 from unspoken.show.report import table_cells
+from unspoken.study.cases import METHODS, PREFIXES, Case
+from unspoken.study.family_claims import PAIRS, Key, explanation, verdicts
 from unspoken.study.report import Claim, Result, Stage
-from unspoken.study.tasks import METHODS, SLOT, Case, FamilyStudy, Key, verdicts
-from unspoken.tasks import Countdown, SudokuGrids, Text
+from unspoken.study.tasks import FamilyStudy
+from unspoken.tasks import Addition, Countdown, PathStar, SudokuGrids, Text
 from unspoken.training.config import Train
 from unspoken.training.loop import load
 from unspoken.training.losses import packed_losses
+from unspoken.training.run import Run
+
+ONE = ((1e-3, 0.02),)  # a choice that is none
 
 
 def tiny(task: Any) -> Train:
@@ -37,11 +46,12 @@ def done(tmp_path_factory) -> tuple[FamilyStudy, list[Stage], Result, Path]:
         patch.setenv("UNSPOKEN_CACHE", str(folder / "cache"))
         small: dict[str, Any] = {"train": 400, "validation": 20, "test": 20}
         cases = (
-            Case("countdown", tiny(Countdown(numbers=2, **small)), counts=(0, 2)),
-            Case("grids", tiny(SudokuGrids(**small)), counts=(0,)),
-            Case("text", tiny(Text(length=24)), counts=(0, 2)),
+            Case("countdown", tiny(Countdown(numbers=2, **small)), (0, 2), ((1e-3, 0.02), (1e-6, 0.02))),
+            Case("grids", tiny(SudokuGrids(**small)), counts=(0,), choices=ONE, only=("SCDM", "MDM", "grouped")),
+            Case("text", tiny(Text(length=24)), counts=(0, 2), choices=ONE),
+            Case("sums", tiny(Addition(1, 2, **small)), counts=(0,), choices=ONE, hard=1, only=("SIDM", "MDM")),
         )
-        config = FamilyStudy(cases, seeds=(0, 1), examples=12, batch=6, draws=2)
+        config = FamilyStudy(cases, seeds=(0, 1), examples=12, batch=6, draws=2, profiled=8, sets=1)
         *stages, result = config.run(folder / "runs")
         assert isinstance(result, Result)
         return config, [s for s in stages if isinstance(s, Stage)], result, folder / "runs"
@@ -49,15 +59,20 @@ def done(tmp_path_factory) -> tuple[FamilyStudy, list[Stage], Result, Path]:
 
 def test_one_row_for_each_task_method_and_count(done) -> None:
     _, stages, result, _ = done
-    keys = [(r["task"], r["method"], r["latents"]) for r in result.rows]
+    shown = [r for r in result.rows if "method" in r]
+    keys = [(r["task"], r["method"], r["latents"]) for r in shown]
     assert len(set(keys)) == len(keys)
     assert [k[1:] for k in keys if k[0] == "countdown"] == [
-        ("AR", 0), ("AR + MTP", "all"), ("SIDM", 0), ("SCDM", 0), ("SCDM", 2), ("SCDM", "all"), ("MDM", "all"),
+        ("AR", 0), ("AR + MTP", "all"), ("AR, every prefix", 0), ("SIDM", 0),
+        ("SCDM", 0), ("SCDM", 2), ("SCDM", "all"), ("MDM", "all"), ("MDM, in random order", "all"),
+        ("grouped", 0), ("grouped", 2), ("grouped", "all"),
     ]  # fmt: skip
     assert [k[1:] for k in keys if k[0] == "text"] == [
-        ("AR", 0), ("SCDM", 0), ("SCDM", 2), ("SCDM", "all"), ("MDM", "all"),
+        ("AR, every prefix", 0), ("SIDM", 0), ("SCDM", 0), ("SCDM", 2), ("SCDM", "all"), ("MDM", "all"),
+        ("grouped", 0), ("grouped", 2), ("grouped", "all"),
     ]  # fmt: skip
-    for row in result.rows:
+    assert ("grids", "MDM, by confidence", "all") in keys
+    for row in shown:
         assert row["seeds"] == [0, 1]
         value, (low, high) = (
             (row["bits_per_byte"], row["bits_interval"])
@@ -67,14 +82,92 @@ def test_one_row_for_each_task_method_and_count(done) -> None:
         assert low <= value <= high
         assert ("distinct" in row) == (row["task"] == "grids")
         assert ("sample" in row) == (row["task"] == "text")
-    assert {s.text for s in stages} >= {"training", "measuring: text, MDM"}
-    assert [c.name for c in result.claims] == ["joint prediction", "the dial", "lookahead"]
-    assert all("nothing separates" in c.evidence for c in result.claims)
-    of = {(r["task"], r["method"], r["latents"]): r for r in result.rows}
-    for task in ("countdown", "grids"):  # the dial turns
-        none, every = (of[task, "SCDM", n]["entries_per_pass"] for n in (0, "all"))
+    assert {s.text for s in stages} >= {"training on text", "measuring: text, MDM", "choosing on countdown"}
+    assert [c.name for c in result.claims] == [*PAIRS, "total correlation"]
+    assert all("nothing separates" in c.evidence for c in result.claims[:-1])
+    of = {(r["task"], r["method"], r["latents"]): r for r in shown}
+    for task, method in itertools.product(("countdown", "grids"), ("SCDM", "grouped")):  # the dial turns
+        none, every = (of[task, method, n]["entries_per_pass"] for n in (0, "all"))
         assert every > 1.1 * none
     assert "left out" not in result.claims[1].evidence
+
+
+def test_hard_examples_are_told_apart(done) -> None:
+    """Their share solved is that of the examples of such difficulty; a carry at least, here."""
+    config, _, result, runs = done
+    case, task = config.cases[3], config.cases[3].train.task
+    test = task.sample("test", 12)
+    hard = task.hardness(test.x0) >= 1
+    assert 0 < int(hard.sum()) < 12
+    sides = {r["task"]: r for r in result.rows if r.get("method") == "SIDM" and r["task"].startswith("sums")}
+    assert list(sides) == ["sums", "sums, hard"]
+    way = case.ways("SIDM", 3)[0].decoder
+    for seed, found in zip(config.seeds, sides["sums, hard"]["accuracy_by_seed"], strict=True):
+        model = load(case.job("SIDM", case.choices[0], seed, runs)[1], "cpu")
+        assert found == float(solved(model, task, test.by_size(), way, 6).right[hard].double().mean())
+
+
+def test_what_is_chosen_ends_with_the_lowest_validation_loss(done) -> None:
+    config, _, result, runs = done
+    rows = [r for r in result.rows if r.get("part") == "choice"]
+    assert {(r["task"], r["chooser"]) for r in rows if r["task"] == "countdown"} == {
+        ("countdown", "AR"), ("countdown", "AR + MTP"), ("countdown", "SIDM"), ("countdown", "MDM")
+    }  # fmt: skip
+    assert {r["task"] for r in rows} == {"countdown"}  # where there is a choice
+    for row in rows:
+        case = next(c for c in config.cases if c.name == row["task"])
+        assert len(row["losses"]) == len(case.choices)
+        assert (row["lr"], row["init"]) == case.choices[row["losses"].index(min(row["losses"]))]
+        last = Run(case.job(row["chooser"], (row["lr"], row["init"]), 0, runs)[1]).metrics()[-1]
+        assert last["validation"] == min(row["losses"])
+        assert row["lr"] == 1e-3  # 1e-6 learns nothing in two steps
+    assert not (runs / "countdown" / "scdm-lr1e-06-init0.02-seed0").exists()  # SCDM takes MDM's
+
+
+@pytest.mark.parametrize("task", [Countdown(numbers=2), PathStar(), Addition(1, 3)])
+def test_ar_with_and_without_latents_see_the_same_prefixes(task: Any) -> None:
+    """Counted: the same thresholds of every row, as many each; AR has a slot at each, AR + MTP all that is left."""
+    small = replace(task, train=64, validation=8, test=8)
+    batch = small.sample("train", 16, torch.Generator().manual_seed(1))
+    free, seen = (~batch.given).sum(1).tolist(), []
+    for method in ("AR", "AR + MTP"):
+        generator = torch.Generator().manual_seed(7)
+        packed = METHODS[method].objective.pack(
+            tiny(small).process, batch.x0, batch.given, small.mask_id, generator=generator
+        )
+        layout = packed.layout
+        slots = (layout.block >= 0) & (layout.document != PADDING)
+        seen.append([h[s].unique(return_counts=True) for h, s in zip(layout.horizon, slots, strict=True)])
+    for n, (alone, _), (beside, _) in zip(free, *seen, strict=True):
+        assert alone.tolist() == beside.tolist() and len(alone) == min(PREFIXES, n)
+    assert all(count.eq(1).all() for _, count in seen[0])
+    assert all((h + count - 1).tolist() == [n] * len(h) for n, (h, count) in zip(free, seen[1], strict=True))
+
+
+def test_total_correlation_is_of_the_answers_of_one_length(done) -> None:
+    rows = [r for r in done[2].rows if r.get("part") == "correlation"]
+    assert {(r["task"], r["model"]) for r in rows} == {
+        ("countdown", "SIDM"), ("countdown", "MDM"), ("grids", "MDM"), ("text", "SIDM"), ("text", "MDM"),
+        ("sums", "SIDM"), ("sums", "MDM"),
+    }  # fmt: skip
+    assert all(r["total_correlation"] >= 0 and r["nll"] > 0 for r in rows)
+
+
+def correlated(saved: dict[str, float]) -> list[dict[str, Any]]:
+    return [
+        {"task": task, "model": model, "nll": 1.0 - (gain if model == "MDM" else 0), "total_correlation": n / 10}
+        for n, (task, gain) in enumerate(saved.items())
+        for model in ("SIDM", "MDM")
+    ]
+
+
+def test_total_correlation_explains_where_more_of_it_saves_more() -> None:
+    rising = {name: n / 100 for n, name in enumerate("abcdef")}
+    assert explanation(correlated(rising), 3).holds
+    assert "rank correlation 1.00" in explanation(correlated(rising), 3).evidence
+    assert explanation(correlated(dict(zip("abcdef", reversed(rising.values()), strict=True))), 3).holds is False
+    assert explanation(correlated({"a": 0.1, "b": 0.2}), 3).holds is None
+    assert explanation(correlated(rising), 1).holds is None
 
 
 def test_bits_per_byte_of_autoregression_are_those_of_its_conditionals(done) -> None:
@@ -82,9 +175,9 @@ def test_bits_per_byte_of_autoregression_are_those_of_its_conditionals(done) -> 
     config, _, result, runs = done
     case = config.cases[2]
     test = case.train.task.sample("test", 12)
-    (row,) = [r for r in result.rows if (r["task"], r["method"]) == ("text", "AR")]
+    (row,) = [r for r in result.rows if (r["task"], r.get("method")) == ("text", "AR, every prefix")]
     for seed, found in zip(config.seeds, row["bits_by_seed"], strict=True):
-        model, nats = load(case.job("AR", seed, runs)[1], "cpu"), 0.0
+        model, nats = load(case.job("AR, every prefix", case.choices[0], seed, runs)[1], "cpu"), 0.0
         assert model.attention == CACHED_ALONE
         for x0, given in zip(test.x0, test.given, strict=True):
             one = SLOT.pack(case.train.process, x0[None], given[None], model.mask_id)
@@ -98,7 +191,7 @@ def test_the_table_and_the_figure_are_drawn(done, tmp_path: Path) -> None:
     result = done[2]
     cells = table_cells(result)
     assert len(cells) == len(result.rows) and all(len(line) == 7 for line in cells)
-    assert "distinct" in " ".join(cells[7]) and "[" in cells[-1][4]
+    assert "distinct" in " ".join(next(c for c in cells if c[0] == "grids")) and "TC" in " ".join(cells[-1])
     assert family(result.rows, tmp_path / "f.png").stat().st_size > 5_000
 
 
@@ -111,7 +204,8 @@ def test_a_finished_study_is_not_trained_again(done, monkeypatch: pytest.MonkeyP
     assert isinstance(again, Result)
     assert steps and steps == {f: f.stat().st_mtime_ns for f in runs.rglob("*.safetensors")}
     strip = [{k: v for k, v in r.items() if k != "seconds_per_example"} for r in again.rows]
-    assert strip == [{k: v for k, v in r.items() if k != "seconds_per_example"} for r in result.rows[:7]]
+    of_one = [r for r in result.rows if r["task"] == "countdown"]
+    assert strip == [{k: v for k, v in r.items() if k != "seconds_per_example"} for r in of_one]
 
 
 def shares(high: float, n: int = 4000) -> Tensor:
@@ -170,7 +264,8 @@ def test_the_scales_are_whole_configs(scale: str) -> None:
     assert from_record(FamilyStudy, to_record(config)) == config and config.budget()
     for case in config.cases:
         for method in case.methods:
-            assert case.job(method, 0, Path("runs"))[0].objective == METHODS[method][0]
+            assert case.job(method, case.choices[0], 0, Path("runs"))[0].objective == METHODS[method].objective
+            assert case.chooser(method) in case.methods
             assert case.ways(method, 26)
 
 
@@ -187,6 +282,8 @@ def test_bad_configs_are_said(its: dict[str, Any], message: str) -> None:
         replace(FAMILY["cpu"](), **its)
     with pytest.raises(ValueError, match="rise from 0"):
         Case("a", tiny(Countdown()), counts=(2, 0))
+    with pytest.raises(ValueError, match="no method 'AR'; give some of AR, every prefix"):
+        Case("a", tiny(Text(length=24)), only=("AR",))
 
 
 def test_a_folder_that_can_not_be_is_refused_before_any_work() -> None:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from unspoken.presets.runs import PRESETS
-from unspoken.study.tasks import Case, FamilyStudy
+from unspoken.study.cases import Case
+from unspoken.study.tasks import FamilyStudy
 from unspoken.tasks import (
     Addition,
     Bouncing,

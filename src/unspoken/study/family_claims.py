@@ -1,0 +1,98 @@
+"""The claims of `study tasks`: on which tasks a method helps, on which it harms, and what goes along with that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from unspoken.measure.intervals import Estimate, holm, p_value
+from unspoken.study.cases import ORDERS
+from unspoken.study.report import Check, Claim, claim
+from unspoken.study.table import Row
+
+TURNS = 1.1  # entries a pass beside all latents over those beside none
+SURE = 0.05  # of a rank correlation's p-value
+Named = tuple[str, int | None]  # method, latents (None for all)
+Key = tuple[str, str, int | None]  # task, method, latents
+
+PAIRS: dict[str, tuple[Named, Named]] = {  # that the first does better than the second
+    "joint prediction": (("MDM", None), ("SIDM", 0)),
+    "the dial": (("SCDM", None), ("SCDM", 0)),
+    "the dial, grouped": (("grouped", None), ("grouped", 0)),
+    "lookahead": (("AR + MTP", None), ("AR", 0)),
+    "groups, all latents": (("grouped", None), ("SCDM", None)),
+    "groups, no latents": (("grouped", 0), ("SCDM", 0)),
+    "confidence order": ((ORDERS["confidence"], None), (ORDERS["uniform"], None)),
+}
+
+
+def verdicts(values: Mapping[Key, Tensor], rows: Sequence[Row]) -> list[Claim]:
+    """Each claim over the tasks that were measured. values: `[seeds, examples]`; of bits per byte less is better.
+
+    It holds where it does on a task at least, by paired differences with Holm's correction for the number of tasks, and
+    is reversed on none. A task on which the dial does not turn is left out of the dial, and named.
+    """
+    shown = [row for row in rows if "method" in row]
+    entries = {(row["task"], row["method"], row["latents"]): row.get("entries_per_pass") for row in shown}
+    bits = {row["task"] for row in shown if "bits_per_byte" in row}
+    return [
+        _over_tasks(name, pair, values, entries, bits)
+        for name, pair in PAIRS.items()
+        if any({(task, *pair[0]), (task, *pair[1])} <= values.keys() for task, _, _ in values)
+    ]
+
+
+def _over_tasks(
+    name: str,
+    pair: tuple[Named, Named],
+    values: Mapping[Key, Tensor],
+    entries: Mapping[Any, float | None],
+    bits: set[str],
+) -> Claim:
+    more, less = pair
+    tasks = [t for t in dict.fromkeys(task for task, _, _ in values) if {(t, *more), (t, *less)} <= values.keys()]
+    turned = [t for t in tasks if not name.startswith("the dial") or _turns(entries, t, more[0])]
+    gains = [(values[t, *less] - values[t, *more]) * (1 if t in bits else -1) for t in turned]
+    found: dict[str, list[str]] = {"better": [], "nothing separates": [], "worse": []}
+    for task, gain, sure in zip(turned, gains, holm([p_value(gain) for gain in gains]), strict=True):
+        kind = "nothing separates" if not sure else "better" if gain.mean() > 0 else "worse"
+        of, to = (float(values[task, *way].mean()) for way in (less, more))
+        what = " bits per byte" if task in bits else ""
+        found[kind].append(f"{task} {of:.3f} to {to:.3f}{what} ({Estimate.of(gain).signed})")
+    left_out = {"left out, for as many entries beside none as beside all": [t for t in tasks if t not in turned]}
+    evidence = "; ".join(f"{kind}: {', '.join(its)}" for kind, its in (found | left_out).items() if its)
+    holds = bool(found["better"]) and not found["worse"]
+    seeds = min(len(its) for its in values.values())
+    return claim(name, [Check(holds, evidence)], seeds)
+
+
+def _turns(entries: Mapping[Any, float | None], task: str, method: str) -> bool:
+    """Whether a pass beside all latents has a tenth more entries than one beside none."""
+    few, many = entries.get((task, method, 0)), entries.get((task, method, "all"))
+    return few is None or many is None or many >= TURNS * few
+
+
+def explanation(rows: Sequence[Row], seeds: int) -> Claim:
+    """Joint prediction saves the more nats a token, the more an answer's tokens depend on each other for SIDM.
+
+    How far they do is the total correlation that SIDM, a model without latents, has of them. Over tasks, by Kendall's
+    rank correlation, one-sided. rows: of the part "correlation".
+    """
+    from scipy.stats import kendalltau  # slow to import
+
+    found = {
+        row["task"]: (row["total_correlation"], row["nll"] - other["nll"])
+        for row in rows
+        for other in rows
+        if row["task"] == other["task"] and (row["model"], other["model"]) == ("SIDM", "MDM")
+    }
+    text = "; ".join(f"{task} {tc:.3f}, {saved:+.3f}" for task, (tc, saved) in found.items())
+    if len(found) < 3:
+        return Claim("total correlation", None, f"{len(found)} tasks: no verdict. {text}")
+    its = kendalltau(*zip(*found.values(), strict=True), alternative="greater")
+    said = (
+        f"rank correlation {its.statistic:.2f}, p = {its.pvalue:.3f}, over {len(found)} tasks (TC a token, nats saved)"
+    )
+    return claim("total correlation", [Check(bool(its.pvalue < SURE), f"{said}: {text}")], seeds)
