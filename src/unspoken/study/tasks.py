@@ -230,7 +230,7 @@ def _turns(entries: Mapping[Any, float | None], task: str) -> bool:
 def _notes(config: FamilyStudy) -> list[str]:
     budgets = "; ".join(
         f"{case.name}: {case.train.task.title}, {case.train.task.length} tokens, {case.train.steps} steps of "
-        f"{case.train.batch}, {case.train.trunk.layers} x {case.train.trunk.width}"
+        f"{case.train.batch}, {case.train.trunk.told}"
         for case in config.cases
     )
     over = (
