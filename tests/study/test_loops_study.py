@@ -40,7 +40,7 @@ VARIANTS = (
     Variant("1 layer"),
     Variant("1 layer, 2 loops", (Change("trunk.loops", 2),)),
     Variant("2 layers", (Change("trunk.layers", 2),)),
-    Variant("1 layer, longer", (Change("steps", 8),)),
+    Variant("1 layer, longer", steps=2),
     Variant("cached", (Change("attention", "cached-joint"),)),
 )
 SAME = Comparison("equal parameters", "1 layer, 2 loops", "1 layer", ("parameters",))
@@ -172,6 +172,9 @@ def test_what_can_not_be_compared_is_refused(wrong: dict[str, Any], told: str) -
 def test_what_says_nothing_or_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="each once"):
         Variant("a", (Change("steps", 2), Change("steps", 3)))
+    for steps in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="times the base's steps"):
+            Variant("a", steps=steps)
     for wrong in ({"other": SAME.mine}, {"lost": 1.0}, {"lost": -0.1}, {"equal": ()}):
         with pytest.raises(ValueError, match=r"give two variants|equal is empty"):
             replace(SAME, **wrong)
@@ -253,13 +256,12 @@ def test_a_study_without_comparisons_claims_nothing() -> None:
 
 @pytest.mark.parametrize("preset", presets.LOOPS.values(), ids=presets.LOOPS)
 def test_the_variants_of_presets_are_as_equal_as_their_claims_say(preset) -> None:
-    """With fewer boards, which change no size: drawing all of the 9x9 ones takes long."""
+    """With few boards and narrow trunks, which take less time and leave layers, loops and steps as they are."""
     study = preset()
-    box = study.train.task.box
-    givens = {(2, 3): 18, (3, 3): 60}[box]
-    small = replace(
-        study, train=replace(study.train, task=Sudoku(*box, givens, train=8, validation=1, test=1), batch=4)
-    )
+    box, givens = ((2, 3), 18) if study.train.task.title.startswith("6x6") else ((3, 3), 60)
+    narrow = replace(study.train.trunk, width=96, heads=4)
+    few = Sudoku(*box, givens=givens, train=8, validation=1, test=1)
+    small = replace(study, train=replace(study.train, task=few, trunk=narrow, batch=4))
     sizes = {its.name: Size.of(its.train(small.train)) for its in small.variants}
     for comparison in study.comparisons:
         comparison.check(sizes)
@@ -269,7 +271,7 @@ def test_the_variants_of_presets_are_as_equal_as_their_claims_say(preset) -> Non
         assert mine.loops > other.loops == 1
         assert ("parameters" in c.equal) == (mine.layers == other.layers)
         assert ("pass_flops" in c.equal) == (mine.layers * mine.loops == other.layers) == (c.lost > 0)
-    assert study.train.attention == MDM and study.variants[0].changes == ()
+    assert study.train.attention == MDM and study.variants[0].train(study.train) == study.train
 
 
 def test_the_claims_of_the_presets_are_the_questions() -> None:

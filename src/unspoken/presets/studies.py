@@ -208,7 +208,7 @@ def _loops(train: Train, loops: int = 2) -> LoopsStudy:
     variants = [
         Variant(plain),
         Variant(looped, (Change("trunk.loops", loops),)),
-        Variant(longer, (Change("steps", loops * train.steps),)),
+        Variant(longer, steps=loops),
     ]
     same = Comparison("loops, equal parameters", looped, plain, ("parameters",))
     paid = Comparison("loops, equal parameters and training FLOPs", looped, longer, ("parameters", "training_flops"))

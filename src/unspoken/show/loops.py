@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unspoken.show.bars import error_bars
 from unspoken.show.canvas import canvas
@@ -20,7 +20,7 @@ def loops(rows: list[Row], path: Path) -> Path:
     flops = {row["variant"]: row["training_flops"] for row in rows if row["part"] == "training"}
     for number, variant in enumerate(flops):
         its = [row for row in rows if row["part"] == "decoding" and row["variant"] == variant]
-        style = {"color": f"C{number}", "marker": "o", "ms": 4, "capsize": 2, "label": variant}
+        style: dict[str, Any] = {"color": f"C{number}", "marker": "o", "ms": 4, "capsize": 2, "label": variant}
         _line(decoding, sorted(its, key=lambda row: row["flops_per_puzzle"]), style)
         best = its[:1]  # one token a pass comes first
         values, bars = error_bars(best, "accuracy")
@@ -33,6 +33,6 @@ def loops(rows: list[Row], path: Path) -> Path:
     return path
 
 
-def _line(axis: Axes, rows: list[Row], style: dict[str, object]) -> None:
+def _line(axis: Axes, rows: list[Row], style: dict[str, Any]) -> None:
     values, bars = error_bars(rows, "accuracy")
     axis.errorbar([row["flops_per_puzzle"] / 1e6 for row in rows], values, yerr=bars, **style)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,17 +36,23 @@ class Change:
 
 @dataclass(frozen=True)
 class Variant:
-    """A training run of the study, by what it changes of the base; ValueError where it changes a setting twice.
+    """A training run of the study, by what it changes of the base; without changes it is the base.
+
+    ValueError where it changes a setting twice, and where it has no steps.
 
     Attributes:
         name: In the table and the folders.
-        changes: Without any it is the base.
+        changes: Of settings.
+        steps: Times the base's.
     """
 
     name: str
     changes: tuple[Change, ...] = ()
+    steps: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0 < self.steps < math.inf:
+            raise ValueError(f"{self.name!r} has {self.steps} times the base's steps; give a number above 0, e.g. 2")
         if self.changes:
             check_once(f"the changes of {self.name!r}", [change.name for change in self.changes])
 
@@ -71,7 +78,8 @@ class Variant:
                     names = ", ".join(ATTENTIONS)
                     raise ValueError(f"{self.name!r}: no attention is called {change.value!r}; write one of {names}")
                 within[name] = to_record(ATTENTIONS[str(change.value)])
-        return from_record(Train, record, f"the training of {self.name!r}")
+        train = from_record(Train, record, f"the training of {self.name!r}")
+        return replace(train, steps=round(train.steps * self.steps))
 
     def job(self, base: Train, seed: int, runs: Path) -> Job:
         """The training run, and its folder."""
@@ -84,11 +92,12 @@ class Variant:
         if not isinstance(decoder, Slots) or train.attention.latents == "ordered":
             raise ValueError(
                 f"{self.name!r} has objective={train.objective}, attention={train.attention.name}: all that is unsaid "
-                "is a candidate here, and candidates see each other; give MaskedDiffusion() and mdm, joint, cached-joint, "
-                "sidm or cached-alone"
+                "is a candidate here, and candidates see each other; give MaskedDiffusion() and mdm, joint, "
+                "cached-joint, sidm or cached-alone"
             )
 
     @property
     def told(self) -> str:
         """What differs from the base."""
-        return f"{self.name}: {', '.join(map(str, self.changes)) or 'the base'}"
+        said = [*map(str, self.changes), *([f"{self.steps:g} times the steps"] if self.steps != 1 else [])]
+        return f"{self.name}: {', '.join(said) or 'the base'}"
