@@ -175,8 +175,10 @@ def test_what_says_nothing_or_twice_is_refused() -> None:
     for steps in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(ValueError, match="times the base's steps"):
             Variant("a", steps=steps)
-    for wrong in ({"other": SAME.mine}, {"lost": 1.0}, {"lost": -0.1}, {"equal": ()}):
-        with pytest.raises(ValueError, match=r"give two variants|equal is empty"):
+    for wrong in ({"other": SAME.mine}, {"lost": 1.0}, {"lost": -0.1}, {"equal": ()}, {"equal": ("width",)}):
+        with pytest.raises(
+            ValueError, match=r"give two variants|one or more of parameters, pass_flops, training_flops"
+        ):
             replace(SAME, **wrong)
 
 
@@ -227,6 +229,16 @@ def test_a_claim_holds_where_all_its_comparisons_do(plain, longer, few, more, as
     assert "2.00 times the FLOPs of a pass, 2.00 times those of training" in found["more"].evidence
     assert ("NOT SHOWN" in found["more"].evidence) is not more
     assert "of which 0.01 may be lost" in found["as good"].evidence
+
+
+@pytest.mark.parametrize("share", [0.0, 0.015, 0.99])
+def test_nothing_is_not_lost_where_nothing_can_be_seen(share: float) -> None:
+    """Two that solve none, or all, are as good as each other whatever they are; one alone may be so."""
+    as_good = CLAIMS[-1:]
+    (found,) = judged(as_good, looped=right(share), few=right(share)).values()
+    assert found.holds is False and found.evidence.endswith("NOT SHOWN: not both are saturated")
+    (found,) = judged(as_good, looped=right(0.99), few=right(0.9)).values()
+    assert found.holds is True
 
 
 @pytest.mark.parametrize(("seeds", "told"), [(1, "one seed: no verdict"), (2, "2 seeds: no verdict")])

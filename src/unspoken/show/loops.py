@@ -25,8 +25,11 @@ def loops(rows: list[Row], path: Path) -> Path:
         best = its[:1]  # one token a pass comes first
         values, bars = error_bars(best, "accuracy")
         training.errorbar([flops[variant] / 1e12] * len(best), values, yerr=bars, **style)
-    decoding.set(xlabel="MFLOPs a puzzle", ylabel="puzzles solved", xscale="log")
-    training.set(xlabel="TFLOPs of training", ylabel="puzzles solved, one token a pass", xscale="log")
+    decoding.set(xlabel="MFLOPs a puzzle", ylabel="puzzles solved")
+    training.set(xlabel="TFLOPs of training", ylabel="puzzles solved, one token a pass")
+    for axis in (decoding, training):
+        axis.set_xscale("log", base=2)
+        axis.xaxis.set_major_formatter("{x:.3g}")
     if flops:
         decoding.legend(frameon=False, fontsize=7)
     figure.savefig(path, dpi=150)

@@ -6,7 +6,7 @@ Every look is paired over seeds and puzzles, and all looks of a study are correc
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch import Tensor
 from unspoken.measure.costs import pass_flops, training_flops
 from unspoken.measure.intervals import Estimate, holm, p_value
 from unspoken.study.report import Check, Claim, claim
+from unspoken.study.trade_off import saturated
 from unspoken.training.config import Train
 from unspoken.training.loop import new_denoiser
 
@@ -67,9 +68,11 @@ class Comparison:
                 f"{self.claim!r} compares {self.mine!r} with {self.other!r}, lost={self.lost}: give two variants, and "
                 "a share in [0, 1)"
             )
-        if not self.equal:
+        known = [field.name for field in fields(Size)]
+        if not self.equal or set(self.equal) - set(known):
             raise ValueError(
-                f"{self.claim!r}: equal is empty; say what {self.mine!r} and {self.other!r} have in common"
+                f"{self.claim!r} has equal={self.equal}: say what {self.mine!r} and {self.other!r} have in common, one or "
+                f"more of {', '.join(known)}"
             )
 
     def check(self, sizes: Mapping[str, Size]) -> None:
@@ -111,17 +114,18 @@ def looks_of(comparisons: Sequence[Comparison], right: Mapping[str, Tensor]) -> 
 
 
 def verdicts(looks: Sequence[Look], right: Mapping[str, Tensor], sizes: Mapping[str, Size]) -> list[Claim]:
-    """A claim for each name, in their order; none under three seeds."""
-    names = dict.fromkeys(look.its.claim for look in looks)
-    return [
-        claim(
-            name,
-            [Check(look.shown, _told(look, right, sizes)) for look in looks if look.its.claim == name],
-            min(len(look.gain) for look in looks),
-            LEAST_SEEDS,
-        )
-        for name in names
-    ]
+    """A claim for each name, in their order; none under three seeds.
+
+    That nothing is lost shows nothing where both solve none of the puzzles, or all: there it does not hold.
+    """
+    checks: dict[str, list[Check]] = {}
+    for look in looks:
+        its = checks.setdefault(look.its.claim, [])
+        its.append(Check(look.shown, _told(look, right, sizes)))
+        if look.its.lost:
+            both = all(saturated(right[name]) for name in (look.its.mine, look.its.other))
+            its.append(Check(not both, "not both are saturated"))
+    return [claim(name, its, min(len(look.gain) for look in looks), LEAST_SEEDS) for name, its in checks.items()]
 
 
 def _told(look: Look, right: Mapping[str, Tensor], sizes: Mapping[str, Size]) -> str:

@@ -19,7 +19,7 @@ from unspoken.study.base import Findings, SeededStudy, check_once, folder_of, lo
 from unspoken.study.compared import Comparison, Look, Size, looks_of, verdicts
 from unspoken.study.report import Stage
 from unspoken.study.table import Column, Mean, Row, Table, cost_columns, costs
-from unspoken.study.trade_off import Level, nll_a_token
+from unspoken.study.trade_off import nll_a_token, saturated
 from unspoken.study.variants import Variant
 from unspoken.tasks.base import Examples
 from unspoken.training.config import Train
@@ -74,7 +74,7 @@ class LoopsStudy(SeededStudy):
 
     Attributes:
         train: The base that all variants change; its seed is varied.
-        variants: What is trained; at least one is the base, or none.
+        variants: What is trained.
         comparisons: The claims, and which variants belong to them; there may be none.
         thresholds: A pass commits one token, or all those as probable as a threshold: a row for each.
         puzzles: Of the test split.
@@ -132,8 +132,7 @@ class LoopsStudy(SeededStudy):
         right = {its.name: outcomes[its.name, ONE].right for its in self.variants}
         looks = looks_of(self.comparisons, right)
         rows = [*_decoding(self, outcomes), *_training(self, sizes, nll), *_comparisons(looks)]
-        levels = {name: Level(**vars(outcomes[name, ONE]), nll=values) for name, values in nll.items()}
-        return rows, verdicts(looks, right, sizes), _notes(self, levels)
+        return rows, verdicts(looks, right, sizes), _notes(self, right)
 
 
 Models = Mapping[str, Sequence[Denoiser]]  # by variant, a model a seed
@@ -211,7 +210,7 @@ def _comparisons(looks: Sequence[Look]) -> list[Row]:
     ]
 
 
-def _notes(config: LoopsStudy, levels: Mapping[str, Level]) -> list[str]:
+def _notes(config: LoopsStudy, right: Mapping[str, Tensor]) -> list[str]:
     train = config.train
     over = "seeds and puzzles" if len(config.seeds) > 1 else "puzzles (one seed: what another would change is unknown)"
     return [
@@ -222,9 +221,5 @@ def _notes(config: LoopsStudy, levels: Mapping[str, Level]) -> list[str]:
         "Decoding: greedy, all that is unsaid is a candidate, the most confident first; a cache is kept where the "
         "attention allows one. NLL: uniformly random order. Training FLOPs: a step is three forward passes of its "
         "entries. Milliseconds are CPU time (of a GPU, the clock's), the variants in turns.",
-        *(
-            f"SATURATED: {name}; its accuracy can show no difference."
-            for name, level in levels.items()
-            if level.saturated
-        ),
+        *(f"SATURATED: {name}; its accuracy can show no difference." for name, its in right.items() if saturated(its)),
     ]
