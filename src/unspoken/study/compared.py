@@ -71,8 +71,8 @@ class Comparison:
         known = [field.name for field in fields(Size)]
         if not self.equal or set(self.equal) - set(known):
             raise ValueError(
-                f"{self.claim!r} has equal={self.equal}: say what {self.mine!r} and {self.other!r} have in common, one or "
-                f"more of {', '.join(known)}"
+                f"{self.claim!r} has equal={self.equal}: say what {self.mine!r} and {self.other!r} have in common, "
+                f"one or more of {', '.join(known)}"
             )
 
     def check(self, sizes: Mapping[str, Size]) -> None:
