@@ -39,6 +39,7 @@ from unspoken.study.families import Grid
 from unspoken.study.forcing import ForcingStudy
 from unspoken.study.gidd import GiddStudy
 from unspoken.study.latents import LatentsStudy
+from unspoken.study.loops import LoopsStudy
 from unspoken.study.report import Claim
 from unspoken.tasks import PathStar, Sudoku
 from unspoken.training.config import Train
@@ -165,6 +166,7 @@ HELP = {
             ("decode", DecodeStudy, "train", "dial"),
             ("gidd", GiddStudy, "train", "puzzles"),
             ("forcing", ForcingStudy, "train"),
+            ("loops", LoopsStudy, "variants", "comparisons", "train"),
         )
     },
     "study curves": (["study", "curves"], ["PATH", *flags(CurvesStudy, "runs", "grid"), *flags(Grid), "--out"]),
@@ -753,7 +755,7 @@ def test_show_a_run(call, run):
     assert (run / "losses.png").read_bytes().startswith(b"\x89PNG\r\n")
 
 
-@pytest.mark.parametrize("kind", ["latents", "ar-latents", "curves"])
+@pytest.mark.parametrize("kind", ["latents", "ar-latents", "curves", "loops"])
 def test_a_study_without_rows_is_shown_as_that(call, study, tmp_path, kind):
     record = json.loads((study / "out" / "study.json").read_text())
     (tmp_path / "study.json").write_text(json.dumps(record | {"study": kind, "rows": []}))
@@ -767,7 +769,10 @@ def test_a_study_of_an_unknown_kind_is_refused(call, study, tmp_path):
     (tmp_path / "study.json").write_text(json.dumps(record | {"study": "letters"}))
     refused = call("show", tmp_path / "study.json")
     assert refused.code == 2
-    assert "no study is called 'letters'; known are latents, dial, decode, tasks, gidd, forcing, steps," in refused.err
+    assert (
+        "no study is called 'letters'; known are latents, dial, decode, loops, tasks, gidd, forcing, steps,"
+        in refused.err
+    )
     assert "steps, curves, ar-latents" in refused.err
 
 

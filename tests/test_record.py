@@ -43,6 +43,7 @@ from unspoken.study.families import Grid
 from unspoken.study.forcing import ForcingStudy
 from unspoken.study.gidd import GiddStudy
 from unspoken.study.latents import LatentsStudy
+from unspoken.study.loops import LoopsStudy
 from unspoken.study.steps import StepsStudy
 from unspoken.tasks import (
     Addition,
@@ -289,6 +290,7 @@ CONFIGS = {
     Digits: st.builds(Digits, st.integers(0, 3)),
     GiddStudy: st.just(presets.gidd()),
     ForcingStudy: st.just(presets.forcing()),
+    LoopsStudy: st.just(presets.loops()),
     StepsStudy: st.builds(
         StepsStudy, st.lists(st.text(), min_size=1, unique=True).map(tuple), examples=st.integers(1, 99)
     ),
@@ -317,7 +319,7 @@ def through_json(hint: typing.Any, value: typing.Any) -> typing.Any:
 
 
 def test_every_config_of_the_package_is_covered_here():
-    studies = (LatentsStudy, ArLatentsStudy, DialStudy, GiddStudy, ForcingStudy, StepsStudy, CurvesStudy)
+    studies = (LatentsStudy, ArLatentsStudy, DialStudy, GiddStudy, ForcingStudy, LoopsStudy, StepsStudy, CurvesStudy)
     assert set().union(*map(reachable, studies)) == set(CONFIGS)
 
 

@@ -363,7 +363,7 @@ def test_a_row_that_lacks_something_is_refused_and_it_is_named(study):
 def test_an_unknown_study_is_named():
     with pytest.raises(
         ValueError,
-        match=r"no study is called 'x'; known are latents, dial, decode, tasks, .*, curves, ar-latents",
+        match=r"no study is called 'x'; known are latents, dial, decode, loops, tasks, .*, curves, ar-latents",
     ):
         table_of("x")
 

@@ -16,7 +16,7 @@ from unspoken.cli.solve import General, parse_solve
 from unspoken.cli.studies import CurvesRun, FamilyRun, Show, StepsRun, StudyRun
 from unspoken.cli.tasks import ListTasks, ShowTask
 from unspoken.layout.attention import ATTENTIONS, Attention
-from unspoken.presets import AR_LATENTS, DECODE, DIAL, FORCING, GIDD, LATENTS
+from unspoken.presets import AR_LATENTS, DECODE, DIAL, FORCING, GIDD, LATENTS, LOOPS
 from unspoken.presets.tasks import TASKS, TRAIN
 from unspoken.show import terminal
 from unspoken.study.base import Study
@@ -81,6 +81,7 @@ COMMANDS: dict[str, tuple[Callable[[], Any], str]] = {
         "latent tokens from left to right: do they give AR models lookahead?",
     ),
     "study decode": (_study("decode", DECODE), "how fast can latent tokens be made, and which of them matter?"),
+    "study loops": (_study("loops", LOOPS), "the same layers several times: harder puzzles for their cost?"),
     "study gidd": (_study("gidd", GIDD), "noise that says wrong tokens too: can a model mend what it said?"),
     "study forcing": (_study("forcing", FORCING), "a time for every token: one model for every schedule?"),
     "study steps": (lambda: StepsRun, "how many steps are enough: the information profile of trained runs"),

@@ -9,12 +9,15 @@ from unspoken.layout.attention import CACHED_JOINT, JOINT, MDM, SCDM, SIDM
 from unspoken.layout.groups import Groups
 from unspoken.presets.runs import chain_gidd, path_star, sudoku_6x6, sudoku_6x6_ar, sudoku_6x6_gidd, sudoku_9x9
 from unspoken.study.ar_latents import ArLatentsStudy, Setting
+from unspoken.study.compared import Comparison
 from unspoken.study.decode import DecodeStudy
 from unspoken.study.dial import DialStudy
 from unspoken.study.forcing import ForcingStudy
 from unspoken.study.gidd import GiddStudy
 from unspoken.study.latents import LatentsStudy
+from unspoken.study.loops import LoopsStudy
 from unspoken.study.rivals import DialCase, Rival
+from unspoken.study.variants import Change, Variant
 from unspoken.tasks import Addition, Sudoku, SudokuGrids
 from unspoken.training.config import Train, Trunk
 from unspoken.training.objective import MaskedDiffusion
@@ -190,3 +193,51 @@ def forcing_quick() -> ForcingStudy:
 
 
 FORCING: dict[str, Callable[[], ForcingStudy]] = {"reference": forcing, "quick": forcing_quick}
+
+
+def _of(layers: int, loops: int = 1) -> str:
+    """The name of a variant."""
+    return f"{layers} layer{'s' * (layers > 1)}" + (f", {loops} loops" if loops > 1 else "")
+
+
+def _loops(train: Train, loops: int = 2) -> LoopsStudy:
+    """MDM as it is, looped, and trained longer; and fewer layers, looped up to as many FLOPs and not looped."""
+    layers = train.trunk.layers
+    plain, looped, longer = _of(layers), _of(layers, loops), f"{_of(layers)}, longer"
+    fewer = ((layers // loops, loops), (1, layers))
+    variants = [
+        Variant(plain),
+        Variant(looped, (Change("trunk.loops", loops),)),
+        Variant(longer, steps=loops),
+    ]
+    same = Comparison("loops, equal parameters", looped, plain, ("parameters",))
+    paid = Comparison("loops, equal parameters and training FLOPs", looped, longer, ("parameters", "training_flops"))
+    comparisons = [same, paid]
+    for few, times in fewer:
+        mine, own, claim = _of(few, times), _of(few), f"loops, equal FLOPs, {_of(few, times)}"
+        size = Change("trunk.layers", few)
+        variants += [Variant(mine, (size, Change("trunk.loops", times))), Variant(own, (size,))]
+        comparisons.append(Comparison(claim, mine, plain, ("pass_flops", "training_flops"), lost=0.01))
+        comparisons.append(Comparison(claim, mine, own, ("parameters",)))
+    return LoopsStudy(replace(train, attention=MDM), tuple(variants), tuple(comparisons))
+
+
+def loops() -> LoopsStudy:
+    """Three seeds of looped and plain trunks on 6x6 minimal puzzles: 21 runs."""
+    return _loops(SIX)
+
+
+def loops_quick() -> LoopsStudy:
+    """One seed of MDM, looped and not, and of half its layers, on a shorter budget."""
+    whole = _loops(replace(SIX, steps=200))
+    variants, names = whole.variants[:5], [its.name for its in whole.variants[:5]]
+    comparisons = tuple(c for c in whole.comparisons if c.mine in names)
+    return replace(whole, variants=variants, comparisons=comparisons, seeds=(0,), puzzles=200, draws=4)
+
+
+def loops_9x9() -> LoopsStudy:
+    """The same at the paper's scale on 9x9: a GPU's work."""
+    return _loops(sudoku_9x9())
+
+
+LOOPS: dict[str, Callable[[], LoopsStudy]] = {"reference": loops, "quick": loops_quick, "sudoku-9x9": loops_9x9}

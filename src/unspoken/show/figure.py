@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unspoken.show import curves, dials, noise
+from unspoken.show import curves, dials, loops, noise
 from unspoken.show.bars import error_bars
 from unspoken.show.canvas import canvas
 from unspoken.study.report import Result
@@ -23,6 +23,7 @@ def draw(result: Result, path: Path) -> Path:
     drawn = {
         "latents": trade_off,
         "dial": dials.dials,
+        "loops": loops.loops,
         "ar-latents": lookahead,
         "decode": speed,
         "tasks": family,

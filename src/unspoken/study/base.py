@@ -82,6 +82,11 @@ def check_positive(name: str, *values: int) -> None:
         raise ValueError(f"{name}={values[0] if len(values) == 1 else values}: give 1 or more")
 
 
+def folder_of(name: str) -> str:
+    """What the runs of a model are called: its name in small letters, with hyphens."""
+    return name.lower().replace(",", "").replace(" ", "-").replace("_", "-")
+
+
 def check_rising(name: str, counts: Sequence[int], every: int = 0) -> None:
     """ValueError where counts of latents do not rise from 0, or end below `every`, which means all."""
     if not counts or list(counts) != sorted({0, *counts}) or counts[-1] < every:
@@ -98,6 +103,6 @@ def trained(jobs: Iterable[Job], workers: int, text: str = "training", *, may_di
         yield Stage(text, done, total)
 
 
-def loaded(jobs: Sequence[Job]) -> list[Denoiser]:
-    """The models of runs, on the CPU."""
-    return [load(folder, "cpu") for _, folder in jobs]
+def loaded(jobs: Sequence[Job], device: str | None = "cpu") -> list[Denoiser]:
+    """The models of runs. device: None for the GPU where there is one."""
+    return [load(folder, device) for _, folder in jobs]

@@ -53,14 +53,15 @@ class Check:
     text: str
 
 
-def claim(name: str, checks: list[Check], seeds: int | None) -> Claim:
+def claim(name: str, checks: list[Check], seeds: int | None, least: int = 2) -> Claim:
     """Holds where every check does; the evidence lists them, the failing ones marked.
 
     seeds: training seeds of the models compared. One allows no verdict: what another would change is unknown. None
-        where the claim is about these very models.
+        where the claim is about these very models. least: how many a verdict needs.
     """
-    if seeds is not None and seeds < 2:
-        return Claim(name, None, "one seed: no verdict. Seen: " + "; ".join(c.text for c in checks))
+    if seeds is not None and seeds < least:
+        few = "one seed" if seeds == 1 else f"{seeds} seeds"
+        return Claim(name, None, f"{few}: no verdict. Seen: " + "; ".join(c.text for c in checks))
     evidence = "; ".join(c.text if c.holds else f"NOT SHOWN: {c.text}" for c in checks)
     return Claim(name, bool(checks) and all(c.holds for c in checks), evidence)
 

@@ -9,7 +9,7 @@ from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import Attention
 from unspoken.layout.groups import Groups, Related
 from unspoken.measure.relation import relation_of
-from unspoken.study.base import check_once, check_rising
+from unspoken.study.base import check_once, check_rising, folder_of
 from unspoken.training.config import Train
 from unspoken.training.loop import checkpoint_folder, load, seeded
 from unspoken.training.objective import MaskedDiffusion
@@ -42,7 +42,7 @@ class Rival:
     @property
     def folder(self) -> str:
         """What its runs are called."""
-        return self.name.lower().replace(",", "").replace(" ", "-").replace("_", "-")
+        return folder_of(self.name)
 
     @property
     def needs(self) -> set[str]:
@@ -134,6 +134,6 @@ class DialCase:
         train = self.train
         drawn = f"drawn at temperature {self.temperature:g}" if self.temperature else "greedy"
         return (
-            f"{self.name}: {train.task.title}, {train.steps} steps of {train.batch}, {train.trunk.layers} x "
-            f"{train.trunk.width}, {len(self.seeds)} seed(s), {self.candidates} candidates, order {self.order}, {drawn}"
+            f"{self.name}: {train.task.title}, {train.steps} steps of {train.batch}, {train.trunk.told}, "
+            f"{len(self.seeds)} seed(s), {self.candidates} candidates, order {self.order}, {drawn}"
         )

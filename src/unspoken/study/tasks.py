@@ -227,7 +227,7 @@ def _claims(config: FamilyStudy, values: dict[Key, Tensor], rows: list[Row]) -> 
 def _notes(config: FamilyStudy) -> list[str]:
     budgets = "; ".join(
         f"{case.name}: {case.train.task.title}, {case.train.task.length} tokens, {case.train.steps} steps of "
-        f"{case.train.batch}, {case.train.trunk.layers} x {case.train.trunk.width}"
+        f"{case.train.batch}, {case.train.trunk.told}"
         for case in config.cases
     )
     over = (

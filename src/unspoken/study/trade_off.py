@@ -25,8 +25,13 @@ class Level(Outcome):
 
     @property
     def saturated(self) -> bool:
-        """Too near to none or all right for a difference to show."""
-        return not 0.02 <= float(self.right.mean()) <= 0.98
+        """See `saturated`."""
+        return saturated(self.right)
+
+
+def saturated(right: Tensor) -> bool:
+    """Whether a share of `[seeds, puzzles]` is too near to none or all for a difference to show."""
+    return not 0.02 <= float(right.mean()) <= 0.98
 
 
 Key = tuple[str, int]  # a model's name, and a number of latents

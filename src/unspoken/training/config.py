@@ -85,6 +85,11 @@ class Trunk:
         """The width of the MLP."""
         return 32 * round(self.width * 8 / 3 / 32)
 
+    @property
+    def told(self) -> str:
+        """Layers and width as notes have them, with the loops where there are several: `4 x 96, 2 loops`."""
+        return f"{self.layers} x {self.width}" + (f", {self.loops} loops" if self.loops > 1 else "")
+
     def parameters(self, vocab_size: int, length: int) -> int:
         """How many weights the trunk has, with a task's vocabulary and length; those that read times not counted.
 
