@@ -11,7 +11,7 @@ from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import CACHED_ALONE, CACHED_JOINT, MDM, SCDM, SIDM, Attention
 from unspoken.layout.groups import Groups
 from unspoken.measure.text import SLOT
-from unspoken.study.base import check_once, check_rising
+from unspoken.study.base import check_once, check_rising, folder_of
 from unspoken.tasks import SudokuGrids, Text
 from unspoken.training.config import Train
 from unspoken.training.objective import MaskedDiffusion, MultiToken, Objective
@@ -112,7 +112,7 @@ class Case:
         its, (lr, init) = METHODS[method], choice
         trunk = replace(self.train.trunk, init=init)
         train = replace(self.train, objective=its.objective, attention=its.attention, lr=lr, trunk=trunk, seed=seed)
-        name = method.lower().replace(",", "").replace(" + ", "-").replace(" ", "-")
+        name = folder_of(method.replace(" + ", " "))
         return train, runs / self.name / f"{name}-lr{lr:g}-init{init:g}-seed{seed}"
 
     def ways(self, method: str, free: int) -> list[Way]:
