@@ -108,12 +108,12 @@ def test_what_is_said_reads_no_state() -> None:
     """Nor does an unsaid entry that shows a token, as block diffusion has; each slot reads its own."""
     carrying, layout = model("sidm"), a_layout()
     assert layout.carried is not None
-    token = torch.where(layout.unsaid & (layout.position % 2 == 0), 0, layout.token)
+    token, carried = torch.where(layout.unsaid & (layout.position % 2 == 0), 0, layout.token), layout.carried
     layout = replace(layout, token=token)
     slots = layout.unsaid & (token == MASK)
     embedded = carrying.embed(layout)
     for entry in range(layout.shape[1]):
-        moved = layout.carried.clone()
+        moved = carried.clone()
         moved[:, entry] += torch.randn(16, generator=seeded(entry), dtype=torch.float64)
         changed = (carrying.embed(replace(layout, carried=moved)) != embedded).any(2)
         assert torch.equal(changed, slots & (torch.arange(layout.shape[1]) == entry))

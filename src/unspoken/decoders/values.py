@@ -62,9 +62,8 @@ def need_ids(decoder: object, model: Model) -> None:
 
 def with_states(model: Model, layout: Layout, at: Tensor, cache: Cache | None) -> tuple[Tensor, Tensor | None]:
     """Logits `[r, m, vocab]` at the entries `at`, and every entry's last state where the model carries them."""
-    if getattr(model, "carried", None) is None:
+    if not isinstance(model, Denoiser) or model.carried is None:
         return model(layout, at, cache), None
-    assert isinstance(model, Denoiser)
     states = model.states(layout, cache=cache)
     return model.ids.predict(entries_of(states, at)), states
 
