@@ -286,6 +286,8 @@ def test_a_schedule_is_a_word_at_the_end(call, tmp_path):
     [
         ([], MaskedDiffusion()),
         (["--objective.bound"], MaskedDiffusion(bound=True)),
+        (["--objective.carry", "2"], MaskedDiffusion(carry=2)),
+        (["objective:masked-diffusion", "--objective.carry", "uniform"], MaskedDiffusion(carry="uniform")),
         (["objective:masked-diffusion", "--objective.bound"], MaskedDiffusion(bound=True)),
         (["--attention", "mdm", "objective:teacherless"], Teacherless()),
         (["--attention", "cached-alone", "objective:next-token-prediction"], NextTokenPrediction()),

@@ -40,6 +40,7 @@ STAR = PathStar(2, 3, 8, validation=10, test=10)
 OBJECTIVES: list[tuple[Objective, Attention, AnyProcess, Port | None]] = [
     (MaskedDiffusion(), SCDM, Absorbing(), None),
     (MaskedDiffusion(bound=True), MDM, Absorbing(), None),
+    (MaskedDiffusion(carry=2), CACHED_JOINT, Absorbing(), None),
     (NextTokenPrediction(), CACHED_JOINT, Absorbing(), None),
     (MultiToken(), CACHED_JOINT, Absorbing(), None),
     (MultiToken(window=2, decay=0.9, next_token=0.2), CACHED_JOINT, Absorbing(), None),
@@ -78,7 +79,7 @@ def test_the_gradient_is_the_whole_batchs_however_it_is_cut(objective, attention
         value = torch.randint(5, (*x0.shape, 3), generator=seeded(3))
     if port is not None:
         x0 = torch.full_like(x0, 6)
-    model = tiny(attention, vocab=7 if port else 6, positions=7, port=port)
+    model = tiny(attention, vocab=7 if port else 6, positions=7, port=port, carry=objective.carries)
     packed = objective.pack(process, x0, given, model.mask_id, seeded(5), value)
     whole = gradient(model, [packed])
     assert whole.norm() > 1e-3

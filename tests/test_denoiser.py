@@ -478,6 +478,7 @@ def test_a_trunk_in_half_precision_may_give_wider_logits() -> None:
         *[("positions", v) for v in ("7", None)],
         *[("times", v) for v in (1, "no")],
         *[("loops", v) for v in ("2", 1.5, None)],
+        *[("carry", v) for v in (1, "no", None)],
         *[("port", v) for v in (7, {"type": "Codes"}, {"type": "Door"})],
         *[("sha256", v) for v in ([], {"model.safetensors": 7})],
     ],

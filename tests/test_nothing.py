@@ -18,6 +18,8 @@ NEED_PROMPTS = (us.NextTokenPrediction, us.MuToR)
 OBJECTIVES: list[tuple[Objective, us.Attention]] = [
     (us.MaskedDiffusion(), us.MDM),
     (us.MaskedDiffusion(bound=True), us.SCDM),
+    (us.MaskedDiffusion(carry=2), us.SCDM),
+    (us.MaskedDiffusion(carry="uniform"), us.CACHED_JOINT),
     (us.NextTokenPrediction(), us.ANY_ORDER),
     (us.MultiToken(), us.CACHED_JOINT),
     (us.MultiToken(window=2, prefixes=1, next_token=0.3), us.CACHED_JOINT),
@@ -48,7 +50,7 @@ def test_nothing_to_learn_costs_nothing(objective: Objective, rule: us.Attention
         with pytest.raises(ValueError, match="give every row a prompt"):
             objective.pack(us.Absorbing(), x0, given, MASK, seeded())
         return
-    model = tiny(rule)
+    model = tiny(rule, carry=objective.carries)
     packed = objective.pack(us.Absorbing(), x0, given, MASK, seeded())
     loss = packed.reduce(us.packed_losses(model, packed))
     loss.backward()

@@ -22,7 +22,7 @@ from unspoken.decoders.step import Step, last
 from unspoken.layout.attention import ATTENTIONS, CACHED_JOINT, MDM
 from unspoken.layout.entries import Layout
 from unspoken.layout.packing import SUCCESSOR, Clean, ask_masks, blocks, every_start, left_to_right
-from unspoken.model.denoiser import Model
+from unspoken.model.network import Model
 from unspoken.noise import Absorbing, Hybrid, Process
 from unspoken.record import to_record
 from unspoken.training.objective import (

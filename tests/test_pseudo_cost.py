@@ -27,7 +27,7 @@ from unspoken.layout.attention import ATTENTIONS, CACHED_JOINT, JOINT, MDM, SCDM
 from unspoken.layout.entries import rank_of
 from unspoken.measure.profile import parallel_nll
 from unspoken.measure.pseudo_cost import PseudoCost, pseudo_cost
-from unspoken.model.denoiser import Model
+from unspoken.model.network import Model
 
 LENGTH, VOCAB = 4, 2
 STATES = all_sequences(VOCAB, LENGTH)

@@ -15,7 +15,8 @@ from unspoken.layout.entries import PADDING, Layout, one_block
 from unspoken.layout.packing import Packed
 from unspoken.layout.questions import joined
 from unspoken.model.cache import Cache
-from unspoken.model.denoiser import Denoiser, Model
+from unspoken.model.denoiser import Denoiser
+from unspoken.model.network import Model
 from unspoken.model.ports import Port
 from unspoken.training.config import Trunk
 
@@ -149,10 +150,12 @@ def tiny(
     positions: int = 0,
     port: Port | None = None,
     loops: int = 1,
+    carry: bool = False,
 ) -> Denoiser:
     """A real small Llama in float64, its weights large enough that everything visible matters.
 
     positions: learned ones; without them masks that see nothing but masks are all alike.
+    carry: slots read carried states, by a map that is not zero.
     """
     config = LlamaConfig(
         vocab_size=vocab + 1,
@@ -168,7 +171,9 @@ def tiny(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         given: dict[str, Any] = {"attention": attention, "mask_id": vocab, "positions": positions, "port": port}
-        model = Denoiser.from_config(config, **given, loops=loops)
+        model = Denoiser.from_config(config, **given, loops=loops, carry=carry)
+        if model.carried is not None:
+            torch.nn.init.normal_(model.carried.weight, std=0.3)
         return model.double().eval()
 
 

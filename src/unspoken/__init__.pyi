@@ -29,7 +29,8 @@ from .measure.bound import nelbo_along
 from .measure.likelihood import nelbo, nll_by_latents
 from .measure.profile import InformationProfile, SamplerProfile, parallel_nll, profile_losses, sampler_losses
 from .measure.pseudo_cost import PseudoCost, pseudo_cost
-from .model.denoiser import Denoiser, Model
+from .model.denoiser import Denoiser
+from .model.network import Model
 from .model.ports import Categorical, Codes, Vectors
 from .model.prediction import Prediction, guided, predictor
 from .noise import Absorbing, Discrete, Gaussian, Hybrid, Ids, Reals, SNRMix, Uniform

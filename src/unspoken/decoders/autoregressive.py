@@ -20,7 +20,7 @@ from unspoken.decoders.step import Step, put
 from unspoken.layout.entries import PADDING, Layout, first_where
 from unspoken.layout.packing import Clean, blocks, has_successor, left_to_right, slot_of
 from unspoken.model.cache import Cache
-from unspoken.model.denoiser import Model
+from unspoken.model.network import Model
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from unspoken.decoders.step import Step, put
 from unspoken.layout.entries import first_where, rank_of
 from unspoken.layout.packing import Clean, blocks, left_to_right
 from unspoken.model.cache import Cache
-from unspoken.model.denoiser import Model
+from unspoken.model.network import Model
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from unspoken import checks
-from unspoken.model.denoiser import Model
+from unspoken.model.network import Model
 from unspoken.noise.times import Path
 
 

@@ -15,7 +15,7 @@ from unspoken.decoders.blocks import Blocks
 from unspoken.decoders.denoise import Walk
 from unspoken.decoders.slots import Slots
 from unspoken.decoders.step import Step
-from unspoken.model.denoiser import Model
+from unspoken.model.network import Model
 from unspoken.record import from_record
 
 

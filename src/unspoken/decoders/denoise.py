@@ -15,7 +15,8 @@ from unspoken.decoders.step import Step
 from unspoken.decoders.values import port_of, split_prompt, with_port
 from unspoken.decoders.walk import DenoisingStep, ancestral, check_walk, gaussian, remasking, walk
 from unspoken.layout.entries import draw_ranks, one_block
-from unspoken.model.denoiser import Denoiser, Model
+from unspoken.model.denoiser import Denoiser
+from unspoken.model.network import Model
 from unspoken.model.ports import Vectors
 from unspoken.model.prediction import Prediction, guided, predictor
 from unspoken.noise import Absorbing, AnyProcess, Discrete, Gaussian, Ids, Process, Reals

@@ -15,10 +15,10 @@ from unspoken.decoders.policies import entropy_of
 from unspoken.decoders.rules import Rules, Width
 from unspoken.decoders.state import DecodingState
 from unspoken.decoders.step import Step
-from unspoken.decoders.values import draw_values, with_port
+from unspoken.decoders.values import draw_values, with_port, with_states
 from unspoken.layout.entries import FOREVER, PADDING, Layout, entries_of
 from unspoken.model.cache import Cache
-from unspoken.model.denoiser import Model
+from unspoken.model.network import Model
 from unspoken.model.ports import tempered
 
 
@@ -27,7 +27,7 @@ class Seen:
     """What a pass over `plan` told: see `Step`; `word` `[r, k]` is what is to be said, `entropy` `[r, asked]` nats.
 
     value: `[r, k, width]` what is to be said where tokens are values.
-
+    states: `[r, entries, width]` the last states, where the model carries them.
     fresh: `[r, f]` where among the entries the fresh context is, None where it is the first f of them.
     """
 
@@ -37,6 +37,7 @@ class Seen:
     chosen: Tensor
     word: Tensor
     value: Tensor | None
+    states: Tensor | None
     likeliest: Tensor
     probability: Tensor
     entropy: Tensor | None
@@ -139,7 +140,7 @@ def _look(
         cache.forget((~state.unsaid).scatter(1, state.where(position, real), True))
     asked = c if state.value is not None else width.asked(position.shape[1])
     layout, at, fresh = _layout(state, plan, asked, cache is not None, first, rules)
-    logp, top, likeliest, value = _read(model, layout, at, cache, rules)
+    logp, top, likeliest, value, states = _read(model, layout, at, cache, rules)
     best, chosen = _chosen(logp[:, :c], real[:, :c], width.commit, rules)
     drawn = rules.slots.temperature > 0 and value is None
     return Seen(
@@ -149,6 +150,7 @@ def _look(
         chosen=chosen,
         word=_draw(_rows_of(logp, best), rules) if drawn else likeliest.gather(1, best),
         value=None if value is None else entries_of(value, best),
+        states=states,
         likeliest=likeliest,
         probability=top.exp(),
         entropy=entropy_of(logp) if rules.needs_entropy else None,
@@ -159,18 +161,19 @@ def _look(
 
 def _read(
     model: Model, layout: Layout, at: Tensor, cache: Cache | None, rules: Rules
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     """Log-probabilities `[r, a, vocab]`, of the likeliest tokens, those tokens `[r, a]`, and values `[r, a, width]`.
 
-    A value is drawn whole, and stands for the only token of a vocabulary of one.
+    A value is drawn whole, and stands for the only token of a vocabulary of one. The last are states: see `Seen`.
     """
     if layout.value is None:
-        logp = model(layout, at, cache).log_softmax(-1)
+        logits, states = with_states(model, layout, at, cache)
+        logp = logits.log_softmax(-1)
         top, likeliest = logp.max(-1)
-        return logp, top, likeliest, None
+        return logp, top, likeliest, None, states
     known = with_port(model)
     value, logp = draw_values(known.predict_values(layout, at, cache), model, rules.generator, rules.slots.temperature)
-    return logp[..., None], logp, torch.full_like(at, known.placeholder), value
+    return logp[..., None], logp, torch.full_like(at, known.placeholder), value, None
 
 
 def _chosen(logp: Tensor, real: Tensor, commit: Commit, rules: Rules) -> tuple[Tensor, Tensor]:
@@ -232,8 +235,8 @@ def _layout(
             )
             at, fresh = went[:, f : f + asked], went[:, :f]
     horizon, block = torch.where(unsaid, FOREVER, order + 1), torch.where(unsaid, 0, -1)
-    value = None if state.value is None else entries_of(state.value, index)
-    return Layout(token, index, order, horizon, block, document, value=value), at, fresh
+    value, carried = (None if held is None else entries_of(held, index) for held in (state.value, state.carried))
+    return Layout(token, index, order, horizon, block, document, value=value, carried=carried), at, fresh
 
 
 def _closed_up(real: Tensor, width: int) -> tuple[Tensor, Tensor]:
@@ -267,6 +270,8 @@ def _say(state: DecodingState, seen: Seen, now: Tensor, width: Width, rules: Rul
     state.order.scatter_(1, at, state.count + torch.arange(1, k + 1, device=at.device))
     if rules.needs_entropy or rules.latent_policy.needs_age:
         _remember(state, seen)
+    if seen.states is not None:
+        state.carry(seen.layout, seen.states)
     state.fresh, state.new = seen.said, now
     said = now.sum(1, keepdim=True)
     state.count = state.count + said

@@ -28,7 +28,7 @@ from unspoken.decoders.state import DecodingState, begin
 from unspoken.decoders.step import Step
 from unspoken.decoders.values import need_ids, port_of, split_prompt
 from unspoken.model.cache import Cache
-from unspoken.model.denoiser import Model
+from unspoken.model.network import Model
 from unspoken.model.ports import Vectors
 
 

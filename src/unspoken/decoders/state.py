@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unspoken.decoders.policies import Ahead
-from unspoken.layout.entries import PADDING
+from unspoken.layout.entries import PADDING, Layout
 
 _ON_CPU = ("left", "news", "length")
 
@@ -20,7 +20,9 @@ class DecodingState:
 
     Tensors `[r, seq + 1]` end in a column that means nothing, for what is not real to be written to (`bin`):
     tokens; value, `[r, seq + 1, width]` where tokens are values; unsaid and context, bool, what is to be said and what
-    was; order, of the context; document, of what is there; entropy and looked, see `Ahead`.
+    was; order, of the context; document, of what is there; entropy and looked, see `Ahead`; carried, `[r, seq + 1,
+    width]` the states of the slots of the pass before, where the model carries them: 0 at all other positions, None
+    before the first pass.
 
     index: `[r]` which of the batch they are.
     fresh, new: `[r, f]` context that the next pass computes beside a cache: positions, and which of them are real.
@@ -43,6 +45,7 @@ class DecodingState:
     left: Tensor
     news: Tensor
     length: Tensor
+    carried: Tensor | None = None
 
     @property
     def seq(self) -> int:
@@ -74,6 +77,12 @@ class DecodingState:
     def where(self, position: Tensor, real: Tensor) -> Tensor:
         """`[r, m]` columns to write to."""
         return torch.where(real, position, self.seq)
+
+    def carry(self, layout: Layout, states: Tensor) -> None:
+        """After a pass over `layout`: its slots' last states `[r, entries, width]` are those that the next may read."""
+        at = self.where(layout.position, layout.unsaid)[..., None].expand_as(states)
+        self.carried = states.new_zeros(*self.tokens.shape, states.shape[2]).scatter_(1, at, states)
+        self.carried[:, -1] = 0
 
     def ahead(self, generator: torch.Generator) -> Ahead:
         """What is known before a pass."""

@@ -1,4 +1,4 @@
-"""Prompts whose tokens are values: which of them are known, and what a model with a port says of the others."""
+"""What a model tells beside logits: values, of which a prompt knows some; and states that the next pass reads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from unspoken import checks
-from unspoken.model.denoiser import Denoiser, Model
+from unspoken.layout.entries import Layout, entries_of
+from unspoken.model.cache import Cache
+from unspoken.model.denoiser import Denoiser
+from unspoken.model.network import Model
 from unspoken.model.ports import Codes, Port, Vectors
 from unspoken.noise.space import is_unknown
 
@@ -55,6 +58,14 @@ def need_ids(decoder: object, model: Model) -> None:
     if (port := port_of(model)) is not None:
         other = "Walk(process=us.Gaussian())" if isinstance(port, Vectors) else "Slots()"
         raise ValueError(f"{type(decoder).__name__} can not decode the tokens of {port}: take us.{other}")
+
+
+def with_states(model: Model, layout: Layout, at: Tensor, cache: Cache | None) -> tuple[Tensor, Tensor | None]:
+    """Logits `[r, m, vocab]` at the entries `at`, and every entry's last state where the model carries them."""
+    if not isinstance(model, Denoiser) or model.carried is None:
+        return model(layout, at, cache), None
+    states = model.states(layout, cache=cache)
+    return model.ids.predict(entries_of(states, at)), states
 
 
 def draw_values(prediction: Any, model: Model, generator: torch.Generator, temperature: float) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ _WHOLE = ("token", "position", "order", "horizon", "block", "document")  # the f
 
 @dataclass(frozen=True)
 class Layout:
-    """Integer tensors, each `[batch, entries]`, and perhaps times and values.
+    """Integer tensors, each `[batch, entries]`, and perhaps times, values and carried states.
 
     token: vocabulary id, the mask id where unsaid; a port's placeholder id where the entry shows its value.
     position: place in the sequence; drives the positional encoding and is never renumbered.
@@ -35,6 +35,8 @@ class Layout:
     time: how noisy a token is, float in [0, 1]; None where the said are clean and the unsaid at the prior.
     value: `[batch, entries, width]` vectors, or codes, read at the entries whose token is the port's placeholder id;
         None where all is ids.
+    carried: `[batch, entries, width]` the last states that the entries had in the pass before, 0 of those that were not
+        in it. Read by a model that carries, at its slots alone: unsaid entries of the mask. None where nothing is.
     """
 
     token: Tensor
@@ -45,6 +47,7 @@ class Layout:
     document: Tensor
     time: Tensor | None = None
     value: Tensor | None = None
+    carried: Tensor | None = None
 
     def __post_init__(self) -> None:
         shape = self.token.shape
@@ -59,6 +62,11 @@ class Layout:
             raise ValueError(
                 f"values of shape {tuple(self.value.shape)} for entries {tuple(self.token.shape)}; give "
                 "[batch, entries, width]: a vector, or codes, for every entry"
+            )
+        if self.carried is not None and (self.carried.dim() != 3 or self.carried.shape[:2] != shape):
+            raise ValueError(
+                f"carried states of shape {tuple(self.carried.shape)} for entries {tuple(self.token.shape)}; give "
+                "[batch, entries, width]: the state of every entry, 0 where it has none"
             )
 
     @property
@@ -101,22 +109,22 @@ class Layout:
 
     def join(self, other: Layout) -> Layout:
         """These entries, then the other's."""
-        whole = [f.name for f in fields(self) if f.name not in ("time", "value")]
-        both = {name: torch.cat([getattr(self, name), getattr(other, name)], 1) for name in whole}
+        both = {name: torch.cat([getattr(self, name), getattr(other, name)], 1) for name in _WHOLE}
         timed = self.time is not None or other.time is not None
         time = torch.cat([self.times, other.times], 1) if timed else None
-        return Layout(**both, time=time, value=self._values_with(other))
+        return Layout(**both, time=time, value=self._wide("value", other), carried=self._wide("carried", other))
 
-    def _values_with(self, other: Layout) -> Tensor | None:
-        """The values of both; entries of the one that has none show nothing."""
-        some = self.value if self.value is not None else other.value
+    def _wide(self, name: str, other: Layout) -> Tensor | None:
+        """The values or carried states of both, 0 at the entries of the one that has none."""
+        mine, its = getattr(self, name), getattr(other, name)
+        some = mine if mine is not None else its
         if some is None:
             return None
-        if self.value is not None and other.value is not None and self.value.shape[2] != other.value.shape[2]:
-            raise ValueError(f"values of width {self.value.shape[2]} and {other.value.shape[2]} do not join; give one")
+        if mine is not None and its is not None and mine.shape[2] != its.shape[2]:
+            what = "values" if name == "value" else "carried states"
+            raise ValueError(f"{what} of width {mine.shape[2]} and {its.shape[2]} do not join; give one")
         nothing = [some.new_zeros(*side.shape, some.shape[2]) for side in (self, other)]
-        values = [n if side.value is None else side.value for n, side in zip(nothing, (self, other), strict=True)]
-        return torch.cat(values, 1)
+        return torch.cat([n if held is None else held for n, held in zip(nothing, (mine, its), strict=True)], 1)
 
     @property
     def times(self) -> Tensor:

@@ -111,10 +111,25 @@ def blocks(
 
 @dataclass(frozen=True)
 class Packed:
-    """A pass, and the questions it is asked. Mixing objectives is concatenating their questions."""
+    """A pass, and the questions it is asked. Mixing objectives is concatenating their questions.
+
+    then: a pass after this one over the same entries, in the same places: its slots read the states that they had in
+        this one (`Layout.carried`). Its questions come after this pass's.
+    """
 
     layout: Layout
     questions: tuple[Question, ...]
+    then: Packed | None = None
+
+    @property
+    def passes(self) -> tuple[Packed, ...]:
+        """This pass, and those after it."""
+        return (self, *(() if self.then is None else self.then.passes))
+
+    @property
+    def asked(self) -> tuple[Question, ...]:
+        """The questions of every pass."""
+        return tuple(q for each in self.passes for q in each.questions)
 
     @property
     def one(self) -> Question:
@@ -126,7 +141,7 @@ class Packed:
     @property
     def weight(self) -> Tensor:
         """`[batch, m]`: of every loss, one question's after the other's."""
-        return torch.cat([q.weight for q in self.questions], 1)
+        return torch.cat([q.weight for q in self.asked], 1)
 
     def reduce(self, losses: Tensor) -> Tensor:
         """The one reducer: losses `[batch, m]` to their weighted sum. All builders' weights sum to 1 but a bound's."""
@@ -138,6 +153,7 @@ class Packed:
         Up to the first slot that nobody was asked for. Next-token entries count as slot 0 where there are no blocks.
         """
         at, slots, real = (torch.cat([getattr(q, n) for q in self.questions], 1) for n in ("at", "slot", "real"))
+        losses = losses[:, : at.shape[1]]  # of this pass
         first = real & (self.layout.horizon.gather(1, at) == 1)
         if not bool((first & (slots >= 0)).any()):
             slots = slots.clamp_min(0)  # clean entries where there is nothing else
@@ -151,11 +167,13 @@ class Packed:
         def cut(tensor: Tensor) -> Tensor:
             return tensor[first:last] if tensor.dim() and tensor.shape[0] == batch else tensor
 
-        return Packed(each_tensor(self.layout, cut), tuple(each_tensor(q, cut) for q in self.questions))
+        then = None if self.then is None else self.then.rows(first, last)
+        return Packed(each_tensor(self.layout, cut), tuple(each_tensor(q, cut) for q in self.questions), then)
 
     def to(self, device: torch.device) -> Packed:
         """The same on another device."""
-        return Packed(self.layout.to(device), tuple(q.to(device) for q in self.questions))
+        then = None if self.then is None else self.then.to(device)
+        return Packed(self.layout.to(device), tuple(q.to(device) for q in self.questions), then)
 
 
 def slot_of(layout: Layout, seq: int) -> Tensor:

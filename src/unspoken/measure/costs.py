@@ -21,7 +21,8 @@ def pass_flops(model: Denoiser, entries: int, heads: int, cached: int = 0) -> in
 
     cached: entries that are looked at and not computed.
 
-    A loop of the trunk costs as much as the first, and the head is read once.
+    A loop of the trunk costs as much as the first, and the head is read once. A model that carries states maps that of
+    every entry, in each pass but the first of a decoding or of a training step, which is counted alike.
     Two for a multiplication and its addition; norms, activations and softmax, which are linear in the entries and
     small beside the matrices, are left out.
     """
@@ -30,7 +31,8 @@ def pass_flops(model: Denoiser, entries: int, heads: int, cached: int = 0) -> in
     per_head = getattr(config, "head_dim", None) or width // config.num_attention_heads
     attention = 4 * config.num_hidden_layers * config.num_attention_heads * per_head * entries * (cached + entries)
     once = 2 * matmul_weights(model) * entries + attention
-    return model.loops * once + 2 * width * model.vocab_size * heads
+    carried = 0 if model.carried is None else 2 * width**2 * entries
+    return model.loops * once + carried + 2 * width * model.vocab_size * heads
 
 
 def training_flops(config: Train) -> float:
@@ -41,5 +43,6 @@ def training_flops(config: Train) -> float:
         generator = seeded("costs", step)
         examples = config.task.sample("train", config.batch, generator)
         packed = packed_batch(config, model.mask_id, examples, generator, step / batches)
-        total += pass_flops(model, packed.layout.shape[1], packed.weight.shape[1])
+        for each in packed.passes:
+            total += pass_flops(model, each.layout.shape[1], sum(q.at.shape[1] for q in each.questions))
     return 3.0 * config.steps * config.batch * total / batches

@@ -13,7 +13,7 @@ from unspoken.decoders.checks import check_model
 from unspoken.decoders.policies import Ahead, Around, LatentPolicy
 from unspoken.layout.entries import Layout, draw_ranks, one_block, random_order, rank_of
 from unspoken.layout.packing import ask_masks
-from unspoken.model.denoiser import Model
+from unspoken.model.network import Model
 from unspoken.noise import Absorbing
 from unspoken.noise.times import stratified_times
 from unspoken.training.losses import bound_weight, noised, packed_losses, token_losses

@@ -30,7 +30,7 @@ from unspoken.layout.entries import draw_ranks, random_order
 from unspoken.measure.likelihood import check_clean, losses_by_latents, pass_nll
 from unspoken.measure.schedules import Profile, check_sizes
 from unspoken.messages import quoted
-from unspoken.model.denoiser import Model
+from unspoken.model.network import Model
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from unspoken.decoders.slots import Slots
 from unspoken.decoders.step import Step, put
 from unspoken.layout.entries import draw_ranks, most
 from unspoken.measure.likelihood import pass_nll
-from unspoken.model.denoiser import Model
+from unspoken.model.network import Model
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,8 @@ class Cache:
 
     def before(self, layout: Layout) -> Layout:
         """What is held, then the entries of `layout`: the keys that a pass over `layout` sees."""
-        return layout if self.layout is None else self.layout.join(layout)
+        bare = replace(layout, carried=None)  # the keys are there: what their entries read is no part of them
+        return bare if self.layout is None else self.layout.join(bare)
 
     def keep(self, layout: Layout, width: int) -> None:
         """After a pass over `layout`: its first `width` entries stay, the others' keys are dropped.

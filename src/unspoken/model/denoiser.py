@@ -8,55 +8,40 @@ mask that `Attention` draws over the layout. A checkpoint folder is an ordinary 
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from unspoken.layout.attention import Attention
 from unspoken.layout.entries import Layout, entries_of
+from unspoken.layout.packing import Packed
 from unspoken.layout.questions import Question
 from unspoken.model.cache import Cache
-from unspoken.model.folder import OURS, WEIGHTS, quietly
-from unspoken.model.loading import check_folder, load_inputs, load_trunk, recorded, sums
+from unspoken.model.folder import OURS
+from unspoken.model.loading import check_folder, load_inputs, load_trunk, recorded
 from unspoken.model.ports import Categorical, CodeWeights, Port, VectorWeights, check_port, check_values
 from unspoken.model.probe import check_trunk
 from unspoken.model.reach import check_reach
-from unspoken.model.trunks import Clock, cache_argument, check_given, looped, places, use_attention, vocabulary
-from unspoken.record import to_record
+from unspoken.model.saving import save
+from unspoken.model.trunks import (
+    Clock,
+    cache_argument,
+    carried_state,
+    check_given,
+    looped,
+    places,
+    use_attention,
+    vocabulary,
+)
 
 if TYPE_CHECKING:  # slow to import: loaded where a trunk is made
     from transformers import PretrainedConfig, PreTrainedModel
 
 Kernel = Literal["sdpa", "flex"]
-
-
-class Model(Protocol):
-    """What losses and decoders ask of a network; `Denoiser` is one, an exact table in a test is another."""
-
-    @property
-    def attention(self) -> Attention: ...
-    @property
-    def mask_id(self) -> int: ...
-    @property
-    def vocab_size(self) -> int: ...
-
-    def __call__(self, layout: Layout, at: Tensor | None = None, cache: Cache | None = None) -> Tensor:
-        """Logits `[batch, m, vocab]` of the clean token at the entries `at` `[batch, m]` (all when None).
-
-        The mask is never a clean token: its logit is -inf. cache: one of `new_cache`, whose context is seen too; the
-        caller says what of this pass to keep in it (`Cache.keep`).
-        """
-        ...
-
-    def new_cache(self) -> Cache | None:
-        """An empty cache, None where the model can not use one exactly."""
-        ...
 
 
 class Denoiser(nn.Module):
@@ -69,6 +54,8 @@ class Denoiser(nn.Module):
     port: of tokens that are values, read at entries of its placeholder id and predicted by its own head.
     kernel: `sdpa`, or `flex` for FlexAttention, which needs CUDA.
     loops: how often a pass runs through the layers, from the second time on with the last states added to the input.
+    carry: a slot (an unsaid entry of the mask) reads the last state that its position had in the pass before, where
+        `Layout.carried` has it.
     decoder: the one that it was trained for, as a record or as a value (`us.Slots(latents=4)`); None where nobody said.
     """
 
@@ -83,9 +70,10 @@ class Denoiser(nn.Module):
         port: Port | None = None,
         decoder: Any = None,
         loops: int = 1,
+        carry: bool = False,
     ):
         super().__init__()
-        check_given(trunk, mask_id, kernel, loops)
+        check_given(trunk, mask_id, kernel, loops, carry)
         self.trunk = trunk
         self.attention = attention
         self.mask_id = mask_id
@@ -94,7 +82,7 @@ class Denoiser(nn.Module):
         self.place = places(trunk, positions)
         self.clock = Clock(trunk.config.hidden_size).to(trunk.device, trunk.dtype) if times else None
         self.ids = Categorical(trunk, mask_id)
-        self.port, self.values = port, None
+        self.port, self.values, self.carried = port, None, None
         self.cache_argument = cache_argument(trunk)
         self.loops = 1  # it is probed with one loop and under sdpa, whatever follows: each loop obeys the same laws
         use_attention(trunk, "sdpa")
@@ -108,6 +96,7 @@ class Denoiser(nn.Module):
         if port is not None:  # after the check, which shows the trunk tokens alone
             check_port(port, vocabulary(trunk), mask_id)
             self.values = port.build(trunk.config.hidden_size).to(trunk.device, trunk.dtype)
+        self.carry(carry)
 
     @classmethod
     def from_config(
@@ -122,6 +111,7 @@ class Denoiser(nn.Module):
         port: Port | None = None,
         decoder: Any = None,
         loops: int = 1,
+        carry: bool = False,
     ) -> Denoiser:
         """A trunk from scratch in evaluation mode, its weights drawn from torch's global generator.
 
@@ -130,7 +120,7 @@ class Denoiser(nn.Module):
         from transformers import AutoModelForCausalLM
 
         trunk = AutoModelForCausalLM.from_config(copy.deepcopy(config))
-        return cls(trunk, attention, mask_id, positions, kernel, times, port, decoder, loops).eval()
+        return cls(trunk, attention, mask_id, positions, kernel, times, port, decoder, loops, carry).eval()
 
     @classmethod
     def from_pretrained(
@@ -142,12 +132,13 @@ class Denoiser(nn.Module):
         kernel: Kernel = "sdpa",
         port: Port | None = None,
         loops: int | None = None,
+        carry: bool | None = None,
         **trunk_options: object,
     ) -> Denoiser:
         """A folder that `save_pretrained` wrote, or any Hugging Face causal language model; in evaluation mode.
 
-        attention, mask_id, loops: what the folder records unless given. For a foreign model `attention` must be given;
-            without a `mask_id` its vocabulary grows by one id for the mask.
+        attention, mask_id, loops, carry: what the folder records unless given. For a foreign model `attention` must be
+            given; without a `mask_id` its vocabulary grows by one id for the mask.
         port: of values, for a foreign model; one of ours records its own.
         trunk_options: passed to `AutoModelForCausalLM.from_pretrained` (dtype, device_map, ...).
         Raises ValueError where the folder is missing, says nothing and the caller does not either, or does not hold
@@ -163,6 +154,8 @@ class Denoiser(nn.Module):
             model = cls(trunk, kernel=kernel, **given)
         if model.inputs and (Path(folder) / OURS).exists():
             load_inputs(model.inputs, folder)
+        if carry is not None:
+            model.carry(carry)
         return model.eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -170,28 +163,24 @@ class Denoiser(nn.Module):
 
         Raises ValueError for a decoder that can not be recorded, before anything is written.
         """
-        decoder = to_record(self.decoder)
-        with quietly():
-            self.trunk.save_pretrained(folder)
-        if self.inputs:
-            save_file(self.inputs.state_dict(), Path(folder) / WEIGHTS)
-        record: dict[str, Any] = {
-            "attention": asdict(self.attention),
-            "mask_id": self.mask_id,
-            "positions": 0 if self.place is None else self.place.num_embeddings,
-            "times": self.clock is not None,
-            "loops": self.loops,
-            "decoder": decoder,
-            "sha256": sums(folder),
-        }
-        if self.port is not None:
-            record["port"] = to_record(self.port)
-        (Path(folder) / OURS).write_text(json.dumps(record, indent=1) + "\n")
+        save(self, folder)
+
+    def carry(self, carry: bool = True) -> None:
+        """From now on slots read carried states, by a new map of zeros where there is none yet; or they do not.
+
+        Raises ValueError for a model whose tokens are values, and for a trunk that reads another width than it gives.
+        """
+        if not carry:
+            self.carried = None
+        elif self.carried is None:
+            self.carried = carried_state(self.trunk, self.port)
 
     @overload
     def forward(self, layout: Layout, at: Tensor | None = None, cache: Cache | None = None) -> Tensor: ...
     @overload
-    def forward(self, layout: Layout, *, questions: Sequence[Question]) -> tuple[Any, ...]: ...
+    def forward(
+        self, layout: Layout, *, questions: Sequence[Question], then: Packed | None = None
+    ) -> tuple[Any, ...]: ...
 
     def forward(
         self,
@@ -199,15 +188,22 @@ class Denoiser(nn.Module):
         at: Tensor | None = None,
         cache: Cache | None = None,
         questions: Sequence[Question] | None = None,
+        then: Packed | None = None,
     ) -> Tensor | tuple[Any, ...]:
         """Logits `[batch, m, vocab]` (float32 or wider) at the entries `at` `[batch, m]`; see `Model`.
 
         questions: in place of `at`, the prediction of each by its port, all from one pass of the trunk.
+        then: a pass after this one, whose slots read its states; the predictions of its questions follow.
         """
         hidden = self.states(layout, cache=cache)
         if questions is None:
             return self.ids.predict(hidden if at is None else entries_of(hidden, at))
-        return tuple(self._answer(entries_of(hidden, q.at), q) for q in questions)
+        answers = tuple(self._answer(entries_of(hidden, q.at), q) for q in questions)
+        if then is None:
+            return answers
+        if self.carried is None:
+            raise ValueError("the second pass reads states of the first, and this model carries none: give carry=True")
+        return answers + self(replace(then.layout, carried=hidden), questions=then.questions, then=then.then)
 
     def _answer(self, hidden: Tensor, question: Question) -> Any:
         port = self.ids if question.port == "ids" else self._values
@@ -253,12 +249,15 @@ class Denoiser(nn.Module):
         return Cache(self.loops) if self.attention.cacheable else None
 
     def embed(self, layout: Layout) -> Tensor:
-        """What the trunk reads of each entry, `[batch, entries, width]`: its token's, its place's and its time's."""
+        """What the trunk reads of each entry, `[batch, entries, width]`: token, place, time, and a slot its state."""
         embedded = self.ids.read(layout.token)
         if self.values is not None or layout.value is not None:
             embedded = embedded + self._shown(layout)
         if self.place is not None:
             embedded = embedded + self.place(layout.position)
+        if self.carried is not None and layout.carried is not None:
+            slots = (layout.unsaid & (layout.token == self.mask_id))[..., None]
+            embedded = embedded + torch.where(slots, self.carried(layout.carried), 0.0)
         return embedded if self.clock is None else embedded + self.clock(layout.times)
 
     def _shown(self, layout: Layout) -> Tensor:
@@ -272,7 +271,7 @@ class Denoiser(nn.Module):
     @property
     def inputs(self) -> nn.ModuleDict:
         """What we add to the trunk, by name; empty where nothing is."""
-        ours = {"place": self.place, "clock": self.clock, "port": self.values}
+        ours = {"place": self.place, "clock": self.clock, "port": self.values, "carried": self.carried}
         return nn.ModuleDict({name: module for name, module in ours.items() if module is not None})
 
     @property

@@ -16,6 +16,7 @@ HELD: dict[str, Any] = {  # in `OURS`
     "positions": int,
     "times": bool,
     "loops": int,
+    "carry": bool,
     "decoder": dict[str, Any] | None,
     "port": dict[str, Any] | None,
     "sha256": dict[str, str],

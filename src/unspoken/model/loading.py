@@ -114,6 +114,7 @@ def recorded(
         "port": known,
         "decoder": ours.get("decoder"),
         "loops": ours.get("loops", 1) if loops is None else loops,
+        "carry": ours.get("carry", False),
     }
 
 
@@ -148,7 +149,7 @@ def load_trunk(folder: str | Path, options: dict[str, Any]) -> PreTrainedModel:
 
 
 def load_inputs(inputs: nn.ModuleDict, folder: str | Path) -> None:
-    """Fills the learned positions, times and port of a model from our file beside the trunk."""
+    """Fills the learned positions, times, port and carried states of a model from our file beside the trunk."""
     try:
         weights = load_file(Path(folder) / WEIGHTS)
         # Older folders hold the places alone, and call them "weight".

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unspoken import checks
 from unspoken.layout.entries import one_block
-from unspoken.model.denoiser import Model
+from unspoken.model.network import Model
 from unspoken.noise import Marginal
 
 Kind = Literal["leave-one-out", "posterior"]

@@ -37,6 +37,22 @@ class Clock(nn.Module):
         return self.linear(torch.cos(t[..., None] * waves).to(self.linear.weight.dtype))
 
 
+class CarriedState(nn.Module):
+    """What a slot reads of its last state in the pass before: one linear map of it, normalised, that begins at nothing.
+
+    A state of 0 is none, and adds nothing.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(width, width))  # no random number is drawn for it
+
+    def forward(self, states: Tensor) -> Tensor:
+        """`[batch, entries, width]` to that shape."""
+        normal = nn.functional.rms_norm(states, states.shape[-1:], eps=1e-6)
+        return nn.functional.linear(normal, self.weight)
+
+
 def vocabulary(trunk: PreTrainedModel) -> int:
     """Token ids that the trunk reads, the mask included."""
     embedding = trunk.get_input_embeddings()
@@ -76,8 +92,8 @@ def looped(trunk: PreTrainedModel, embedded: Tensor, held: Sequence[dict[str, An
         yield output
 
 
-def check_given(trunk: PreTrainedModel, mask_id: int, kernel: str, loops: int) -> None:
-    """Raises ValueError on an unknown kernel, a mask that is no token id, and loops that the trunk can not run."""
+def check_given(trunk: PreTrainedModel, mask_id: int, kernel: str, loops: int, carry: bool) -> None:
+    """Raises ValueError on an unknown kernel, a mask that is no token id, and states that the trunk can not read."""
     if kernel not in KERNELS:
         raise ValueError(f"kernel={kernel!r}; write one of {', '.join(KERNELS)}")
     if not 0 <= mask_id < vocabulary(trunk):
@@ -86,13 +102,19 @@ def check_given(trunk: PreTrainedModel, mask_id: int, kernel: str, loops: int) -
             "(from_pretrained without mask_id adds a new one)"
         )
     checks.count("loops", loops, 1)
-    if loops == 1:
-        return
+    if loops > 1:
+        check_widths(trunk, f"loops={loops}", "loops=1")
+    if carry:
+        check_widths(trunk, "carry=True", "carry=False")
+
+
+def check_widths(trunk: PreTrainedModel, asked: str, instead: str) -> None:
+    """Raises ValueError where last states can not be added to the input. asked, instead: what wants it and what not."""
     read, last = (getattr(part, "weight", None) for part in (trunk.get_input_embeddings(), output_head(trunk)))
     if read is not None and last is not None and read.shape[-1] != last.shape[-1]:
         raise ValueError(
-            f"loops={loops}: the last states of {type(trunk).__name__} have width {last.shape[-1]} and its input has "
-            f"{read.shape[-1]}, so they can not be added; take loops=1, or a trunk of one width"
+            f"{asked}: the last states of {type(trunk).__name__} have width {last.shape[-1]} and its input has "
+            f"{read.shape[-1]}, so they can not be added; take {instead}, or a trunk of one width"
         )
 
 
@@ -103,6 +125,17 @@ def places(trunk: PreTrainedModel, positions: int) -> nn.Embedding | None:
     made = nn.Embedding(positions, trunk.config.hidden_size)
     nn.init.normal_(made.weight, std=getattr(trunk.config, "initializer_range", 0.02))
     return made.to(trunk.device, trunk.dtype)
+
+
+def carried_state(trunk: PreTrainedModel, port: object) -> CarriedState:
+    """A new map of a trunk's last states to its input. Raises ValueError where it can not read them.
+
+    port: of the model, which must have none: the states of values are not carried.
+    """
+    if port is not None:
+        raise ValueError(f"carry=True with {port}: the states of values are not carried; leave one of them out")
+    check_widths(trunk, "carry=True", "carry=False")
+    return CarriedState(trunk.config.hidden_size).to(trunk.device, trunk.dtype)
 
 
 def cache_argument(trunk: PreTrainedModel) -> str:

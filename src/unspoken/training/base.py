@@ -54,6 +54,11 @@ class Objective(ABC):
     def decoder(self, process: AnyProcess) -> dict[str, Any]:
         """The record of the decoder that it trains for (`record.from_record` reads it into one of `decoders`)."""
 
+    @property
+    def carries(self) -> bool:
+        """Whether it trains a model that carries states from pass to pass."""
+        return False
+
     @abstractmethod
     def _pack(self, batch: Batch) -> Packed:
         """A pass over ids, or over the placeholders of values."""
@@ -77,6 +82,8 @@ class Objective(ABC):
         """
         if value is not None and isinstance(process, Uniform | Hybrid | SNRMix):
             raise ValueError(f"{process} redraws ids, and these tokens are values: take Absorbing() or Gaussian()")
+        if value is not None and self.carries:
+            raise ValueError(f"{self}: the states of values are not carried; give carry=0, or tokens that are ids")
         packed = self._pack(Batch(process, x0, given, mask_id, generator, value, progress))
         if value is None or isinstance(process, Gaussian):
             return packed

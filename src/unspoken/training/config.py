@@ -57,7 +57,7 @@ class Trunk:
             input. The weights are those of one loop, the FLOPs those of `loops` times as many layers.
         checkpoint: A Hugging Face folder or name to start from instead; its vocabulary must hold the task's. Layers,
             width, heads, init, learned positions and times are then the checkpoint's, whatever is said here; loops
-            above 1 replace the checkpoint's.
+            above 1 replace the checkpoint's. Whether it carries states is the objective's matter.
     """
 
     layers: int = 4
@@ -91,7 +91,9 @@ class Trunk:
         return f"{self.layers} x {self.width}" + (f", {self.loops} loops" if self.loops > 1 else "")
 
     def parameters(self, vocab_size: int, length: int) -> int:
-        """How many weights the trunk has, with a task's vocabulary and length; those that read times not counted.
+        """How many weights the trunk has, with a task's vocabulary and length.
+
+        Those that read times or carried states are not counted.
 
         All loops share them.
         """
@@ -232,6 +234,8 @@ class Train:
                 f"{self.task.title} is made of values of {values.size}: give port=us.{values.port}"
                 f"({', '.join(map(str, values.size))}, placeholder={values.placeholder}), not {self.port}"
             )
+        if self.objective.carries:
+            raise ValueError(f"{self.objective} with {self.port}: the states of values are not carried; give carry=0")
         if self.port.placeholder != values.placeholder:
             raise ValueError(f"{self.port}: give placeholder={values.placeholder}, as {self.task.title} has it")
         if isinstance(self.port, Vectors) != isinstance(self.process, Gaussian):

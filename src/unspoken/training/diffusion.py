@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unspoken import checks
 from unspoken.layout.attention import Attention
+from unspoken.layout.carrying import check_reveal, two_passes
 from unspoken.layout.entries import entries_of, one_block
 from unspoken.layout.groups import Groups, ask_groups
 from unspoken.layout.packing import (
@@ -38,13 +39,23 @@ class MaskedDiffusion(Objective):
         bound: Weigh the losses into the likelihood bound (a NELBO); otherwise all count alike.
         groups: How the masked tokens are split into groups that do not see each other, so that few latents are trained
             for as well as many; by default the attention's rule is all there is.
+        carry: Above 0, a second pass follows in which so many more tokens of a row are said, and whose masks read the
+            last states that they had in the first: as in a decoding that commits so many a pass and carries states.
+            `uniform` draws the number from 1 to all but one. Both passes are asked, and count alike. 0 is one pass.
     """
 
     bound: bool = False
     groups: Groups | None = None
+    carry: int | Literal["uniform"] = 0
 
     def __post_init__(self) -> None:
         checks.plain(self)
+        check_reveal("carry", self.carry)
+        if self.carry and (self.groups is not None or self.bound):
+            raise ValueError(
+                f"carry={self.carry!r} with bound={self.bound}, groups={self.groups}: states are carried between whole "
+                "passes, whose losses together are no likelihood bound; give bound=False and groups=None, or carry=0"
+            )
         if self.bound and self.groups is not None and (self.groups.weight or self.groups.distil):
             raise ValueError(
                 f"bound=True with weight={self.groups.weight}, distil={self.groups.distil}: losses weighed otherwise "
@@ -55,6 +66,11 @@ class MaskedDiffusion(Objective):
         """Every rule will do without groups; with them, one whose latents are joint and seen by nobody else."""
         if self.groups is not None:
             self.groups.check(attention)
+
+    @property
+    def carries(self) -> bool:
+        """Whether there is a second pass, which reads states of the first."""
+        return self.carry != 0
 
     def decoder(self, process: AnyProcess) -> dict[str, Any]:
         """The record of the decoder that it trains for: from mask slots, the most confident first."""
@@ -67,6 +83,8 @@ class MaskedDiffusion(Objective):
             packed = ask_masks(z.layout, batch.x0, z.unsaid)
         else:
             packed = ask_groups(z.layout, batch.x0, self.groups, batch.generator, batch.progress)
+        if self.carry:
+            return two_passes(packed, batch.x0, self.carry, batch.generator)
         if not self.bound:
             return packed
         weight = bound_weight(process, z).gather(1, packed.layout.position.gather(1, packed.one.at))

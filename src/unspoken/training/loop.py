@@ -197,7 +197,7 @@ def new_denoiser(config: Train) -> Denoiser:
             # Small steps are lost in half precision: weights and average are float32, autocast comes on top.
             given = {"attention": config.attention, "mask_id": mask_id, "port": config.port, "dtype": torch.float32}
             given |= {"loops": config.trunk.loops} if config.trunk.loops > 1 else {}
-            model = Denoiser.from_pretrained(start, **given)
+            model = Denoiser.from_pretrained(start, carry=config.objective.carries, **given)
         else:
             model = Denoiser.from_config(
                 config.trunk.config(task.vocab_size, task.length),
@@ -207,6 +207,7 @@ def new_denoiser(config: Train) -> Denoiser:
                 times=config.trunk.times,
                 port=config.port,
                 loops=config.trunk.loops,
+                carry=config.objective.carries,
             )
     check_vocabulary(model, task)
     model.decoder = config.objective.decoder(config.process)

@@ -21,16 +21,17 @@ Forward = Callable[..., Any]  # a `Model`, or one that a launcher has wrapped
 def packed_losses(model: Forward, packed: Packed) -> Tensor:
     """The losses of what a pass is asked, `[batch, m]`: in nats, or squared units; 0 where a row has nothing to ask.
 
-    The losses of several questions stand one after the other. One pass of the trunk; each head runs on the entries
-    that are asked of it alone. `Packed.reduce` reduces them to a training loss.
+    The losses of several questions stand one after the other. One pass of the trunk, or two (`Packed.then`); each head
+    runs on the entries that are asked of it alone. `Packed.reduce` reduces them to a training loss.
     """
-    if all(q.port == "ids" for q in packed.questions):
+    if packed.then is not None:
+        answers = model(packed.layout, questions=packed.questions, then=packed.then)
+    elif all(q.port == "ids" for q in packed.questions):
         answers = _by_head(model, packed)
     else:
         answers = model(packed.layout, questions=packed.questions)
     losses = [
-        torch.where(q.real, _price(q, answer, answers), 0.0)
-        for q, answer in zip(packed.questions, answers, strict=True)
+        torch.where(q.real, _price(q, answer, answers), 0.0) for q, answer in zip(packed.asked, answers, strict=True)
     ]
     return losses[0] if len(losses) == 1 else torch.cat(losses, 1)
 

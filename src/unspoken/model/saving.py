@@ -1,0 +1,39 @@
+"""A model as a folder: the trunk's own files, and beside them ours."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import save_file
+
+from unspoken.model.folder import OURS, WEIGHTS, quietly
+from unspoken.model.loading import sums
+from unspoken.record import to_record
+
+if TYPE_CHECKING:  # for the type alone: `denoiser` stands on this
+    from unspoken.model.denoiser import Denoiser
+
+
+def save(model: Denoiser, folder: str | Path) -> None:
+    """See `Denoiser.save_pretrained`."""
+    decoder = to_record(model.decoder)
+    with quietly():
+        model.trunk.save_pretrained(folder)
+    if model.inputs:
+        save_file(model.inputs.state_dict(), Path(folder) / WEIGHTS)
+    record: dict[str, Any] = {
+        "attention": asdict(model.attention),
+        "mask_id": model.mask_id,
+        "positions": 0 if model.place is None else model.place.num_embeddings,
+        "times": model.clock is not None,
+        "loops": model.loops,
+        "carry": model.carried is not None,
+        "decoder": decoder,
+        "sha256": sums(folder),
+    }
+    if model.port is not None:
+        record["port"] = to_record(model.port)
+    (Path(folder) / OURS).write_text(json.dumps(record, indent=1) + "\n")
