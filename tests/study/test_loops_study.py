@@ -22,6 +22,7 @@ from unspoken.study.variants import Change, Variant
 from unspoken.tasks import Sudoku
 from unspoken.training.config import Train, Trunk
 from unspoken.training.loop import load, new_denoiser
+from unspoken.training.objective import MaskedDiffusion
 from unspoken.training.run import Run
 
 FREE = 8
@@ -280,6 +281,9 @@ def test_the_variants_of_presets_are_as_equal_as_their_claims_say(preset) -> Non
     trunks = {its.name: its.train(study.train).trunk for its in study.variants}
     for c in study.comparisons:
         mine, other = trunks[c.mine], trunks[c.other]
+        if "carried" in c.mine:
+            assert mine == other and c.lost == 0
+            continue
         assert mine.loops > other.loops == 1
         assert ("parameters" in c.equal) == (mine.layers == other.layers)
         assert ("pass_flops" in c.equal) == (mine.layers * mine.loops == other.layers) == (c.lost > 0)
@@ -290,9 +294,21 @@ def test_the_claims_of_the_presets_are_the_questions() -> None:
     of = {preset: list(dict.fromkeys(c.claim for c in presets.LOOPS[preset]().comparisons)) for preset in presets.LOOPS}
     same = ["loops, equal parameters", "loops, equal parameters and training FLOPs"]
     halves = [*same, "loops, equal FLOPs, 2 layers, 2 loops"]
-    assert of["quick"] == halves and of["reference"] == [*halves, "loops, equal FLOPs, 1 layer, 4 loops"]
+    assert of["quick"] == halves
+    fewer = "loops, equal FLOPs, 1 layer, 4 loops"
+    assert of["reference"] == [*halves, fewer, "carried states", "cached, carried states"]
     assert of["sudoku-9x9"][2:] == [f"loops, equal FLOPs, {its}" for its in ("3 layers, 2 loops", "1 layer, 6 loops")]
     assert [len(presets.LOOPS[name]().seeds) for name in of] == [3, 1, 3]
+
+
+def test_carried_states_are_compared_with_plain_models_of_the_same_attention() -> None:
+    study = presets.loops()
+    trains = {its.name: its.train(study.train) for its in study.variants}
+    for c in (c for c in study.comparisons if "carried" in c.claim):
+        mine, other = trains[c.mine], trains[c.other]
+        assert mine.objective == MaskedDiffusion(carry=1) and other.objective == MaskedDiffusion()
+        assert mine.attention == other.attention == (CACHED_JOINT if "cached" in c.claim else MDM)
+        assert other.steps == mine.steps * (2 if "training_flops" in c.equal else 1)
 
 
 def test_a_trunk_tells_its_loops_where_there_are_several() -> None:

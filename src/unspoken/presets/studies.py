@@ -222,9 +222,23 @@ def _loops(train: Train, loops: int = 2) -> LoopsStudy:
     return LoopsStudy(replace(train, attention=MDM), tuple(variants), tuple(comparisons))
 
 
+def _carried(study: LoopsStudy) -> LoopsStudy:
+    """With models that carry states, with and without a cache, beside plain ones of as many training FLOPs."""
+    plain, carry, cached = study.variants[0].name, Change("objective.carry", 1), Change("attention", "cached-joint")
+    variants = [Variant("carried states", (carry,))]
+    comparisons = []
+    for mine, other, changes in (("carried states", plain, ()), ("cached, carried states", "cached", (cached,))):
+        if changes:
+            variants += [Variant(other, changes), Variant(f"{other}, longer", changes, steps=2)]
+            variants.append(Variant(mine, (*changes, carry)))
+        comparisons.append(Comparison(mine, mine, other, ("pass_flops",)))
+        comparisons.append(Comparison(mine, mine, f"{other}, longer", ("pass_flops", "training_flops")))
+    return replace(study, variants=(*study.variants, *variants), comparisons=(*study.comparisons, *comparisons))
+
+
 def loops() -> LoopsStudy:
-    """Three seeds of looped and plain trunks on 6x6 minimal puzzles: 21 runs."""
-    return _loops(SIX)
+    """Three seeds of looped trunks and of carried states on 6x6 minimal puzzles: 33 runs, hours on two cores."""
+    return _carried(_loops(SIX))
 
 
 def loops_quick() -> LoopsStudy:
