@@ -101,6 +101,14 @@ def dial_quick() -> DialStudy:
     return DialStudy((case,), rivals, grouped=("CACHED_JOINT, grouped",), puzzles=200, draws=8)
 
 
+def dial_top() -> DialStudy:
+    """What a model with the dial loses beside all latents, over four draws of candidates: half an hour on one core."""
+    whole = dial()
+    case = replace(whole.cases[0], counts=(0, 36))
+    rivals = tuple(r for r in RIVALS if r.name in (whole.best, whole.top))
+    return replace(whole, cases=(case,), rivals=rivals, grouped=(), top_draws=4)
+
+
 def dial_tasks() -> DialStudy:
     """Three seeds of SCDM, MDM and grouped latents on carry addition and on grids, where latents matter too."""
     seeds = (0, 1, 2)
@@ -144,6 +152,7 @@ def dial_tried() -> DialStudy:
 DIAL: dict[str, Callable[[], DialStudy]] = {
     "reference": dial,
     "quick": dial_quick,
+    "top": dial_top,
     "tasks": dial_tasks,
     "tried": dial_tried,
 }

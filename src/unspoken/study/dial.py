@@ -76,6 +76,7 @@ class DialStudy(Study):
         split: What is measured on.
         puzzles: Of the split.
         top_puzzles: Of the split, for what `top` and `best` solve beside all latents: a point is little.
+        top_draws: How often each of these is decoded, with other random candidates; its mean counts.
         batch: Puzzles decoded together.
         draws: Random steps a puzzle in the NLL estimate.
         workers: Runs trained at a time.
@@ -93,6 +94,7 @@ class DialStudy(Study):
     split: Literal["test", "validation"] = "test"
     puzzles: int = 500
     top_puzzles: int = 1000
+    top_draws: int = 1
     batch: int = 250
     draws: int = 16
     workers: int = 2
@@ -245,11 +247,14 @@ def _claims(
         claims += better_dial(levels, case.counts, config.ordered, config.recipes, cached)
     if config.top:
         task, every = case.train.task, case.counts[-1]
-        more = task.sample(config.split, min(config.top_puzzles, task.size(config.split))).by_size()
+        once = task.sample(config.split, min(config.top_puzzles, task.size(config.split))).by_size()
+        draws = config.top_draws  # a batch of each has candidates of its own
+        more = Examples(once.x0.repeat(draws, 1), once.given.repeat(draws, 1))
         ways = {name: (models[name], case.decoding(every)) for name in (config.top, config.best)}
         stage = Stage(f"decoding {case.name} beside all latents", 0, 1)
         found = yield from solve_ways(ways, task, more, config.batch, lambda way, entries: stage)
-        top = (found[config.top].right, found[config.best].right)
+        shares = {name: its.right.unflatten(1, (draws, len(once))).mean(1) for name, its in found.items()}
+        top = shares[config.top], shares[config.best]
         flops = cost[config.top] / cost[config.best]
         claims.append(no_loss(levels, case.counts, config.top, config.best, top, flops))
     of = "" if case == config.cases[0] else f", {case.name}"
@@ -259,6 +264,7 @@ def _claims(
 def _notes(config: DialStudy) -> list[str]:
     budgets = "; ".join(case.told for case in config.cases)
     rivals = "; ".join(f"{r.name}: {r.told}" for r in config.rivals if r.told)
+    again = f", each decoded {config.top_draws} times with other random candidates" if config.top_draws > 1 else ""
     return [
         f"Budgets: {budgets}.",
         *([f"Models: {rivals}."] if rivals else []),
@@ -268,5 +274,6 @@ def _notes(config: DialStudy) -> list[str]:
         "pass of the same entries: beside none, each candidate sees the other ones. NLL: uniformly random order, one "
         "token beside n others. Joint models without groups were trained beside all that is unsaid, SCDM beside every "
         "number, SIDM beside none (it is measured once).",
+        *([f'"No loss at the top": {config.top_puzzles} puzzles{again}.'] if config.top else []),
         "Training FLOPs: a step is three forward passes of its entries. Milliseconds are CPU time, ways in turns.",
     ]

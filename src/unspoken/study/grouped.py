@@ -81,8 +81,8 @@ def no_loss(
     """At all latents, a model with the dial solves surely within a point of one without, for 1.5 times its training.
 
     That it has the dial: without latents it has surely a lower NLL than the one without.
-    top: which puzzles mine and the best solve beside all latents, `[seeds, puzzles]`, perhaps more puzzles than those
-        of `levels`. flops: the training FLOPs of mine over those of the best.
+    top: of each puzzle the share of decodings that mine and the best solve beside all latents, `[seeds, puzzles]`,
+        perhaps more puzzles than those of `levels`. flops: the training FLOPs of mine over those of the best.
     """
     gap, solved = Estimate.of(top[0] - top[1]), [float(right.mean()) for right in top]
     few = Estimate.of(levels[mine, counts[0]].nll - levels[best, counts[0]].nll)
