@@ -14,6 +14,7 @@ import unspoken as us
 from unspoken import presets
 from unspoken.layout.attention import CACHED_JOINT, JOINT, MDM, SCDM, SIDM
 from unspoken.layout.groups import Groups, Related
+from unspoken.measure.accuracy import Solved, solve
 from unspoken.measure.costs import pass_flops, training_flops
 from unspoken.record import from_record, to_record
 from unspoken.show.dials import dials
@@ -24,8 +25,9 @@ from unspoken.study.report import Claim, Result, Stage
 from unspoken.study.rivals import DialCase, Rival
 from unspoken.study.trade_off import Level, Levels
 from unspoken.tasks import Sudoku
+from unspoken.tasks.base import Examples
 from unspoken.training.config import Train
-from unspoken.training.loop import new_denoiser
+from unspoken.training.loop import load, new_denoiser
 from unspoken.training.objective import MaskedDiffusion
 from unspoken.training.run import Run
 
@@ -58,6 +60,7 @@ STUDY = DialStudy(
     top="tuned",
     puzzles=12,
     top_puzzles=20,
+    top_draws=3,
     draws=2,
 )
 
@@ -123,6 +126,25 @@ def test_rows_have_a_table_and_a_figure(done, tmp_path) -> None:
     assert len({len(row) for row in cells}) == 1 and len(cells) == len(done[1].rows)
     assert dials(done[1].rows, tmp_path / "dial.png").exists()
     assert {r["task"] for r in of_part(done[1], "effects")} == {"boards", "again"}
+
+
+def test_what_is_solved_at_the_top_is_a_mean_over_draws(done) -> None:
+    """Of three decodings of every puzzle, whose candidates differ; all are of one batch here."""
+    case = STUDY.cases[0]
+    its = case.train.task.sample("test", 20).by_size()
+    thrice = Examples(its.x0.repeat(3, 1), its.given.repeat(3, 1))
+    (claim,) = [c for c in done[1].claims if c.name == "no loss at the top"]
+    for rival in (r for r in RIVALS if r.name in ("tuned", "MDM")):
+        right = []
+        for seed in case.seeds:
+            model = load(case.job(rival, seed, done[2])[1], "cpu")
+            *_, found = solve(model, case.train.task, thrice, case.decoding(COUNTS[-1]), seed=0)
+            assert isinstance(found, Solved) and len(found.right) == 60
+            right.append(float(found.right.double().mean()))
+        assert (
+            f"{rival.name}{' solves' if rival.name == 'tuned' else ''} {sum(right) / len(right):.3f}" in claim.evidence
+        )
+    assert any("20 puzzles, each decoded 3 times" in note for note in done[1].notes)
 
 
 def test_claims_are_of_the_first_task_and_of_the_others_by_name(done) -> None:
