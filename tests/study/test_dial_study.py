@@ -218,7 +218,7 @@ def test_recipes_are_claimed_apart_and_corrected_together() -> None:
 
 
 def test_a_recipe_is_what_follows_the_attention() -> None:
-    assert presets.studies.dial().recipes == {
+    assert presets.dial().recipes == {
         "grouped dial": ["JOINT, grouped", "CACHED_JOINT, grouped"],
         "grouped dial, whole to split": ["JOINT, whole to split", "CACHED_JOINT, whole to split"],
     }

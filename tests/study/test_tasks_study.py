@@ -284,6 +284,8 @@ def test_bad_configs_are_said(its: dict[str, Any], message: str) -> None:
         Case("a", tiny(Countdown()), counts=(2, 0))
     with pytest.raises(ValueError, match="no method 'AR'; give some of AR, every prefix"):
         Case("a", tiny(Text(length=24)), only=("AR",))
+    with pytest.raises(ValueError, match="has no difficulty; give 0"):
+        Case("a", tiny(Text(length=24)), hard=1)
 
 
 def test_a_folder_that_can_not_be_is_refused_before_any_work() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from torch import Tensor
+
 from unspoken import checks
 from unspoken.decoders.decode import Decoder, changed, read_decoder
 from unspoken.decoders.slots import Slots
@@ -13,6 +15,8 @@ from unspoken.layout.groups import Groups
 from unspoken.measure.text import SLOT
 from unspoken.study.base import check_once, check_rising, folder_of
 from unspoken.tasks import SudokuGrids, Text
+from unspoken.tasks.base import Examples
+from unspoken.tasks.generated import Generated
 from unspoken.training.config import Train
 from unspoken.training.objective import MaskedDiffusion, MultiToken, Objective
 from unspoken.training.pool import Job
@@ -88,6 +92,8 @@ class Case:
         check_rising("counts", self.counts)
         check_once("choices", self.choices)
         checks.count("hard", self.hard)
+        if self.hard and not isinstance(self.train.task, Generated):
+            raise ValueError(f"{self.name}: hard={self.hard}, and {self.train.task.title} has no difficulty; give 0")
         known = ON_TEXT if self._text else METHODS
         if strange := sorted(set(self.only) - set(known)):
             raise ValueError(f"{self.name}: no method {strange[0]!r}; give some of {', '.join(known)}")
@@ -96,6 +102,18 @@ class Case:
     def methods(self) -> list[str]:
         """Those that are compared."""
         return list(self.only or (ON_TEXT if self._text else METHODS))
+
+    def hard_ones(self, examples: Examples) -> Tensor | None:
+        """`[n]`: which examples are told apart; None where none are."""
+        task = self.train.task
+        return task.hardness(examples.x0) >= self.hard if self.hard and isinstance(task, Generated) else None
+
+    @property
+    def told_hard(self) -> str:
+        """Which examples are told apart, in words."""
+        task = self.train.task
+        kind = task.difficulty_is if isinstance(task, Generated) else ""
+        return f"{self.name}, hard: {kind} {self.hard} or more" if self.hard else ""
 
     @property
     def drawn(self) -> bool:

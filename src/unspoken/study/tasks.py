@@ -180,7 +180,7 @@ Cell = tuple[str, Way, Tensor, Row]  # the task as rows name it; `[seeds, exampl
 
 def _answers(config: FamilyStudy, case: Case, method: str, models: list[Denoiser], test: Examples) -> Iterator[Cell]:
     task, test = case.train.task, test.by_size()
-    hard = (task.hardness(test.x0) >= case.hard) if case.hard else None
+    hard = case.hard_ones(test)
     for way in case.ways(method, free_tokens(test)):
         its = [solved(model, task, test, way.decoder, config.batch) for model in models]
         outcome = Outcome.of([its])
@@ -233,7 +233,7 @@ def _notes(config: FamilyStudy) -> list[str]:
     over = (
         "seeds and examples" if len(config.seeds) > 1 else "examples alone: what another seed would change is unknown"
     )
-    hard = [f"{c.name}, hard: {c.train.task.difficulty_is} {c.hard} or more" for c in config.cases if c.hard]
+    hard = [case.told_hard for case in config.cases if case.hard]
     return [
         f"{len(config.seeds)} seed(s), up to {config.examples} held-out examples; 95% intervals over {over}.",
         f"Budgets: {budgets}." + "".join(f" {its}." for its in hard),
