@@ -17,6 +17,7 @@ from unspoken.study.base import check_once, check_rising, folder_of
 from unspoken.tasks import SudokuGrids, Text
 from unspoken.tasks.base import Examples
 from unspoken.tasks.generated import Generated
+from unspoken.tasks.sudoku.grids import Boards
 from unspoken.training.config import Train
 from unspoken.training.objective import MaskedDiffusion, MultiToken, Objective
 from unspoken.training.pool import Job
@@ -56,15 +57,11 @@ CHOICES = ((1e-3, 0.07), (2e-3, 0.07), (2e-3, 0.02))  # learning rate and first 
 
 @dataclass(frozen=True)
 class Way:
-    """How a method is decoded: its name in the table, its number of latents (None for all), and the decoder.
-
-    alias: another name that claims know it by.
-    """
+    """How a method is decoded: its name in the table, its number of latents (None for all), and the decoder."""
 
     name: str
     latents: int | None
     decoder: Decoder
-    alias: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,11 +89,16 @@ class Case:
         check_rising("counts", self.counts)
         check_once("choices", self.choices)
         checks.count("hard", self.hard)
-        if self.hard and not isinstance(self.train.task, Generated):
-            raise ValueError(f"{self.name}: hard={self.hard}, and {self.train.task.title} has no difficulty; give 0")
+        task = self.train.task
+        if self.hard and (isinstance(task, Boards) or not getattr(task, "difficulty_is", "")):
+            raise ValueError(
+                f"{self.name}: hard={self.hard}, and {task.title} tells no difficulty of a sequence; give 0"
+            )
         known = ON_TEXT if self._text else METHODS
         if strange := sorted(set(self.only) - set(known)):
             raise ValueError(f"{self.name}: no method {strange[0]!r}; give some of {', '.join(known)}")
+        for choice in self.choices:
+            self.job(self.methods[0], choice, 0, Path())  # it checks what it is given
 
     @property
     def methods(self) -> list[str]:
@@ -136,24 +138,25 @@ class Case:
     def ways(self, method: str, free: int) -> list[Way]:
         """How a method is decoded. free: tokens to say, in most rows.
 
-        Candidates are taken first, so few of them where few tokens are to be said: as many would leave no room for
-        latents.
+        Candidates are taken first: half of the tokens to say at most, so that there is room for latents. MDM, which
+        sees all in any case, is decoded in both orders among all of them too.
         """
         temperature = 1.0 if self.drawn else 0.0
         if method.startswith("AR"):
             way = read_decoder(METHODS[method].objective.decoder(self.train.process))
-            return [Way(method, None if "MTP" in method else 0, changed(way, {"temperature": temperature}))]
-        candidates = max(1, min(CANDIDATES, free // 4))
-        first, second = ("uniform", "confidence") if self.drawn else ("confidence", "uniform")
+            counts = (0, None) if "MTP" in method else (0,)
+            return [Way(method, n, changed(way, {"temperature": temperature, "latents": n})) for n in counts]
+        order = "uniform" if self.drawn else "confidence"
+        candidates = max(1, min(CANDIDATES, free // 2))
 
-        def slots(latents: int | None, order: str = first) -> Slots:
+        def slots(latents: int | None, order: str = order, candidates: int = candidates) -> Slots:
             return Slots(latents, candidates, order=order, temperature=temperature)
 
-        if method == "MDM":
-            other = Way(ORDERS[second], None, slots(None, second))
-            return [Way(method, None, slots(None), ORDERS[first]), *([] if self._text else [other])]
         if method == "SIDM":
             return [Way(method, 0, slots(0))]
+        if method == "MDM":
+            orders = [] if self._text else [Way(name, None, slots(None, its, free)) for its, name in ORDERS.items()]
+            return [Way(method, None, slots(None)), *orders]
         return [Way(method, n, slots(n)) for n in (*self.counts, None)]
 
     @property

@@ -264,12 +264,13 @@ def _claims(
 def _notes(config: DialStudy) -> list[str]:
     budgets = "; ".join(case.told for case in config.cases)
     rivals = "; ".join(f"{r.name}: {r.told}" for r in config.rivals if r.told)
+    together = ', and those of "grouped dial" are corrected together (Holm)' if config.grouped else ""
     again = f", each decoded {config.top_draws} times with other random candidates" if config.top_draws > 1 else ""
     return [
         f"Budgets: {budgets}.",
         *([f"Models: {rivals}."] if rivals else []),
         f"{config.puzzles} puzzles of the {config.split} split. 95% intervals over seeds and puzzles; each look of a "
-        'claim is paired, and those of "grouped dial" are corrected together (Holm).',
+        f"claim is paired{together}.",
         "Decoding: one token a pass. Candidates see the latents; under joint latents they see each other too, in a "
         "pass of the same entries: beside none, each candidate sees the other ones. NLL: uniformly random order, one "
         "token beside n others. Joint models without groups were trained beside all that is unsaid, SCDM beside every "

@@ -221,5 +221,7 @@ def _notes(config: LoopsStudy, right: Mapping[str, Tensor]) -> list[str]:
         "Decoding: greedy, all that is unsaid is a candidate, the most confident first; a cache is kept where the "
         "attention allows one. NLL: uniformly random order. Training FLOPs: a step is three forward passes of its "
         "entries. Milliseconds are CPU time (of a GPU, the clock's), the variants in turns.",
+        "The NLL of a model that carries states is that of a first pass, which reads none. That a difference is not "
+        "shown does not say that there is none. Learning rate and first weights are the base's for all.",
         *(f"SATURATED: {name}; its accuracy can show no difference." for name, its in right.items() if saturated(its)),
     ]
