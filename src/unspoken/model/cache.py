@@ -45,7 +45,7 @@ class Cache:
 
     def before(self, layout: Layout) -> Layout:
         """What is held, then the entries of `layout`: the keys that a pass over `layout` sees."""
-        bare = replace(layout, carried=None)  # the keys are there: what their entries read is no part of them
+        bare = layout if layout.carried is None else replace(layout, carried=None)  # what was read is in the keys
         return bare if self.layout is None else self.layout.join(bare)
 
     def keep(self, layout: Layout, width: int) -> None:
