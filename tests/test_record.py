@@ -539,7 +539,7 @@ def test_a_started_run_reads_back_and_starts_again(tmp_path):
         (replace(CONFIG, objective=MaskedDiffusion(bound=True)), ["objective.bound"]),
         (
             replace(CONFIG, attention=CACHED_ALONE, objective=BlockDiffusion()),
-            ["attention.context", "attention.latents", "objective.size", "objective.type"],
+            ["attention.context", "attention.latents", "objective.carry", "objective.size", "objective.type"],
         ),
     ],
     ids=lambda x: "+".join(x) if isinstance(x, list) else "",
