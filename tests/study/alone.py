@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from unspoken.study import base
+from unspoken.study.base import Study
 from unspoken.study.report import Result, Stage
 from unspoken.training.loop import train
 from unspoken.training.pool import Job
@@ -35,3 +38,16 @@ def finish(stages: Iterator[Stage | Result]) -> Result:
     *_, result = stages
     assert isinstance(result, Result)
     return result
+
+
+def stages_and_result(study: Study, runs: Path) -> tuple[list[Stage], Result]:
+    """What a study of tiny runs yields, trained here."""
+    with in_process():
+        *stages, result = study.run(runs)
+    assert isinstance(result, Result)
+    return [s for s in stages if isinstance(s, Stage)], result
+
+
+def of_part(result: Result, part: str) -> list[dict[str, Any]]:
+    """The rows of a part."""
+    return [row for row in result.rows if row["part"] == part]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from alone import in_process
+from alone import of_part, stages_and_result
 from torch import Tensor
 from toy import TRUNK
 
@@ -55,14 +55,7 @@ STUDY = LoopsStudy(
 @pytest.fixture(scope="module")
 def done(tmp_path_factory) -> tuple[list[Stage], Result, Any]:
     runs = tmp_path_factory.mktemp("runs")
-    with in_process():
-        *stages, result = STUDY.run(runs)
-    assert isinstance(result, Result)
-    return [s for s in stages if isinstance(s, Stage)], result, runs
-
-
-def of_part(result: Result, part: str) -> list[dict[str, Any]]:
-    return [row for row in result.rows if row["part"] == part]
+    return *stages_and_result(STUDY, runs), runs
 
 
 def test_every_variant_is_measured_by_every_commit_rule(done) -> None:

@@ -1,7 +1,9 @@
 """The family on every task, on tiny runs: what is in the table, what the bits are, and which claims follow."""
 
 import itertools
+import json
 import math
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,12 @@ from unspoken.show.report import table_cells
 from unspoken.study.cases import METHODS, PREFIXES, Case
 from unspoken.study.family_claims import PAIRS, Key, explanation, verdicts
 from unspoken.study.report import Claim, Result, Stage
-from unspoken.study.tasks import FamilyStudy, _answers
+from unspoken.study.tasks import FamilyStudy, _answers, _chosen
 from unspoken.tasks import Addition, Countdown, PathStar, Sudoku, SudokuGrids, Text
 from unspoken.training.config import Train
 from unspoken.training.loop import load, new_denoiser
 from unspoken.training.losses import packed_losses
+from unspoken.training.pool import Job
 from unspoken.training.run import Run
 
 ONE = ((1e-3, 0.02),)  # a choice that is none
@@ -122,6 +125,40 @@ def test_what_is_chosen_ends_with_the_lowest_validation_loss(done) -> None:
         assert last["validation"] == min(row["losses"])
         assert row["lr"] == 1e-3  # 1e-6 learns nothing in two steps
     assert not (runs / "countdown" / "scdm-lr1e-06-init0.02-seed0").exists()  # SCDM takes MDM's
+
+
+def test_a_choice_that_diverged_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Though it logged a low loss before; study.json has null for it. Where all did, it is said."""
+    choices = ((1e-3, 0.02), (2e-3, 0.02), (3e-3, 0.02))
+    sums = tiny(Addition(1, 2, train=400, validation=20, test=20))
+    case = Case("sums", sums, choices=choices, only=("SIDM",))
+    ends = iter([(2, 2.0), (1, 0.1), (2, 1.0), (1, 0.1), (1, 0.2), (1, 0.3)])  # steps, the last loss
+
+    def trained(jobs: list[Job], *_: Any, **__: Any) -> Iterator[Stage]:
+        for (config, folder), (steps, loss) in zip(jobs, ends, strict=False):
+            run = Run(folder)
+            if not run.exists():
+                run.start(config)
+            run.metrics_file.write_text(json.dumps({"step": steps, "loss": loss, "validation": loss}) + "\n")
+        yield Stage("", 0, 1)
+
+    monkeypatch.setattr("unspoken.study.tasks.trained", trained)
+    monkeypatch.setattr("unspoken.study.tasks.finished", lambda job: Run(job[1]).metrics()[-1]["step"] == 2)
+    study, rows = FamilyStudy((case,)), []
+    chosen = returned(_chosen(study, case, tmp_path, rows))
+    assert chosen == {"SIDM": (3e-3, 0.02)} and rows[0]["losses"] == [2.0, None, 1.0]
+    Result("tasks", study, rows, []).save(tmp_path)  # infinity could not be saved
+    with pytest.raises(ValueError, match="SIDM diverged on sums at every choice"):
+        returned(_chosen(study, case, tmp_path, []))
+
+
+def returned(generator: Generator[Stage, None, Any]) -> Any:
+    """What it returns."""
+    while True:
+        try:
+            next(generator)
+        except StopIteration as end:
+            return end.value
 
 
 @pytest.mark.parametrize("task", [Countdown(numbers=2), PathStar(), Addition(1, 3)])

@@ -73,6 +73,7 @@ COUNTS = (0, 1, 2, 4, 8, 16, 36)
 # nothing beside all latents. From all to none was taken in later, for its share solved beside all (LOG.md).
 GROUPED, TOP, TO_SPLIT = Groups(0.5, whole_at_end=0.0), Groups(0.6), Groups(1.0, whole_at_end=0.0)
 JOINTS = ("JOINT", "CACHED_JOINT")
+DIAL_TOP = "CACHED_JOINT, grouped, longer"
 RIVALS = (
     Rival("SIDM", SIDM),
     Rival("SCDM", SCDM),
@@ -81,7 +82,7 @@ RIVALS = (
     Rival("CACHED_JOINT", CACHED_JOINT),
     Rival("JOINT, grouped", JOINT, GROUPED),
     Rival("CACHED_JOINT, grouped", CACHED_JOINT, GROUPED),
-    Rival("CACHED_JOINT, grouped, longer", CACHED_JOINT, TOP, steps=1.5),
+    Rival(DIAL_TOP, CACHED_JOINT, TOP, steps=1.5),
     Rival("JOINT, whole to split", JOINT, TO_SPLIT),
     Rival("CACHED_JOINT, whole to split", CACHED_JOINT, TO_SPLIT),
 )
@@ -91,7 +92,7 @@ def dial() -> DialStudy:
     """Five seeds of the models with and without a dial on 6x6 Sudoku: three hours on two cores."""
     case = DialCase("sudoku-6x6", SIX, COUNTS)
     grouped = tuple(f"{attention}, {recipe}" for recipe in ("grouped", "whole to split") for attention in JOINTS)
-    return DialStudy((case,), RIVALS, grouped=grouped, top="CACHED_JOINT, grouped, longer", puzzles=250, draws=8)
+    return DialStudy((case,), RIVALS, grouped=grouped, top=DIAL_TOP, top_draws=4, puzzles=250, draws=8)
 
 
 def dial_quick() -> DialStudy:
@@ -106,7 +107,7 @@ def dial_top() -> DialStudy:
     whole = dial()
     case = replace(whole.cases[0], counts=(0, 36))
     rivals = tuple(r for r in RIVALS if r.name in (whole.best, whole.top))
-    return replace(whole, cases=(case,), rivals=rivals, grouped=(), top_draws=4)
+    return replace(whole, cases=(case,), rivals=rivals, grouped=())
 
 
 def dial_tasks() -> DialStudy:

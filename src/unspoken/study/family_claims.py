@@ -88,18 +88,13 @@ def explanation(rows: Sequence[Row], seeds: int) -> Claim:
     both = [(its[task, "SIDM"], its[task, "MDM"]) for task, model in its if model == "SIDM" and (task, "MDM") in its]
     if len(both) < 3:
         return Claim("total correlation", None, f"{len(both)} tasks: no verdict")
+    tasks = [sidm["task"] for sidm, _ in both]
     correlation = [sidm["total_correlation"] for sidm, _ in both]
     saved = [sidm["nll"] - mdm["nll"] for sidm, mdm in both]
-    whole = [sidm["total_correlation"] + sidm["nll"] for sidm, _ in both]  # h(0)
-    checks = [
-        _ranked("nats a token", [sidm["task"] for sidm, _ in both], correlation, saved),
-        _ranked(
-            "shares",
-            [sidm["task"] for sidm, _ in both],
-            [tc / h for tc, h in zip(correlation, whole, strict=True)],
-            [nats / sidm["nll"] for nats, (sidm, _) in zip(saved, both, strict=True)],
-        ),
-    ]
+    alone = [sidm["nll"] for sidm, _ in both]
+    of_first = [tc / (tc + nll) for tc, nll in zip(correlation, alone, strict=True)]  # TC + NLL = h(0), a token
+    of_nll = [nats / nll for nats, nll in zip(saved, alone, strict=True)]
+    checks = [_ranked("nats a token", tasks, correlation, saved), _ranked("shares", tasks, of_first, of_nll)]
     return claim("total correlation", checks, seeds)
 
 

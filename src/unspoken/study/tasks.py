@@ -5,7 +5,6 @@ Which claims of arXiv 2602.03769 hold on which task; where nothing separates, it
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from unspoken.tasks import SudokuGrids, Text
 from unspoken.tasks.base import Examples
 from unspoken.tasks.sudoku.grids import diversity
 from unspoken.training.loop import seeded
+from unspoken.training.pool import Job, finished
 from unspoken.training.run import Run
 
 PROFILED = ("SIDM", "MDM")  # the models whose total correlations are measured
@@ -144,21 +144,24 @@ def _chosen(
         method: [case.job(method, choice, config.seeds[0], runs) for choice in case.choices]
         for method in _choosers(case)
     }
-    jobs = [job for its in first.values() for job in its] if len(case.choices) > 1 else []
+    if len(case.choices) == 1:
+        return dict.fromkeys(first, case.choices[0])
+    jobs = [job for its in first.values() for job in its]
     yield from trained(jobs, config.workers, f"choosing on {case.name}", may_diverge=True)
     found = {}
     for method, its in first.items():
-        losses = [_last_loss(folder) for _, folder in its] if jobs else [math.nan]
-        found[method] = lr, init = case.choices[losses.index(min(losses))]
-        if jobs:
-            rows.append(TABLE.row("choice", task=case.name, chooser=method, lr=lr, init=init, losses=losses))
+        losses = [_last_loss(job) for job in its]
+        left = [(loss, choice) for loss, choice in zip(losses, case.choices, strict=True) if loss is not None]
+        if not left:
+            raise ValueError(f"{method} diverged on {case.name} at every choice of {case.choices}: give lower rates")
+        found[method] = lr, init = min(left)[1]
+        rows.append(TABLE.row("choice", task=case.name, chooser=method, lr=lr, init=init, losses=losses))
     return found
 
 
-def _last_loss(folder: Path) -> float:
-    """The validation loss that a run ended with; infinite where it diverged."""
-    last = [m for m in Run(folder).metrics() if "validation" in m][-1:]
-    return next((m["validation"] for m in last if math.isfinite(m["validation"])), math.inf)
+def _last_loss(job: Job) -> float | None:
+    """The validation loss that a run ended with; None where it diverged."""
+    return Run(job[1]).metrics()[-1]["validation"] if finished(job) else None
 
 
 def _measured(
