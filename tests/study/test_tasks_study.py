@@ -23,9 +23,9 @@ from unspoken.presets.tasks import FAMILY, TASKS
 from unspoken.record import from_record, to_record
 from unspoken.show.figure import family
 from unspoken.show.report import table_cells
-from unspoken.study.cases import METHODS, PREFIXES, Case
-from unspoken.study.family_claims import PAIRS, Key, explanation, verdicts
 from unspoken.study.report import Claim, Result, Stage
+from unspoken.study.task_cases import METHODS, PREFIXES, Case
+from unspoken.study.task_claims import PAIRS, Key, explanation, verdicts
 from unspoken.study.tasks import FamilyStudy, _answers, _chosen
 from unspoken.tasks import Addition, Countdown, PathStar, Sudoku, SudokuGrids, Text
 from unspoken.training.config import Train

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from unspoken.presets.runs import PRESETS
-from unspoken.study.cases import Case
+from unspoken.study.task_cases import Case
 from unspoken.study.tasks import FamilyStudy
 from unspoken.tasks import (
     Addition,

@@ -18,10 +18,10 @@ from unspoken.measure.profile import InformationProfile, profile_losses
 from unspoken.measure.text import bits_per_byte, sample_of
 from unspoken.model.denoiser import Denoiser
 from unspoken.study.base import Findings, SeededStudy, loaded, trained
-from unspoken.study.cases import CANDIDATES, PREFIXES, Case, Way
-from unspoken.study.family_claims import Key, explanation, verdicts
 from unspoken.study.report import Claim, Stage
 from unspoken.study.table import Column, Mean, Row, Table, cost_columns, costs
+from unspoken.study.task_cases import CANDIDATES, PREFIXES, Case, Way
+from unspoken.study.task_claims import Key, explanation, verdicts
 from unspoken.tasks import SudokuGrids, Text
 from unspoken.tasks.base import Examples
 from unspoken.tasks.sudoku.grids import diversity

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from unspoken.measure.intervals import Estimate, holm, p_value
-from unspoken.study.cases import ORDERS
 from unspoken.study.report import Check, Claim, claim
 from unspoken.study.table import Row
+from unspoken.study.task_cases import ORDERS
 
 TURNS = 0.5  # latents a pass beside all, more than beside none, from which on a dial turns
 SURE = 0.05  # of a rank correlation's p-value
