@@ -241,12 +241,13 @@ def _notes(config: FamilyStudy) -> list[str]:
         "seeds and examples" if len(config.seeds) > 1 else "examples alone: what another seed would change is unknown"
     )
     hard = [case.told_hard for case in config.cases if case.hard]
+    given = ", ".join(case.name for case in config.cases if len(case.choices) == 1)
     return [
         f"{len(config.seeds)} seed(s), up to {config.examples} held-out examples; 95% intervals over {over}.",
         f"Budgets: {budgets}." + "".join(f" {its}." for its in hard),
         "Learning rate and first weights: those whose run of the first seed ends with the lowest validation loss of "
         "its own objective. AR, AR + MTP, SIDM and MDM choose for themselves; AR at every prefix takes AR's (on text "
-        "it chooses), SCDM and grouped take MDM's.",
+        "it chooses), SCDM and grouped take MDM's." + (f" Not chosen but given: on {given}." if given else ""),
         f"AR and AR + MTP are asked at the same {PREFIXES} random prefixes of a row: AR for the next token, AR + MTP "
         "for all that is left, which are more targets and more FLOPs a step, in a pass whose latents see each other. "
         "AR, every prefix: for the next token of each. All are decoded greedily from left to right. Grouped: joint "
