@@ -15,10 +15,12 @@ Every model of this family is a row of the table below; the trunk, the loss and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from torch import Tensor
+
+Prompt = Literal["joint", "causal"]
 
 
 class Entry(NamedTuple):
@@ -31,6 +33,7 @@ class Entry(NamedTuple):
     horizon: Tensor
     block: Tensor
     document: Tensor
+    position: Tensor
     slot: Tensor
 
 
@@ -42,17 +45,28 @@ class Attention:
     latents: within their block, latents see each other (`joint`), those of lower order (`ordered`) or
         none but themselves (`alone`). Latents of equal order do not see each other under `ordered`.
     context_sees_latents: whether a said token may look at unsaid ones.
+    prompt: how the prompt (context of order 0) is read: all of it by each of its tokens (`joint`), or from left to
+        right (`causal`), as a pretrained causal model was trained to read it. The second needs a causal context.
     """
 
     context: Literal["bidirectional", "causal"]
     latents: Literal["joint", "ordered", "alone"]
     context_sees_latents: bool = False
+    prompt: Prompt = "joint"
 
     def __post_init__(self) -> None:
         if self.context not in ("bidirectional", "causal"):
             raise ValueError(f"context is {self.context!r}; write 'bidirectional' or 'causal'")
         if self.latents not in ("joint", "ordered", "alone"):
             raise ValueError(f"latents is {self.latents!r}; write 'joint', 'ordered' or 'alone'")
+        if self.prompt not in ("joint", "causal"):
+            raise ValueError(f"prompt is {self.prompt!r}; write 'joint' or 'causal'")
+        if self.prompt == "causal" and not self.cacheable:
+            raise ValueError(
+                f"prompt='causal' with context={self.context!r}, context_sees_latents={self.context_sees_latents}: the "
+                "prompt's tokens would see each other through the rest; take a causal context that sees no latents, "
+                "or prompt='joint'"
+            )
         if self.context_sees_latents and self.latents != "joint":
             # Through the context every latent would reach every other, whatever `latents` says.
             raise ValueError(
@@ -73,8 +87,9 @@ class Attention:
     @property
     def name(self) -> str:
         """The literature's name for this rule, or its three fields."""
-        known = (name for name, rule in ATTENTIONS.items() if rule == self)
-        return next(known, f"{self.context}-{self.latents}{'-seen' * self.context_sees_latents}")
+        known = (name for name, rule in ATTENTIONS.items() if rule == replace(self, prompt="joint"))
+        plain = next(known, f"{self.context}-{self.latents}{'-seen' * self.context_sees_latents}")
+        return plain + ", causal prompt" * (self.prompt == "causal")
 
     def visible(self, q: Entry, k: Entry) -> Tensor:
         """Bool, broadcast of the fields: may query entry `q` look at key entry `k`?
@@ -83,6 +98,8 @@ class Attention:
         """
         q_said, k_said, itself = q.block < 0, k.block < 0, q.slot == k.slot
         reach = k.order < q.horizon
+        if self.prompt == "causal":
+            reach = reach & ~((q.order == 0) & (k.order == 0) & q_said & (q.position < k.position))
         if self.context == "bidirectional":
             reach = reach | q_said
         peers = ~q_said & (q.block == k.block)

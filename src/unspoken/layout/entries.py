@@ -140,7 +140,7 @@ class Layout:
     def _entries(self, batch: Tensor, index: Tensor) -> Entry:
         """The rule's view of the entries `index` of the rows `batch` (broadcast together)."""
         at = (batch, index)
-        return Entry(self.order[at], self.horizon[at], self.block[at], self.document[at], index)
+        return Entry(self.order[at], self.horizon[at], self.block[at], self.document[at], self.position[at], index)
 
     def mask(self, attention: Attention, first: int = 0) -> Tensor:
         """`[batch, 1, queries, entries]` bool for SDPA: row = query, column = key, True = may look.

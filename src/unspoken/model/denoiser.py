@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
-from unspoken.layout.attention import Attention
+from unspoken.layout.attention import Attention, Prompt
 from unspoken.layout.entries import Layout, entries_of
 from unspoken.layout.packing import Packed
 from unspoken.layout.questions import Question
 from unspoken.model.cache import Cache
 from unspoken.model.folder import OURS
-from unspoken.model.loading import check_folder, load_inputs, load_trunk, recorded
+from unspoken.model.loading import check_folder, load_inputs, load_trunk, read_as, recorded
 from unspoken.model.ports import Categorical, CodeWeights, Port, VectorWeights, check_port, check_values
 from unspoken.model.probe import check_trunk
 from unspoken.model.reach import check_reach
 from unspoken.model.saving import save
+from unspoken.model.tokens import load_tokenizer
 from unspoken.model.trunks import (
     Clock,
     cache_argument,
@@ -40,6 +41,8 @@ from unspoken.model.trunks import (
 
 if TYPE_CHECKING:  # slow to import: loaded where a trunk is made
     from transformers import PretrainedConfig, PreTrainedModel
+
+    from unspoken.model.tokens import Tokenizer
 
 Kernel = Literal["sdpa", "flex"]
 
@@ -57,6 +60,7 @@ class Denoiser(nn.Module):
     carry: a slot (an unsaid entry of the mask) reads the last state that its position had in the pass before, where
         `Layout.carried` has it.
     decoder: the one that it was trained for, as a record or as a value (`us.Slots(latents=4)`); None where nobody said.
+    tokenizer: of its text, where it has one; it is saved and loaded with the weights.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class Denoiser(nn.Module):
         self.mask_id = mask_id
         self.kernel: Kernel = "sdpa"
         self.decoder = decoder
+        self.tokenizer: Tokenizer | None = None
         self.place = places(trunk, positions)
         self.clock = Clock(trunk.config.hidden_size).to(trunk.device, trunk.dtype) if times else None
         self.ids = Categorical(trunk, mask_id)
@@ -133,6 +138,7 @@ class Denoiser(nn.Module):
         port: Port | None = None,
         loops: int | None = None,
         carry: bool | None = None,
+        prompt: Prompt | None = None,
         **trunk_options: object,
     ) -> Denoiser:
         """A folder that `save_pretrained` wrote, or any Hugging Face causal language model; in evaluation mode.
@@ -140,12 +146,15 @@ class Denoiser(nn.Module):
         attention, mask_id, loops, carry: what the folder records unless given. For a foreign model `attention` must be
             given; without a `mask_id` its vocabulary grows by one id for the mask.
         port: of values, for a foreign model; one of ours records its own.
+        prompt: how the prompt is read under an attention with a cache (`Attention.prompt`); by default as the folder
+            records, and of a foreign model `causal`, as it was trained.
         trunk_options: passed to `AutoModelForCausalLM.from_pretrained` (dtype, device_map, ...).
         Raises ValueError where the folder is missing, says nothing and the caller does not either, or does not hold
             just the weights that its config asks for.
         """
         check_folder(folder, trunk_options)
         given = recorded(folder, attention, mask_id, port, loops)
+        given["attention"] = read_as(prompt, given["attention"], attention is not None, folder)
         trunk = load_trunk(folder, trunk_options)
         if given["mask_id"] is None:
             given["mask_id"] = vocabulary(trunk)
@@ -156,6 +165,7 @@ class Denoiser(nn.Module):
             load_inputs(model.inputs, folder)
         if carry is not None:
             model.carry(carry)
+        model.tokenizer = load_tokenizer(folder, trunk_options)
         return model.eval()
 
     def save_pretrained(self, folder: str | Path) -> None:

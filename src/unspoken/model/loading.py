@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from unspoken.layout.attention import Attention
+from unspoken.layout.attention import Attention, Prompt
 from unspoken.messages import quoted
 from unspoken.model.folder import OURS, WEIGHTS, quietly, read_ours
 from unspoken.model.ports import Port
@@ -116,6 +117,21 @@ def recorded(
         "loops": ours.get("loops", 1) if loops is None else loops,
         "carry": ours.get("carry", False),
     }
+
+
+def read_as(prompt: Prompt | None, attention: Attention, given: bool, folder: str | Path) -> Attention:
+    """The rule, with the prompt read as asked: by default as the folder records, of a foreign model as it was trained.
+
+    attention: the caller's where `given`, else the recorded one. A rule without a cache has but one way. Raises
+    ValueError where a causal prompt is asked of it.
+    """
+    if prompt is not None:
+        return replace(attention, prompt=prompt)
+    if not attention.cacheable or attention.prompt == "causal" or not given:
+        return attention
+    ours = read_ours(folder)
+    foreign = ours is None or ours["attention"].get("prompt") == "causal"
+    return replace(attention, prompt="causal" if foreign else "joint")
 
 
 def load_trunk(folder: str | Path, options: dict[str, Any]) -> PreTrainedModel:

@@ -22,6 +22,8 @@ def save(model: Denoiser, folder: str | Path) -> None:
     decoder = to_record(model.decoder)
     with quietly():
         model.trunk.save_pretrained(folder)
+        if model.tokenizer is not None:
+            model.tokenizer.save_pretrained(str(folder))
     if model.inputs:
         save_file(model.inputs.state_dict(), Path(folder) / WEIGHTS)
     record: dict[str, Any] = {

@@ -1,0 +1,59 @@
+"""The tokenizer of a text model: loaded from the folder of its weights, and the only one that fits them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from unspoken.model.folder import quietly
+
+FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+PASSED = ("gguf_file", "revision", "token", "cache_dir", "subfolder", "local_files_only", "trust_remote_code")
+
+
+class Tokenizer(Protocol):
+    """What is asked of a tokenizer; those of `transformers` have it."""
+
+    eos_token_id: Any
+    bos_token_id: Any
+    chat_template: Any
+
+    def __len__(self) -> int: ...
+    def __call__(self, text: Any, **options: Any) -> Any: ...
+    def decode(self, token_ids: Any, **options: Any) -> Any: ...
+    def convert_ids_to_tokens(self, ids: Any, **options: Any) -> Any: ...
+    def convert_tokens_to_ids(self, tokens: Any) -> Any: ...
+    def add_special_tokens(self, special_tokens_dict: Any, **options: Any) -> int: ...
+    def apply_chat_template(self, conversation: Any, **options: Any) -> Any: ...
+    def save_pretrained(self, save_directory: str, **options: Any) -> Any: ...
+
+
+def load_tokenizer(folder: str | Path, options: dict[str, Any]) -> Tokenizer | None:
+    """The tokenizer of a model's folder, or of a name of the Hugging Face Hub; None where there is none.
+
+    options: those that the trunk was loaded with. Raises ValueError where there is one that can not be read.
+    """
+    path = Path(folder)
+    if path.exists() and not any((path / name).exists() for name in FILES) and "gguf_file" not in options:
+        return None
+    from transformers import AutoTokenizer
+
+    try:
+        with quietly():
+            return AutoTokenizer.from_pretrained(folder, **{n: options[n] for n in PASSED if n in options})
+    except Exception as error:  # of the many kinds of tokenizers each fails in its own way
+        if not path.exists():
+            return None  # a name of the Hub without one
+        said = " ".join(str(error).split())[:300]
+        raise ValueError(f"the tokenizer in {folder} can not be read: {said}") from error
+
+
+def tokenizer_of(model: Any, asked: str) -> Tokenizer:
+    """A model's tokenizer. asked: what wants it. Raises ValueError where there is none."""
+    known = getattr(model, "tokenizer", None)
+    if known is None:
+        raise ValueError(
+            f"{asked} needs the model's tokenizer, and it has none; set one: model.tokenizer = "
+            "transformers.AutoTokenizer.from_pretrained(...)"
+        )
+    return known
