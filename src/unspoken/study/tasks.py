@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,8 @@ from unspoken.measure.groups import of_one_length
 from unspoken.measure.profile import InformationProfile, profile_losses
 from unspoken.measure.text import bits_per_byte, sample_of
 from unspoken.model.denoiser import Denoiser
-from unspoken.study.base import Findings, SeededStudy, loaded, trained
+from unspoken.study.base import Findings, SeededStudy, folder_of, loaded, trained
+from unspoken.study.kept import kept
 from unspoken.study.report import Claim, Stage
 from unspoken.study.table import Column, Mean, Row, Table, cost_columns, costs
 from unspoken.study.task_cases import CANDIDATES, PREFIXES, Case, Way
@@ -122,11 +124,9 @@ class FamilyStudy(SeededStudy):
             yield from trained([job for its in jobs.values() for job in its], self.workers, f"training on {case.name}")
             for done, (method, its) in enumerate(jobs.items()):
                 yield Stage(f"measuring: {case.name}, {method}", done, len(jobs))
-                models = loaded(its)
-                _measured(self, case, method, models, tests[case.name], rows, values)
-                if method in PROFILED:
-                    yield Stage(f"total correlation: {case.name}, {method}", done, len(jobs))
-                    rows.append(_correlation(self, case, method, models))
+                part = measured(self, case, method, its, runs, tests[case.name])
+                rows += part["rows"]
+                values |= {(name, way, n): torch.tensor(its).double() for name, way, n, its in part["values"]}
         shown = sorted(rows, key=lambda row: list(TABLE.parts).index(row.get("part", "")))
         return shown, _claims(self, values, shown), _notes(self)
 
@@ -164,21 +164,30 @@ def _last_loss(job: Job) -> float | None:
     return Run(job[1]).metrics()[-1]["validation"] if finished(job) else None
 
 
-def _measured(
-    config: FamilyStudy,
-    case: Case,
-    method: str,
-    models: list[Denoiser],
-    test: Examples,
-    rows: list[Row],
-    values: dict[Key, Tensor],
-) -> None:
-    """Adds the rows of a method, and `[seeds, examples]` of each: solved or not, or of text bits a byte."""
-    measure = _bits if isinstance(case.train.task, Text) else _answers
-    for name, way, its, row in measure(config, case, method, models, test):
-        shown = "all" if way.latents is None else way.latents
-        rows.append(TABLE.row(task=name, method=way.name, latents=shown, seeds=list(config.seeds), **row))
-        values[name, way.name, way.latents] = its
+def measured(config: FamilyStudy, case: Case, method: str, jobs: list[Job], runs: Path, test: Examples) -> Any:
+    """Of a method on a task its `rows`, and `values`: task, way, latents, and `[seeds, examples]`. See `kept`.
+
+    Values are solved or not, of text bits a byte. A model that is profiled has the row of its total correlation too.
+    """
+    asked = {
+        "case": case,
+        "method": method,
+        "seeds": config.seeds,
+        "settings": (config.examples, config.batch, config.draws, config.profiled, config.sets),
+    }
+
+    def measure() -> dict[str, Any]:
+        models, rows, values = loaded(jobs), [], []
+        cells = _bits if isinstance(case.train.task, Text) else _answers
+        for name, way, its, row in cells(config, case, method, models, test):
+            shown = "all" if way.latents is None else way.latents
+            rows.append(TABLE.row(task=name, method=way.name, latents=shown, seeds=list(config.seeds), **row))
+            values.append([name, way.name, way.latents, its.tolist()])
+        if method in PROFILED:
+            rows.append(_correlation(config, case, method, models))
+        return {"rows": rows, "values": values}
+
+    return kept(runs / case.name / f"measured-{folder_of(method)}.json", jobs, asked, measure)
 
 
 Cell = tuple[str, Way, Tensor, Row]  # the task as rows name it; `[seeds, examples]`; what the row holds
