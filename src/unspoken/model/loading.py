@@ -86,7 +86,12 @@ def check_folder(folder: str | Path, options: dict[str, Any]) -> None:
 
 
 def recorded(
-    folder: str | Path, attention: Attention | None, mask_id: int | None, port: Port | None, loops: int | None = None
+    folder: str | Path,
+    attention: Attention | None,
+    mask_id: int | None,
+    port: Port | None,
+    loops: int | None = None,
+    shift: bool | None = None,
 ) -> dict[str, Any]:
     """A `Denoiser`'s arguments beside the trunk: what the folder records of them, unless they are given."""
     if (ours := read_ours(folder)) is None:
@@ -100,7 +105,13 @@ def recorded(
                 f"{folder} has no {OURS}: for a foreign model say who may look at whom, e.g. attention=us.SCDM; "
                 "for one of ours name its run folder, e.g. runs/sudoku-6x6/scdm-seed0"
             )
-        return {"attention": attention, "mask_id": mask_id, "port": port, "loops": 1 if loops is None else loops}
+        return {
+            "attention": attention,
+            "mask_id": mask_id,
+            "port": port,
+            "loops": 1 if loops is None else loops,
+            "shift": bool(shift),
+        }
     check_sums(folder, ours)
     known = from_record(Port, ours["port"]) if ours.get("port") else None
     if port not in (None, known):
@@ -115,6 +126,7 @@ def recorded(
         "decoder": ours.get("decoder"),
         "loops": ours.get("loops", 1) if loops is None else loops,
         "carry": ours.get("carry", False),
+        "shift": ours.get("shift", False) if shift is None else shift,
     }
 
 
