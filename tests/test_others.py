@@ -24,7 +24,6 @@ CLOSE: dict[str, Any] = {"rtol": 0.0, "atol": 1e-4}  # in float32; wrong names m
 
 LLADA: dict[str, Any] = {
     "model_type": "llada",
-    "architectures": ["LLaDAModelLM"],
     "auto_map": {"AutoModel": "modeling_llada.LLaDAModelLM", "AutoConfig": "configuration_llada.LLaDAConfig"},
     "activation_type": "silu",
     "alibi": False,
@@ -57,7 +56,6 @@ LLADA: dict[str, Any] = {
 }
 DREAM: dict[str, Any] = {
     "model_type": "Dream",
-    "architectures": ["DreamModel"],
     "auto_map": {"AutoModel": "modeling_dream.DreamModel", "AutoConfig": "configuration_dream.DreamConfig"},
     "attention_dropout": 0.0,
     "bos_token_id": 1,
