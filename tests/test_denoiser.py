@@ -313,15 +313,16 @@ def test_a_name_that_is_no_folder_and_not_on_the_hub(monkeypatch: pytest.MonkeyP
     ("config", "message"),
     [
         (
-            {"model_type": "Dream", "auto_map": {"AutoModel": "modeling_dream.DreamModel"}},
-            "'Dream', with code of its own",
+            {"model_type": "sdar", "auto_map": {"AutoModel": "modeling_sdar.SDARModel"}},
+            "'sdar', with code of its own",
         ),
-        ({"model_type": "diffusion_gemma"}, "'diffusion_gemma', which is no causal language model"),
+        ({"model_type": "vit"}, "'vit', which is no causal language model"),
+        ({"model_type": "diffusion_gemma"}, "'diffusion_gemma', which can not be read: its encoder reads the prompt"),
         ({"model_type": "x" * 1000}, "does not know it"),
         ({"type": "Train"}, r"no model_type; a run folder.* is loaded by us\.load"),
         ([], "no JSON of a config"),
     ],
-    ids=["own code", "other model", "long name", "run folder", "list"],
+    ids=["own code", "other model", "encoder and decoder", "long name", "run folder", "list"],
 )
 @pytest.mark.parametrize("options", [{}, {"attention": SCDM}], ids=["bare", "attention"])
 def test_a_folder_of_a_model_that_is_not_known(tmp_path: Path, config: Any, message: str, options: Any) -> None:
@@ -479,6 +480,7 @@ def test_a_trunk_in_half_precision_may_give_wider_logits() -> None:
         *[("times", v) for v in (1, "no")],
         *[("loops", v) for v in ("2", 1.5, None)],
         *[("carry", v) for v in (1, "no", None)],
+        *[("shift", v) for v in (1, "no", None)],
         *[("port", v) for v in (7, {"type": "Codes"}, {"type": "Door"})],
         *[("sha256", v) for v in ([], {"model.safetensors": 7})],
     ],

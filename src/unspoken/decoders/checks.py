@@ -99,3 +99,8 @@ def check_causal(decoder: object, model: Model) -> None:
             f"{type(decoder).__name__} with attention {model.attention.name}: its context sees what comes after it, "
             "and no such model is trained so; take cached-joint, cached-alone or any-order, or decode by Slots"
         )
+
+
+def shifts(model: Model) -> bool:
+    """Whether a model answers for a position at the entry to its left (`Denoiser.shift`)."""
+    return bool(getattr(model, "shift", False))

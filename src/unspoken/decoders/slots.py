@@ -18,11 +18,19 @@ import torch
 from torch import Tensor
 
 from unspoken import checks
-from unspoken.decoders.checks import Numbers, check_tokens
+from unspoken.decoders.checks import Numbers, check_tokens, shifts
 from unspoken.decoders.commit import Commit, check_bounds
 from unspoken.decoders.passes import look_on
 from unspoken.decoders.plan import plan_of
-from unspoken.decoders.policies import LatentPolicy, Order, order_named, policy_named, top_probability
+from unspoken.decoders.policies import (
+    LEFT_TO_RIGHT,
+    NEXT_IN_ORDER,
+    LatentPolicy,
+    Order,
+    order_named,
+    policy_named,
+    top_probability,
+)
 from unspoken.decoders.rules import Rules, candidates_of
 from unspoken.decoders.state import DecodingState, begin
 from unspoken.decoders.step import Step
@@ -151,6 +159,8 @@ class Slots:
         if self.latents is not None and self.latents > tokens.shape[1]:
             warnings.warn(f"{self.latents} latents asked of {tokens.shape[1]} positions: all are taken", stacklevel=2)
         rules = self._rules(predict_latents, generator)
+        if shifts(model):
+            self._check_shift(rules)
         present = torch.ones_like(tokens, dtype=torch.bool) if present is None else present.bool()
         return _steps(model, tokens.clone(), value, present, rules, model.new_cache() if self.cache else None)
 
@@ -165,6 +175,18 @@ class Slots:
                 f"order={self.order!r}, latent_policy={self.latent_policy!r}, entropy_bound={self.entropy_bound}: of "
                 "code vectors the probability alone is known; take the order confidence, uniform or left_to_right, a "
                 "latent policy that needs no entropies, and no entropy_bound"
+            )
+
+    def _check_shift(self, rules: Rules) -> None:
+        """Raises ValueError where a token may be asked whose left neighbour is left out of the pass."""
+        in_order = rules.order is LEFT_TO_RIGHT
+        if rules.predict_latents:
+            in_order = in_order and rules.latent_policy is NEXT_IN_ORDER
+        if not (in_order or self.latents is None or self.stale):
+            raise ValueError(
+                f"latents={self.latents}, order={rules.order.name!r}, latent_policy={rules.latent_policy.name!r}: the "
+                "model reads the answer for a token at the entry to its left (shift=True), which these may leave out; "
+                "take all latents, or the order left_to_right with latent_policy='next'"
             )
 
     def _rules(self, predict_latents: bool, generator: torch.Generator | None) -> Rules:

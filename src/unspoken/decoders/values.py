@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from unspoken import checks
-from unspoken.layout.entries import Layout, entries_of
+from unspoken.layout.entries import Layout
 from unspoken.model.cache import Cache
 from unspoken.model.denoiser import Denoiser
 from unspoken.model.network import Model
 from unspoken.model.ports import Codes, Port, Vectors
+from unspoken.model.shift import answering
 from unspoken.noise.space import is_unknown
 
 
@@ -65,7 +66,7 @@ def with_states(model: Model, layout: Layout, at: Tensor, cache: Cache | None) -
     if not isinstance(model, Denoiser) or model.carried is None:
         return model(layout, at, cache), None
     states = model.states(layout, cache=cache)
-    return model.ids.predict(entries_of(states, at)), states
+    return model.ids.predict(answering(states, layout, at, cache, model.shift)), states
 
 
 def draw_values(prediction: Any, model: Model, generator: torch.Generator, temperature: float) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unspoken import checks
-from unspoken.decoders.checks import check_model
+from unspoken.decoders.checks import check_model, shifts
 from unspoken.decoders.policies import Ahead, Around, LatentPolicy
 from unspoken.layout.entries import Layout, draw_ranks, one_block, random_order, rank_of
 from unspoken.layout.packing import ask_masks
@@ -86,6 +86,11 @@ def losses_by_latents(model: Model, layout: Layout, x0: Tensor, latents: Sequenc
 
     layout: all of a row's entries in sequence order (as `random_order` makes it).
     """
+    if model.attention.latents == "ordered" and shifts(model):
+        raise ValueError(
+            f"attention {model.attention.name} with shift=True: the answer for a token is read at another latent, "
+            "which sees another number of them; measure a model without the shift, or with joint latents"
+        )
     rank, unsaid = layout.order, layout.unsaid
     last = unsaid.sum(1, keepdim=True) - 1
     if model.attention.latents == "joint":

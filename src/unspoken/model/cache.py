@@ -13,11 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unspoken.layout.entries import Layout
+from unspoken.layout.entries import Layout, entries_of
 
 
 class Cache:
-    """What of the context a trunk need not compute again. Empty when made. Each loop of the trunk has its own keys."""
+    """What of the context a trunk need not compute again. Empty when made. Each loop of the trunk has its own keys.
+
+    states: `[batch, entries, width]` the last states of what is held, kept where the model answers at them
+        (`Denoiser.shift`), else None. newest: those of the last pass, which the model leaves here.
+    """
 
     def __init__(self, loops: int = 1) -> None:
         from unspoken.model.growing import growing_cache  # slow to import
@@ -25,6 +29,8 @@ class Cache:
         self.keys: list[Any] = [growing_cache() for _ in range(loops)]
         self.layout: Layout | None = None
         self.context = 0  # columns of it; behind them are the stale latents
+        self.states: Tensor | None = None
+        self.newest: Tensor | None = None
 
     def __len__(self) -> int:
         """Entries held a row, padding included."""
@@ -56,6 +62,7 @@ class Cache:
         columns = torch.arange(width, device=layout.token.device).expand(layout.shape[0], width)
         if width < layout.shape[1]:
             self._drop(layout.shape[1] - width)
+        self.states = self._states_with(columns)
         self.layout, self.context = self.before(layout.select(columns)), self.context + width
 
     def keep_at(self, layout: Layout, at: Tensor, real: Tensor, unsaid: Tensor | None = None) -> None:
@@ -73,6 +80,7 @@ class Cache:
         self._drop(layout.shape[1])
         for layer, (keys, values) in zip(self.layers, picked, strict=True):
             layer.update(keys, values)
+        self.states = self._states_with(at)
         self.layout = self.before(layout.select(at).without(~real))
         self.context += at.shape[1]
 
@@ -82,11 +90,20 @@ class Cache:
         index = torch.cat([old, held + at, newest.clamp_min(0)], dim=1)
         there = torch.cat([torch.ones_like(old, dtype=torch.bool), real, newest >= 0], dim=1)
         kept = whole.select(index).without(~there)
+        every = self._states_with(torch.arange(layout.shape[1], device=at.device).expand(layout.shape))
+        self.states = None if every is None else entries_of(every, index)
         # Older than every latent of the next pass: all of them may see these, whatever the rule.
         self.layout = replace(kept, order=torch.where(kept.block >= 0, -1, kept.order))
         self.context += at.shape[1]
         for layer in self.layers:
             layer.keys, layer.values = _columns(layer.keys, index), _columns(layer.values, index)
+
+    def _states_with(self, at: Tensor) -> Tensor | None:
+        """The states held, then those of the entries `at` `[batch, f]` of the last pass; None where none are kept."""
+        if self.newest is None:
+            return None
+        new = entries_of(self.newest, at)
+        return new if self.states is None else torch.cat([self.states, new], 1)
 
     def _drop(self, entries: int) -> None:
         """Takes so many off the end, in every layer."""
@@ -113,6 +130,7 @@ class Cache:
         if self.layout is not None:
             there = rows.to(self.layout.token.device)
             taken.layout, taken.context = self.layout.rows(there), self.context
+            taken.states = None if self.states is None else self.states[there]
             for mine, its in zip(self.keys, taken.keys, strict=True):
                 for number, layer in enumerate(mine.layers):
                     its.update(layer.keys[there], layer.values[there], number)

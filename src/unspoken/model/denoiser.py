@@ -27,6 +27,7 @@ from unspoken.model.ports import Categorical, CodeWeights, Port, VectorWeights, 
 from unspoken.model.probe import check_trunk
 from unspoken.model.reach import check_reach
 from unspoken.model.saving import save
+from unspoken.model.shift import answering
 from unspoken.model.tokens import load_tokenizer
 from unspoken.model.trunks import (
     Clock,
@@ -59,6 +60,7 @@ class Denoiser(nn.Module):
     loops: how often a pass runs through the layers, from the second time on with the last states added to the input.
     carry: a slot (an unsaid entry of the mask) reads the last state that its position had in the pass before, where
         `Layout.carried` has it.
+    shift: the answer for a position is read at the entry to its left, as Dream and DiffuLLaMA do (`shift.left_of`).
     decoder: the one that it was trained for, as a record or as a value (`us.Slots(latents=4)`); None where nobody said.
     tokenizer: of its text, where it has one; it is saved and loaded with the weights.
     """
@@ -75,12 +77,16 @@ class Denoiser(nn.Module):
         decoder: Any = None,
         loops: int = 1,
         carry: bool = False,
+        shift: bool = False,
     ):
         super().__init__()
         check_given(trunk, mask_id, kernel, loops, carry)
+        if shift and port is not None:
+            raise ValueError(f"shift=True with {port}: values are read at their own entries; leave one of them out")
         self.trunk = trunk
         self.attention = attention
         self.mask_id = mask_id
+        self.shift = shift
         self.kernel: Kernel = "sdpa"
         self.decoder = decoder
         self.tokenizer: Tokenizer | None = None
@@ -117,6 +123,7 @@ class Denoiser(nn.Module):
         decoder: Any = None,
         loops: int = 1,
         carry: bool = False,
+        shift: bool = False,
     ) -> Denoiser:
         """A trunk from scratch in evaluation mode, its weights drawn from torch's global generator.
 
@@ -125,7 +132,7 @@ class Denoiser(nn.Module):
         from transformers import AutoModelForCausalLM
 
         trunk = AutoModelForCausalLM.from_config(copy.deepcopy(config))
-        return cls(trunk, attention, mask_id, positions, kernel, times, port, decoder, loops, carry).eval()
+        return cls(trunk, attention, mask_id, positions, kernel, times, port, decoder, loops, carry, shift).eval()
 
     @classmethod
     def from_pretrained(
@@ -139,12 +146,14 @@ class Denoiser(nn.Module):
         loops: int | None = None,
         carry: bool | None = None,
         prompt: Prompt | None = None,
+        shift: bool | None = None,
         **trunk_options: object,
     ) -> Denoiser:
         """A folder that `save_pretrained` wrote, or any Hugging Face causal language model; in evaluation mode.
 
-        attention, mask_id, loops, carry: what the folder records unless given. For a foreign model `attention` must be
-            given; without a `mask_id` its vocabulary grows by one id for the mask.
+        attention, mask_id, loops, carry, shift: what the folder records unless given; of LLaDA and Dream, what it was
+            trained with. For other foreign models `attention` must be given; without a `mask_id` their vocabulary grows
+            by one id for the mask.
         port: of values, for a foreign model; one of ours records its own.
         prompt: how the prompt is read under an attention with a cache (`Attention.prompt`); by default as the folder
             records, and of a foreign model `causal`, as it was trained.
@@ -153,7 +162,7 @@ class Denoiser(nn.Module):
             just the weights that its config asks for.
         """
         check_folder(folder, trunk_options)
-        given = recorded(folder, attention, mask_id, port, loops)
+        given = recorded(folder, attention, mask_id, port, loops, shift)
         given["attention"] = read_as(prompt, given["attention"], attention is not None, folder)
         trunk = load_trunk(folder, trunk_options)
         if given["mask_id"] is None:
@@ -207,8 +216,8 @@ class Denoiser(nn.Module):
         """
         hidden = self.states(layout, cache=cache)
         if questions is None:
-            return self.ids.predict(hidden if at is None else entries_of(hidden, at))
-        answers = tuple(self._answer(entries_of(hidden, q.at), q) for q in questions)
+            return self.ids.predict(answering(hidden, layout, at, cache, self.shift))
+        answers = tuple(self._answer(answering(hidden, layout, q.at, None, self.shift), q) for q in questions)
         if then is None:
             return answers
         if self.carried is None:
@@ -252,6 +261,8 @@ class Denoiser(nn.Module):
             use_cache=cache is not None,
         ):
             states = output.last_hidden_state
+        if cache is not None and self.shift:
+            cache.newest = states
         return states
 
     def new_cache(self) -> Cache | None:

@@ -17,6 +17,7 @@ HELD: dict[str, Any] = {  # in `OURS`
     "times": bool,
     "loops": int,
     "carry": bool,
+    "shift": bool,
     "decoder": dict[str, Any] | None,
     "port": dict[str, Any] | None,
     "sha256": dict[str, str],

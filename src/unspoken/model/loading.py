@@ -16,6 +16,7 @@ from torch import nn
 from unspoken.layout.attention import Attention, Prompt
 from unspoken.messages import quoted
 from unspoken.model.folder import OURS, WEIGHTS, quietly, read_ours
+from unspoken.model.others import REFUSED, foreign
 from unspoken.model.ports import Port
 from unspoken.record import from_record
 
@@ -73,6 +74,10 @@ def check_folder(folder: str | Path, options: dict[str, Any]) -> None:
             f"no model in {folder}: its config.json has no model_type; a run folder, such as "
             "runs/sudoku-6x6/scdm-seed0, is loaded by us.load"
         )
+    if kind in REFUSED:
+        raise ValueError(f"{folder} is of the type {kind!r}, which can not be read: {REFUSED[kind]}")
+    if foreign(folder) is not None:
+        return
     if kind not in CONFIG_MAPPING:
         own = ", with code of its own, which is not run" if "auto_map" in config else ""
         raise ValueError(
@@ -87,10 +92,18 @@ def check_folder(folder: str | Path, options: dict[str, Any]) -> None:
 
 
 def recorded(
-    folder: str | Path, attention: Attention | None, mask_id: int | None, port: Port | None, loops: int | None = None
+    folder: str | Path,
+    attention: Attention | None,
+    mask_id: int | None,
+    port: Port | None,
+    loops: int | None = None,
+    shift: bool | None = None,
 ) -> dict[str, Any]:
     """A `Denoiser`'s arguments beside the trunk: what the folder records of them, unless they are given."""
     if (ours := read_ours(folder)) is None:
+        other = foreign(folder)
+        known = {} if other is None else other.defaults
+        attention = known.get("attention") if attention is None else attention
         if attention is None and not Path(folder).exists():
             raise ValueError(
                 f"there is no folder {folder}; where a model of the Hugging Face Hub is meant, say who may look at "
@@ -101,7 +114,13 @@ def recorded(
                 f"{folder} has no {OURS}: for a foreign model say who may look at whom, e.g. attention=us.SCDM; "
                 "for one of ours name its run folder, e.g. runs/sudoku-6x6/scdm-seed0"
             )
-        return {"attention": attention, "mask_id": mask_id, "port": port, "loops": 1 if loops is None else loops}
+        return {
+            "attention": attention,
+            "mask_id": known.get("mask_id") if mask_id is None else mask_id,
+            "port": port,
+            "loops": 1 if loops is None else loops,
+            "shift": known.get("shift", False) if shift is None else shift,
+        }
     check_sums(folder, ours)
     known = from_record(Port, ours["port"]) if ours.get("port") else None
     if port not in (None, known):
@@ -116,6 +135,7 @@ def recorded(
         "decoder": ours.get("decoder"),
         "loops": ours.get("loops", 1) if loops is None else loops,
         "carry": ours.get("carry", False),
+        "shift": ours.get("shift", False) if shift is None else shift,
     }
 
 
@@ -140,9 +160,13 @@ def load_trunk(folder: str | Path, options: dict[str, Any]) -> PreTrainedModel:
 
     # What has another shape is told as well, and refused below, by its name.
     told = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    other = foreign(folder)
     try:
         with quietly():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(folder, **options | told)
+            if other is None:
+                loaded: Any = AutoModelForCausalLM.from_pretrained(folder, **options | told)
+            else:
+                loaded = other.load(options | told)
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         said = " ".join(str(error).split())[:300]
         where = (

@@ -33,6 +33,7 @@ def save(model: Denoiser, folder: str | Path) -> None:
         "times": model.clock is not None,
         "loops": model.loops,
         "carry": model.carried is not None,
+        "shift": model.shift,
         "decoder": decoder,
         "sha256": sums(folder),
     }
