@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from unspoken.layout.attention import Attention
 from unspoken.layout.entries import Layout, entries_of
 from unspoken.layout.packing import Packed
+from unspoken.layout.pricing import costs
 from unspoken.layout.questions import Question
 from unspoken.model.cache import Cache
 from unspoken.model.folder import OURS
@@ -180,7 +181,7 @@ class Denoiser(nn.Module):
     @overload
     def forward(
         self, layout: Layout, *, questions: Sequence[Question], then: Packed | None = None
-    ) -> tuple[Any, ...]: ...
+    ) -> tuple[Tensor, ...]: ...
 
     def forward(
         self,
@@ -189,21 +190,22 @@ class Denoiser(nn.Module):
         cache: Cache | None = None,
         questions: Sequence[Question] | None = None,
         then: Packed | None = None,
-    ) -> Tensor | tuple[Any, ...]:
+    ) -> Tensor | tuple[Tensor, ...]:
         """Logits `[batch, m, vocab]` (float32 or wider) at the entries `at` `[batch, m]`; see `Model`.
 
-        questions: in place of `at`, the prediction of each by its port, all from one pass of the trunk.
-        then: a pass after this one, whose slots read its states; the predictions of its questions follow.
+        questions: in place of `at`; the loss of each by its port, `[batch, m]`, 0 where nothing is asked, all from one
+            pass of the trunk (`layout.pricing`).
+        then: a pass after this one, whose slots read its states; the losses of its questions follow.
         """
         hidden = self.states(layout, cache=cache)
         if questions is None:
             return self.ids.predict(hidden if at is None else entries_of(hidden, at))
-        answers = tuple(self._answer(entries_of(hidden, q.at), q) for q in questions)
+        losses = costs(questions, hidden, self._answer, self.vocab_size)
         if then is None:
-            return answers
+            return losses
         if self.carried is None:
             raise ValueError("the second pass reads states of the first, and this model carries none: give carry=True")
-        return answers + self(replace(then.layout, carried=hidden), questions=then.questions, then=then.then)
+        return losses + self(replace(then.layout, carried=hidden), questions=then.questions, then=then.then)
 
     def _answer(self, hidden: Tensor, question: Question) -> Any:
         port = self.ids if question.port == "ids" else self._values

@@ -77,6 +77,48 @@ def body(trunk: PreTrainedModel) -> PreTrainedModel:
     return inner
 
 
+class _Given:
+    """What a body returns whose last states are given, and nothing else."""
+
+    def __init__(self, states: Tensor):
+        self.last_hidden_state = states
+
+    def __getitem__(self, index: Any) -> Any:
+        return (self.last_hidden_state,)[index]
+
+    def __getattr__(self, name: str) -> None:
+        return None  # caches, attentions, the routers of experts: there are none
+
+
+class _Giving(nn.Module):
+    """In a body's place: it returns given states, whatever it is called with."""
+
+    def __init__(self, states: Tensor):
+        super().__init__()
+        self.given = _Given(states)
+
+    @property
+    def decoder(self) -> _Giving:
+        """Some families call this part of their body (OPT, Whisper)."""
+        return self
+
+    def forward(self, *_: Any, **__: Any) -> _Given:
+        return self.given
+
+
+def logits_of(trunk: PreTrainedModel, states: Tensor) -> Tensor:
+    """The trunk's own logits `[batch, m, vocab]` of last states `[batch, m, width]`, scaled or capped as it does.
+
+    Its `forward` is run with the body replaced, in a copy that shares all other parts: so what a family does beside its
+    output embedding is the family's own code. The trunk itself is not touched.
+    """
+    inner = body(trunk)
+    owner, name = next((part, name) for part in trunk.modules() for name, its in part.named_children() if its is inner)
+    stand_in: Any = copy.copy(owner)
+    stand_in._modules = owner._modules | {name: _Giving(states)}
+    return type(owner).forward(stand_in, inputs_embeds=states).logits
+
+
 def looped(trunk: PreTrainedModel, embedded: Tensor, held: Sequence[dict[str, Any]], **given: Any) -> Iterator[Any]:
     """What the trunk's body returns in each of its loops, which share all weights.
 
