@@ -27,8 +27,8 @@ def costs(
     """The loss of every question, `[batch, m]` each; 0 where nothing is asked.
 
     hidden: `[batch, entries, width]` last states. predict: a question's answer from the states at its entries,
-    `[batch, m, width]`. vocab: numbers in an answer by ids. logits: in a chunk of such answers, at most. Where there are
-    several chunks, each is computed anew in the backward pass, so that no two are held at a time.
+    `[batch, m, width]`. vocab: numbers in an answer by ids. logits: in a chunk of such answers, at most; a chunk is one
+    entry at least. Several chunks are computed anew in the backward pass, so that no two are held at a time.
     """
     taught = {q.loss.question for q in questions if isinstance(q.loss, Distilled)}
     whole = {

@@ -51,7 +51,10 @@ class Reader(Protocol):
 
 
 class Categorical:
-    """Token ids, by the trunk's own embedding and logits (`trunks.logits_of`). The mask is never predicted: its logit is -inf."""
+    """Token ids, by the trunk's own embedding and logits (`trunks.logits_of`).
+
+    The mask is never predicted: its logit is -inf.
+    """
 
     def __init__(self, trunk: PreTrainedModel, mask_id: int):
         self.trunk, self.mask_id = trunk, mask_id
