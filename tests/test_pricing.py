@@ -31,8 +31,8 @@ PASSES: dict[str, tuple[Any, us.Attention, Any]] = TRAININGS | {
 def packed_of(name: str) -> tuple[Denoiser, Packed]:
     """A model, and a pass over ragged rows, by the name of an objective."""
     objective, attention, process = PASSES[name]
-    model = tiny(attention, positions=7, times=name.startswith("diffused"), carry=objective.carries)
-    x0, given = ragged_clean()
+    model = tiny(attention, positions=7, carry=objective.carries)
+    x0, given = (rows.repeat(3, 1) for rows in ragged_clean())
     return model, objective.pack(process, x0, given, 6, seeded(2))
 
 
@@ -63,7 +63,8 @@ def test_chunks_are_the_whole(name: str, chunk: int, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(pricing.costs, "__defaults__", (chunk,))
     ours, theirs = packed_losses(model, packed), dense(model, packed)
     assert ours.abs().max() > 0 and torch.allclose(ours, theirs, **EXACT)
-    assert torch.allclose(gradients(model, packed, ours), gradients(model, packed, theirs), **EXACT)
+    a, b = gradients(model, packed, ours), gradients(model, packed, theirs)
+    assert torch.allclose(a, b, rtol=0, atol=1e-6)  # the trunk's norms are in float32
 
 
 @pytest.mark.parametrize("name", ["masked scdm", "latents cached-joint", "diffused mdm", "two passes"])
