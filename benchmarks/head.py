@@ -2,10 +2,11 @@
 
     python benchmarks/head.py
 
-A step is forward and backward of a batch with a share of its tokens masked, on one thread. Ours is compared, in turns, with
+A step is forward and backward of a batch with a share of its tokens masked, on one thread. Ours is compared, in turns,
+with
 
 - `trunk`: the trunk's body alone, over the same entries: no logits, no loss;
-- `asked`: the same, and one map to the logits of the masked entries with their cross-entropy: what a step can not avoid;
+- `asked`: the same, and the logits of the masked entries with their cross-entropy: what no step can avoid;
 - `everywhere`: the logits of all entries, as most codes compute them, and the cross-entropy of the masked ones.
 
 Each peak is of a process of its own: the most memory that a step holds beyond what was held before it, gradients
@@ -49,6 +50,7 @@ class Options:
         repeats: Timings of each way, of which the median counts; one step before does not count.
         checkpoint: A folder of a model, in place of random weights; its layers and vocabulary count.
         out: Folder for head.json; none is written without it.
+        peaks: Whether peaks are measured, each in a process of its own.
         peak: One way, of which the peak memory in MB is measured and nothing else.
     """
 
@@ -60,6 +62,7 @@ class Options:
     repeats: int = 3
     checkpoint: Path | None = None
     out: Path | None = None
+    peaks: bool = True
     peak: str | None = None
 
 
@@ -184,16 +187,17 @@ def main(options: Options) -> None:
                 "cpu_seconds": statistics.median(taken[way]),
                 "ours_takes": statistics.median(ratios),
                 "range": [min(ratios), max(ratios)],
-                "peak_mb": peak(options, way),
+                "peak_mb": peak(options, way) if options.peaks else None,
             }
         )
-        rows[-1]["ours_holds"] = rows[0]["peak_mb"] / rows[-1]["peak_mb"]
         print(
             "{way:<11} {cpu_seconds:6.2f} s {peak_mb:6.0f} MB; ours takes {ours_takes:.2f} of it".format(**rows[-1]),
             flush=True,
         )
     if options.out is not None:
-        record = {name: value for name, value in asdict(options).items() if name not in ("out", "peak", "checkpoint")}
+        record = {
+            name: value for name, value in asdict(options).items() if name not in ("out", "peak", "peaks", "checkpoint")
+        }
         write_json(options.out / "head.json", {"environment": environment(), **record, "rows": rows})
 
 
