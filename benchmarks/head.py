@@ -168,7 +168,7 @@ def measure_peak(options: Options, way: str) -> float:
         model.states(packed.layout)  # what a first pass sets up, and a loaded checkpoint's own peak, are not the step's
     before = held()
     step(model, packed, way)
-    return held() - before
+    return round(held() - before, 1)
 
 
 def main(options: Options) -> None:
@@ -191,7 +191,7 @@ def main(options: Options) -> None:
             }
         )
         print(
-            "{way:<11} {cpu_seconds:6.2f} s {peak_mb:6.0f} MB; ours takes {ours_takes:.2f} of it".format(**rows[-1]),
+            "{way:<11} {cpu_seconds:6.2f} s, peak {peak_mb} MB; ours takes {ours_takes:.2f} of it".format(**rows[-1]),
             flush=True,
         )
     if options.out is not None:

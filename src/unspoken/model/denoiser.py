@@ -34,6 +34,7 @@ from unspoken.model.trunks import (
     carried_state,
     check_given,
     looped,
+    mask_of,
     places,
     use_attention,
     vocabulary,
@@ -42,7 +43,7 @@ from unspoken.model.trunks import (
 if TYPE_CHECKING:  # slow to import: loaded where a trunk is made
     from transformers import PretrainedConfig, PreTrainedModel
 
-Kernel = Literal["sdpa", "flex"]
+Kernel = Literal["sdpa", "flex", "eager"]
 
 
 class Denoiser(nn.Module):
@@ -53,7 +54,7 @@ class Denoiser(nn.Module):
         trunk knows distances alone, and a latent that sees few others can not tell from them where on a board it is.
     times: every token's time is shown at the input (`Layout.time`): what is said may be noise, where a process says so.
     port: of tokens that are values, read at entries of its placeholder id and predicted by its own head.
-    kernel: `sdpa`, or `flex` for FlexAttention, which needs CUDA.
+    kernel: `sdpa`; `flex` for FlexAttention, which needs CUDA; `eager` for trunks that have no other (Gemma 2).
     loops: how often a pass runs through the layers, from the second time on with the last states added to the input.
     carry: a slot (an unsaid entry of the mask) reads the last state that its position had in the pass before, where
         `Layout.carried` has it.
@@ -75,23 +76,21 @@ class Denoiser(nn.Module):
     ):
         super().__init__()
         check_given(trunk, mask_id, kernel, loops, carry)
-        self.trunk = trunk
-        self.attention = attention
-        self.mask_id = mask_id
-        self.kernel: Kernel = "sdpa"
+        self.trunk, self.attention, self.mask_id = trunk, attention, mask_id
+        self.kernel: Kernel = "sdpa" if kernel == "flex" else kernel
         self.decoder = decoder
         self.place = places(trunk, positions)
         self.clock = Clock(trunk.config.hidden_size).to(trunk.device, trunk.dtype) if times else None
         self.ids = Categorical(trunk, mask_id)
         self.port, self.values, self.carried = port, None, None
         self.cache_argument = cache_argument(trunk)
-        self.loops = 1  # it is probed with one loop and under sdpa, whatever follows: each loop obeys the same laws
-        use_attention(trunk, "sdpa")
+        self.loops = 1  # it is probed with one loop and without flex, whatever follows: each loop obeys the same laws
+        use_attention(trunk, self.kernel)
         self.eval()
         if trunk.device.type != "meta":
             check_trunk(self)
         self.loops = loops
-        if kernel != "sdpa":
+        if kernel != self.kernel:
             self.kernel = kernel
             use_attention(trunk, kernel)
         if port is not None:  # after the check, which shows the trunk tokens alone
@@ -193,8 +192,7 @@ class Denoiser(nn.Module):
     ) -> Tensor | tuple[Tensor, ...]:
         """Logits `[batch, m, vocab]` (float32 or wider) at the entries `at` `[batch, m]`; see `Model`.
 
-        questions: in place of `at`; the loss of each by its port, `[batch, m]`, 0 where nothing is asked, all from one
-            pass of the trunk (`layout.pricing`).
+        questions: in place of `at`: the loss of each, `[batch, m]`, all from one pass of the trunk (`layout.pricing`).
         then: a pass after this one, whose slots read its states; the losses of its questions follow.
         """
         hidden = self.states(layout, cache=cache)
@@ -228,23 +226,24 @@ class Denoiser(nn.Module):
         cache: what it holds is seen and not computed.
         """
         check_reach(self.trunk.config, self.known_positions, layout, 0 if cache is None else len(cache))
-        if self.kernel == "flex" and layout.token.device.type == "cpu":
-            raise ValueError("kernel='flex' (FlexAttention) needs a GPU: move model and layout there, or use 'sdpa'")
         if not layout.token.numel():  # which trunks can not reshape
             return self.embed(layout)
         seen = layout if cache is None else cache.before(layout)
-        mask = seen.block_mask if self.kernel == "flex" else seen.mask
         embedded = states = self.embed(layout)
         for output in looped(
             self.trunk,
             embedded,
             [{}] * self.loops if cache is None else [{self.cache_argument: keys} for keys in cache.of(self.loops)],
             position_ids=layout.position,
-            attention_mask=mask(attention or self.attention, seen.shape[1] - layout.shape[1]),
+            attention_mask=self.mask(seen, attention or self.attention, seen.shape[1] - layout.shape[1]),
             use_cache=cache is not None,
         ):
             states = output.last_hidden_state
         return states
+
+    def mask(self, layout: Layout, attention: Attention, first: int = 0) -> Any:
+        """Who may look at whom, as the kernel reads it. first: see `Layout.mask`."""
+        return mask_of(self.kernel, layout, attention, first, self.trunk.dtype)
 
     def new_cache(self) -> Cache | None:
         """An empty cache of the context, None under an attention whose context states change as tokens are said."""

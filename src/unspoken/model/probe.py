@@ -31,6 +31,7 @@ class Probed(Protocol):
 
     def embed(self, layout: Layout) -> Tensor: ...
     def states(self, layout: Layout, attention: Attention | None = None, cache: Cache | None = None) -> Tensor: ...
+    def mask(self, layout: Layout, attention: Attention, first: int = 0) -> Any: ...
     @property
     def known_positions(self) -> int | None: ...
 
@@ -164,7 +165,7 @@ def _other_head(probe: _Probe) -> str | None:
     """
     part = probe.layout.rows(probe.turn[:1]).select(probe.turn[None, :NEAR])
     whole = probe.model.trunk(
-        inputs_embeds=probe.model.embed(part), position_ids=part.position, attention_mask=part.mask(SIDM)
+        inputs_embeds=probe.model.embed(part), position_ids=part.position, attention_mask=probe.model.mask(part, SIDM)
     ).logits
     head = torch.cat([logits_of(probe.model.trunk, each) for each in probe.plain[:1, :NEAR].split(NEAR // 2 + 1, 1)], 1)
     if _close(head, whole.to(head.dtype)):  # some trunks give wider logits than they compute

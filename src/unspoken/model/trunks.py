@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from unspoken import checks
+from unspoken.layout.attention import Attention
+from unspoken.layout.entries import Layout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-KERNELS = {"sdpa": "sdpa", "flex": "flex_attention"}  # as transformers names them
+KERNELS = {"sdpa": "sdpa", "flex": "flex_attention", "eager": "eager"}  # as transformers names them
 REMEDY = "take a decoder with full attention and rotary or learned positions, such as Llama, Qwen or GPT-2"
 
 
@@ -185,6 +187,24 @@ def cache_argument(trunk: PreTrainedModel) -> str:
     return "cache" if "cache" in signature(body(trunk).forward).parameters else "past_key_values"
 
 
+def added(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask as eager attention reads it: numbers that are added to the scores, 0 where one may look."""
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
+
+
+def mask_of(kernel: str, layout: Layout, attention: Attention, first: int, dtype: torch.dtype) -> Any:
+    """Who may look at whom, as a kernel reads it. first: see `Layout.mask`; dtype: of the trunk.
+
+    Raises ValueError for flex on a CPU.
+    """
+    if kernel != "flex":
+        mask = layout.mask(attention, first)
+        return added(mask, dtype) if kernel == "eager" else mask
+    if layout.token.device.type == "cpu":
+        raise ValueError("kernel='flex' (FlexAttention) needs a GPU: move model and layout there, or use 'sdpa'")
+    return layout.block_mask(attention, first)
+
+
 def use_attention(trunk: PreTrainedModel, kernel: str) -> None:
     """Sets how a trunk computes attention, in configs of its own: other models of the same config stay as they are.
 
@@ -198,5 +218,6 @@ def use_attention(trunk: PreTrainedModel, kernel: str) -> None:
         trunk.set_attn_implementation(KERNELS[kernel])
     except (ValueError, ImportError) as error:
         raise ValueError(
-            f"{type(trunk).__name__} does not support an attention implementation by {kernel} in transformers; {REMEDY}"
+            f"{type(trunk).__name__} does not support an attention implementation by {kernel} in transformers; "
+            f"{REMEDY}, or try kernel='eager'"
         ) from error
