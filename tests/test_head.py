@@ -116,10 +116,11 @@ class Neighbouring(LlamaForCausalLM):
         return out
 
 
+@pytest.mark.parametrize("kernel", ["sdpa", "eager", "flex"])
 @pytest.mark.parametrize("family", [Peeking, Neighbouring])
-def test_a_head_that_looks_elsewhere_is_refused(family: type[LlamaForCausalLM]) -> None:
+def test_a_head_that_looks_elsewhere_is_refused(family: type[LlamaForCausalLM], kernel: Any) -> None:
     with float64():
         torch.manual_seed(0)
         trunk = family(shrunk("llama")).eval()
         with pytest.raises(ValueError, match=f"{family.__name__} computes its logits from more than the last states"):
-            Denoiser(trunk, SCDM, MASK)
+            Denoiser(trunk, SCDM, MASK, kernel=kernel)
