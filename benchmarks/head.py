@@ -15,7 +15,6 @@ among it. Random weights of SmolLM2's shape (576 wide, 49,152 words), or a folde
 
 from __future__ import annotations
 
-import resource
 import statistics
 import subprocess
 import sys
@@ -33,8 +32,6 @@ import unspoken as us
 from unspoken.layout.entries import entries_of
 from unspoken.layout.packing import Packed, ask_masks
 from unspoken.record import environment, write_json
-
-MB = 2**20
 
 
 @dataclass(frozen=True)
@@ -143,8 +140,9 @@ def seconds(options: Options) -> dict[str, list[float]]:
 
 
 def held() -> float:
-    """MB of memory that this process has held at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (MB if sys.platform == "darwin" else 1024)
+    """MB of memory that this process has held at most (Linux: `ru_maxrss` would count what its parent held)."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
 
 
 def peak(options: Options, way: str) -> float:
