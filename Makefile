@@ -20,6 +20,7 @@ bench: $(VENV)/ready  ## ratios of speed, on an idle machine; written to docs/re
 	$(BIN)/python benchmarks/decode.py --out docs/results/benchmarks
 	$(BIN)/python benchmarks/left_to_right.py --out docs/results/benchmarks
 	$(BIN)/python benchmarks/tasks.py --out docs/results/benchmarks
+	$(BIN)/python benchmarks/head.py --out docs/results/benchmarks
 
 lint: $(VENV)/ready
 	$(BIN)/ruff format --check .

@@ -34,8 +34,7 @@ REASONS = {
     "when others that it does not see": ("dropped",),
     "in a batch than alone": ("batch",),
     "does not compute with a cache": ("cached",),
-    "changes its logits after": ("head",),
-    "more than one linear map": ("head",),
+    "computes its logits from more": ("head",),
     "does not take a mask, positions and embeddings": ("runs",),
     "does not support an attention implementation": ("support",),
     "has no output embedding": ("runs",),
@@ -150,8 +149,7 @@ SAID = {
     "when others that it does not see": "what it computes of a token depends on tokens that this one does not see",
     "in a batch than alone": "computes a row otherwise in a batch than alone",
     "does not compute with a cache": "needs a cache of its own kind: take `us.MDM`, `us.SCDM` or `us.SIDM`",
-    "changes its logits after": "scales or caps its logits after the output embedding",
-    "more than one linear map": "computes more than one linear map between its last states and its logits",
+    "computes its logits from more": "computes its logits from more than the last states of their own entry",
     "does not take a mask, positions and embeddings": "cannot be called with a mask, positions and embeddings",
     "does not support an attention implementation": "has no attention by `scaled_dot_product_attention`",
     "has no output embedding": "has no output embedding",
@@ -171,8 +169,7 @@ the documents alone; decoding with a cache is decoding without; the logits are t
 changes its arithmetic at a number of its config (a sliding window, longrope, sparse attention), a pass that reaches
 past that number is refused. The reason of every refusal was measured as well.
 
-A family is accepted here with the defaults of its config. One that scales its logits where its config says so (such as
-`granite`) is refused with such a config.
+A family is accepted here with the defaults of its config.
 """
 
 

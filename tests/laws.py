@@ -111,7 +111,7 @@ def head(model: Denoiser, layout: Layout, states: Tensor) -> float:
     whole = model.trunk(
         inputs_embeds=model.embed(layout),
         position_ids=layout.position,
-        attention_mask=layout.mask(model.attention),
+        attention_mask=model.mask(layout, model.attention),
     ).logits
     ours = model(layout)
     return off(ours[..., :MASK], whole[..., :MASK].to(ours.dtype))

@@ -105,6 +105,20 @@ def test_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(r["examples_per_second"] > 0 for r in rows)
 
 
+def test_head(tmp_path: Path) -> None:
+    bench = load_script("head")
+    options = bench.Options(layers=1, batch=2, length=8, vocab=50, repeats=1, out=tmp_path, peaks=False)
+    model = bench.model_of(options)
+    packed = bench.batch_of(options, model)
+    losses = {way: float(make(model, packed).detach()) for way, make in bench.WAYS.items()}
+    assert losses["asked"] == pytest.approx(losses["everywhere"], rel=1e-5)
+    assert losses["ours"] == pytest.approx(losses["asked"], rel=1e-2)  # which leave the mask its probability
+    bench.main(options)
+    rows = json.loads((tmp_path / "head.json").read_text())["rows"]
+    assert [r["way"] for r in rows] == list(bench.WAYS) and rows[0]["ours_takes"] == 1
+    assert all(r["cpu_seconds"] > 0 for r in rows) and bench.measure_peak(options, "ours") >= 0
+
+
 def test_imports(capsys) -> None:
     bench = load_script("imports")
     bench.main(bench.Options(modules=("json",), processes=1))

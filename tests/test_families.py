@@ -20,11 +20,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # what transformers says of i
 
 FEW = ["llama", "qwen3", "gpt2", "gemma3_text", "mixtral", "deepseek_v3", "smollm3", "opt"]
 REFUSED = {
-    "bert": "more than one linear map",
-    "modernbert-decoder": "more than one linear map",
     "bart": "explicit positions",
     "lfm2": "explicit masks",
-    "cohere": "changes its logits",
     "bloom": "does not take a mask",
     "mamba": "does not support an attention",
 }

@@ -13,7 +13,7 @@ from torch import Tensor
 from toy import EXACT, ragged_clean, seeded, tiny
 
 from unspoken.layout.attention import ATTENTIONS, CACHED_JOINT, MDM, SCDM, Attention
-from unspoken.layout.entries import Layout, one_block, random_order
+from unspoken.layout.entries import Layout, entries_of, one_block, random_order
 from unspoken.layout.packing import Packed, ask_masks, blocks, every_start, left_to_right
 from unspoken.layout.questions import CTC, CrossEntropy, Question, SquaredError
 from unspoken.model.denoiser import Denoiser
@@ -277,7 +277,8 @@ def test_packed_values_are_one_prefix_at_a_time(port: Port) -> None:
     packed = MultiToken(window=2).pack(Absorbing(), torch.zeros_like(given).long(), given, 6, seeded(), value)
     model = tiny(CACHED_JOINT, port=port)
     (q,) = packed.questions
-    answers = model(packed.layout, questions=packed.questions)[0]
+    assert model.values is not None
+    answers = model.values.predict(entries_of(model.states(packed.layout), q.at), q.target)
     for column in range(q.at.shape[1]):
         position = int(packed.layout.position[0, q.at[0, column]])
         start = int(packed.layout.horizon[0, q.at[0, column]]) - 1
@@ -286,9 +287,8 @@ def test_packed_values_are_one_prefix_at_a_time(port: Port) -> None:
         slot = torch.where(unsaid, when - start - 1, 0)
         layout = one_block(tokens, unsaid, torch.where(unsaid, (slot - 1) % 5, when))
         layout = replace(layout, value=value * ~unsaid[..., None]).select_where(~unsaid | (slot < 2))
-        one = {name: getattr(q, name)[:, [column]] for name in ("target", "weight", "slot")}
-        alone = replace(q, at=torch.tensor([[position]]), **one)
-        theirs = model(layout, questions=(alone,))[0]
+        alone = entries_of(model.states(layout), torch.tensor([[position]]))
+        theirs = model.values.predict(alone, q.target[:, [column]])
         mine, other = (a.value if isinstance(a, Seen) else a for a in (answers, theirs))
         assert torch.allclose(mine[:, column], other[:, 0], **EXACT)
 

@@ -2,14 +2,14 @@
 
 A loss is a value too. Each is called with a port's prediction at the entries asked and with the targets, and returns
 `[batch, m]` in nats (or squared units): cross-entropy, the divergence of a process, a squared error, or CTC over the
-slots of a block.
+slots of a block. One that says `by_entry` looks at one entry at a time, and may be handed any of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -24,6 +24,8 @@ PortName = Literal["ids", "values"]
 class CrossEntropy:
     """-log p(target), of ids or of code vectors; a vector's is the sum over its dims."""
 
+    by_entry: ClassVar[bool] = True
+
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """prediction: logits `[batch, m, vocab]` or `[batch, m, dims, levels]`; target: int64, without the last."""
         flat = torch.nn.functional.cross_entropy(prediction.flatten(0, -2), target.flatten(), reduction="none")
@@ -36,6 +38,8 @@ class Divergence:
 
     marginal: q_t of the entries asked; z: `[batch, m]` their noisy tokens.
     """
+
+    by_entry: ClassVar[bool] = True
 
     marginal: Marginal
     z: Tensor
@@ -187,6 +191,23 @@ class Question:
     def scaled(self, by: float) -> Question:
         """The same with all weights times `by`."""
         return replace(self, weight=self.weight * by)
+
+    def flat(self, entries: int) -> Question:
+        """The real ones of all rows as one row: `[1, n]`, their entries counted over the batch, row after row.
+
+        entries: of a row. Of the loss, the tensors of a number for each entry asked are cut as well.
+        """
+        first = torch.arange(self.at.shape[0], device=self.at.device)[:, None] * entries
+        real = self.real.flatten().nonzero()[:, 0]  # once: a GPU is waited for here
+        return self._cut(replace(self, at=self.at + first), lambda tensor: tensor.flatten(0, 1)[real][None])
+
+    def part(self, first: int, last: int) -> Question:
+        """The columns first ... last - 1."""
+        return self._cut(self, lambda tensor: tensor[:, first:last])
+
+    def _cut(self, question: Question, cut: Callable[[Tensor], Tensor]) -> Question:
+        shape = self.at.shape
+        return each_tensor(question, lambda tensor: cut(tensor) if tensor.shape[:2] == shape else tensor)
 
 
 SUCCESSOR = -1  # the slot of a clean entry, which is asked for the token after it

@@ -13,7 +13,7 @@ from unspoken.layout.entries import Layout
 from unspoken.measure.likelihood import check_clean
 from unspoken.model.denoiser import Denoiser
 from unspoken.model.reach import check_reach
-from unspoken.model.trunks import looped
+from unspoken.model.trunks import added, looped
 from unspoken.noise import Absorbing
 from unspoken.training.losses import noised
 
@@ -52,14 +52,12 @@ def looks(model: Denoiser, layout: Layout) -> Tensor:
     kernel = model.trunk.config._attn_implementation or "sdpa"
     model.trunk.set_attn_implementation("eager")  # the others do not tell
     try:
-        mask = layout.mask(model.attention)
-        seen = torch.zeros_like(mask, dtype=model.trunk.dtype)
         outputs = looped(
             model.trunk,
             model.embed(layout),
             [{}] * model.loops,
             position_ids=layout.position,
-            attention_mask=seen.masked_fill(~mask, torch.finfo(seen.dtype).min),
+            attention_mask=added(layout.mask(model.attention), model.trunk.dtype),
             use_cache=False,
             output_attentions=True,
         )

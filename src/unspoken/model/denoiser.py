@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from unspoken.layout.attention import Attention, Prompt
 from unspoken.layout.entries import Layout, entries_of
 from unspoken.layout.packing import Packed
+from unspoken.layout.pricing import costs
 from unspoken.layout.questions import Question
 from unspoken.model.cache import Cache
 from unspoken.model.folder import OURS
@@ -27,7 +28,7 @@ from unspoken.model.ports import Categorical, CodeWeights, Port, VectorWeights, 
 from unspoken.model.probe import check_trunk
 from unspoken.model.reach import check_reach
 from unspoken.model.saving import save
-from unspoken.model.shift import answering
+from unspoken.model.shift import answering, left_of
 from unspoken.model.tokens import load_tokenizer
 from unspoken.model.trunks import (
     Clock,
@@ -35,6 +36,7 @@ from unspoken.model.trunks import (
     carried_state,
     check_given,
     looped,
+    mask_of,
     places,
     use_attention,
     vocabulary,
@@ -45,7 +47,7 @@ if TYPE_CHECKING:  # slow to import: loaded where a trunk is made
 
     from unspoken.model.tokens import Tokenizer
 
-Kernel = Literal["sdpa", "flex"]
+Kernel = Literal["sdpa", "flex", "eager"]
 
 
 class Denoiser(nn.Module):
@@ -56,7 +58,7 @@ class Denoiser(nn.Module):
         trunk knows distances alone, and a latent that sees few others can not tell from them where on a board it is.
     times: every token's time is shown at the input (`Layout.time`): what is said may be noise, where a process says so.
     port: of tokens that are values, read at entries of its placeholder id and predicted by its own head.
-    kernel: `sdpa`, or `flex` for FlexAttention, which needs CUDA.
+    kernel: `sdpa`; `flex` for FlexAttention, which needs CUDA; `eager` for trunks that have no other (Gemma 2).
     loops: how often a pass runs through the layers, from the second time on with the last states added to the input.
     carry: a slot (an unsaid entry of the mask) reads the last state that its position had in the pass before, where
         `Layout.carried` has it.
@@ -83,11 +85,8 @@ class Denoiser(nn.Module):
         check_given(trunk, mask_id, kernel, loops, carry)
         if shift and port is not None:
             raise ValueError(f"shift=True with {port}: values are read at their own entries; leave one of them out")
-        self.trunk = trunk
-        self.attention = attention
-        self.mask_id = mask_id
-        self.shift = shift
-        self.kernel: Kernel = "sdpa"
+        self.trunk, self.attention, self.mask_id, self.shift = trunk, attention, mask_id, shift
+        self.kernel: Kernel = "sdpa" if kernel == "flex" else kernel
         self.decoder = decoder
         self.tokenizer: Tokenizer | None = None
         self.place = places(trunk, positions)
@@ -95,13 +94,13 @@ class Denoiser(nn.Module):
         self.ids = Categorical(trunk, mask_id)
         self.port, self.values, self.carried = port, None, None
         self.cache_argument = cache_argument(trunk)
-        self.loops = 1  # it is probed with one loop and under sdpa, whatever follows: each loop obeys the same laws
-        use_attention(trunk, "sdpa")
+        self.loops = 1  # it is probed with one loop and without flex, whatever follows: each loop obeys the same laws
+        use_attention(trunk, self.kernel)
         self.eval()
         if trunk.device.type != "meta":
             check_trunk(self)
         self.loops = loops
-        if kernel != "sdpa":
+        if kernel != self.kernel:
             self.kernel = kernel
             use_attention(trunk, kernel)
         if port is not None:  # after the check, which shows the trunk tokens alone
@@ -199,7 +198,7 @@ class Denoiser(nn.Module):
     @overload
     def forward(
         self, layout: Layout, *, questions: Sequence[Question], then: Packed | None = None
-    ) -> tuple[Any, ...]: ...
+    ) -> tuple[Tensor, ...]: ...
 
     def forward(
         self,
@@ -208,21 +207,22 @@ class Denoiser(nn.Module):
         cache: Cache | None = None,
         questions: Sequence[Question] | None = None,
         then: Packed | None = None,
-    ) -> Tensor | tuple[Any, ...]:
+    ) -> Tensor | tuple[Tensor, ...]:
         """Logits `[batch, m, vocab]` (float32 or wider) at the entries `at` `[batch, m]`; see `Model`.
 
-        questions: in place of `at`, the prediction of each by its port, all from one pass of the trunk.
-        then: a pass after this one, whose slots read its states; the predictions of its questions follow.
+        questions: in place of `at`: the loss of each, `[batch, m]`, all from one pass of the trunk (`layout.pricing`).
+        then: a pass after this one, whose slots read its states; the losses of its questions follow.
         """
         hidden = self.states(layout, cache=cache)
         if questions is None:
             return self.ids.predict(answering(hidden, layout, at, cache, self.shift))
-        answers = tuple(self._answer(answering(hidden, layout, q.at, None, self.shift), q) for q in questions)
+        read = [replace(q, at=left_of(layout, q.at)) for q in questions] if self.shift else questions
+        losses = costs(read, hidden, self._answer, self.vocab_size)
         if then is None:
-            return answers
+            return losses
         if self.carried is None:
             raise ValueError("the second pass reads states of the first, and this model carries none: give carry=True")
-        return answers + self(replace(then.layout, carried=hidden), questions=then.questions, then=then.then)
+        return losses + self(replace(then.layout, carried=hidden), questions=then.questions, then=then.then)
 
     def _answer(self, hidden: Tensor, question: Question) -> Any:
         port = self.ids if question.port == "ids" else self._values
@@ -245,25 +245,26 @@ class Denoiser(nn.Module):
         cache: what it holds is seen and not computed.
         """
         check_reach(self.trunk.config, self.known_positions, layout, 0 if cache is None else len(cache))
-        if self.kernel == "flex" and layout.token.device.type == "cpu":
-            raise ValueError("kernel='flex' (FlexAttention) needs a GPU: move model and layout there, or use 'sdpa'")
         if not layout.token.numel():  # which trunks can not reshape
             return self.embed(layout)
         seen = layout if cache is None else cache.before(layout)
-        mask = seen.block_mask if self.kernel == "flex" else seen.mask
         embedded = states = self.embed(layout)
         for output in looped(
             self.trunk,
             embedded,
             [{}] * self.loops if cache is None else [{self.cache_argument: keys} for keys in cache.of(self.loops)],
             position_ids=layout.position,
-            attention_mask=mask(attention or self.attention, seen.shape[1] - layout.shape[1]),
+            attention_mask=self.mask(seen, attention or self.attention, seen.shape[1] - layout.shape[1]),
             use_cache=cache is not None,
         ):
             states = output.last_hidden_state
         if cache is not None and self.shift:
             cache.newest = states
         return states
+
+    def mask(self, layout: Layout, attention: Attention, first: int = 0) -> Any:
+        """Who may look at whom, as the kernel reads it. first: see `Layout.mask`."""
+        return mask_of(self.kernel, layout, attention, first, self.trunk.dtype)
 
     def new_cache(self) -> Cache | None:
         """An empty cache of the context, None under an attention whose context states change as tokens are said."""

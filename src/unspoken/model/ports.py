@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from unspoken import checks
 from unspoken.layout.questions import CrossEntropy, SquaredError
-from unspoken.model.trunks import output_head
+from unspoken.model.trunks import logits_of
 from unspoken.noise.gaussian import Seen, View
 
 if TYPE_CHECKING:
@@ -51,7 +51,10 @@ class Reader(Protocol):
 
 
 class Categorical:
-    """Token ids, by the trunk's own embedding and head. The mask is never predicted: its logit is -inf."""
+    """Token ids, by the trunk's own embedding and logits (`trunks.logits_of`).
+
+    The mask is never predicted: its logit is -inf.
+    """
 
     def __init__(self, trunk: PreTrainedModel, mask_id: int):
         self.trunk, self.mask_id = trunk, mask_id
@@ -62,7 +65,7 @@ class Categorical:
 
     def predict(self, hidden: Tensor, target: Tensor | None = None) -> Tensor:
         """Logits `[batch, m, vocab]`, float32 or wider."""
-        logits = output_head(self.trunk)(hidden)
+        logits = logits_of(self.trunk, hidden)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return logits.index_fill(-1, torch.tensor([self.mask_id], device=logits.device), -torch.inf)
 

@@ -14,12 +14,11 @@ from unspoken.layout.attention import CACHED_ALONE, SIDM, Attention
 from unspoken.layout.entries import FOREVER, Layout, entries_of
 from unspoken.model.cache import Cache
 from unspoken.model.reach import limits
-from unspoken.model.trunks import REMEDY, output_head, vocabulary
+from unspoken.model.trunks import REMEDY, logits_of, output_head, vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-ONE_MAP = "take a trunk whose head is one linear map"
 ENTRIES = 64  # of a row of the probe, at most
 NEAR = 8  # its first positions, one after the other
 
@@ -32,6 +31,7 @@ class Probed(Protocol):
 
     def embed(self, layout: Layout) -> Tensor: ...
     def states(self, layout: Layout, attention: Attention | None = None, cache: Cache | None = None) -> Tensor: ...
+    def mask(self, layout: Layout, attention: Attention, first: int = 0) -> Any: ...
     @property
     def known_positions(self) -> int | None: ...
 
@@ -42,14 +42,15 @@ def check_trunk(model: Probed) -> None:
 
     A token may not notice others that it does not see: neither what they are, nor their order in the list, nor whether
     they are there, in its row or in another. Keys and values in a cache are those of a pass without one. And the logits
-    are the output embedding of the last states, so that the head can run where it is needed alone. Trunks with
-    recurrent states, positions by list order or capped logits fail here, not later and silently.
+    are made of the last states of their own entry alone, so that the head can run where it is needed alone. Trunks with
+    recurrent states or positions by list order fail here, not later and silently.
     """
     name = type(model.trunk).__name__
     try:
         layout = probe(model.trunk, model.known_positions)
         tried = _Probe(model, layout, model.states(layout, SIDM))
-        fit = bool(tried.plain.isfinite().all() and output_head(model.trunk)(tried.plain[:1]).isfinite().all())
+        output_head(model.trunk)  # there is one
+        fit = bool(tried.plain.isfinite().all() and logits_of(model.trunk, tried.plain[:1]).isfinite().all())
         broken = next((reason for law, reason in LAWS if not law(tried)), None) or _other_head(tried) if fit else None
     except Exception as error:  # whatever a foreign trunk does with input it was not made for
         what = f"{type(error).__name__}: {str(error)[:200]}"
@@ -158,17 +159,18 @@ LAWS: tuple[tuple[Callable[[_Probe], bool], str], ...] = (
 
 
 def _other_head(probe: _Probe) -> str | None:
-    """What the trunk does after its output embedding, None where it does nothing."""
-    head = output_head(probe.model.trunk)(probe.plain[:1, :NEAR])
+    """Why the trunk's logits are not what its own head makes of the last states; None where they are.
+
+    The head is asked in two parts: it may not look at another entry.
+    """
     part = probe.layout.rows(probe.turn[:1]).select(probe.turn[None, :NEAR])
     whole = probe.model.trunk(
-        inputs_embeds=probe.model.embed(part), position_ids=part.position, attention_mask=part.mask(SIDM)
+        inputs_embeds=probe.model.embed(part), position_ids=part.position, attention_mask=probe.model.mask(part, SIDM)
     ).logits
+    head = torch.cat([logits_of(probe.model.trunk, each) for each in probe.plain[:1, :NEAR].split(NEAR // 2 + 1, 1)], 1)
     if _close(head, whole.to(head.dtype)):  # some trunks give wider logits than they compute
         return None
-    if torch.equal(head.argsort(-1), whole.argsort(-1)):
-        return f"changes its logits after the output embedding (scaling or soft caps); {ONE_MAP}"
-    return f"computes more than one linear map between its last states and its logits; {ONE_MAP}"
+    return f"computes its logits from more than the last states of their own entry; {REMEDY}"
 
 
 def _close(a: Tensor, b: Tensor) -> bool:

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from unspoken import checks
+from unspoken.layout.attention import Attention
+from unspoken.layout.entries import Layout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-KERNELS = {"sdpa": "sdpa", "flex": "flex_attention"}  # as transformers names them
+KERNELS = {"sdpa": "sdpa", "flex": "flex_attention", "eager": "eager"}  # as transformers names them
 REMEDY = "take a decoder with full attention and rotary or learned positions, such as Llama, Qwen or GPT-2"
 
 
@@ -75,6 +77,48 @@ def body(trunk: PreTrainedModel) -> PreTrainedModel:
     if inner is None:
         raise ValueError(f"{type(trunk).__name__} has no part that computes its last states alone")
     return inner
+
+
+class _Given:
+    """What a body returns whose last states are given, and nothing else."""
+
+    def __init__(self, states: Tensor):
+        self.last_hidden_state = states
+
+    def __getitem__(self, index: Any) -> Any:
+        return (self.last_hidden_state,)[index]
+
+    def __getattr__(self, name: str) -> None:
+        return None  # caches, attentions, the routers of experts: there are none
+
+
+class _Giving(nn.Module):
+    """In a body's place: it returns given states, whatever it is called with."""
+
+    def __init__(self, states: Tensor):
+        super().__init__()
+        self.given = _Given(states)
+
+    @property
+    def decoder(self) -> _Giving:
+        """Some families call this part of their body (OPT, Whisper)."""
+        return self
+
+    def forward(self, *_: Any, **__: Any) -> _Given:
+        return self.given
+
+
+def logits_of(trunk: PreTrainedModel, states: Tensor) -> Tensor:
+    """The trunk's own logits `[batch, m, vocab]` of last states `[batch, m, width]`, scaled or capped as it does.
+
+    Its `forward` is run with the body replaced, in a copy that shares all other parts: so what a family does beside its
+    output embedding is the family's own code. The trunk itself is not touched.
+    """
+    inner = body(trunk)
+    owner, name = next((part, name) for part in trunk.modules() for name, its in part.named_children() if its is inner)
+    stand_in: Any = copy.copy(owner)
+    stand_in._modules = owner._modules | {name: _Giving(states)}
+    return type(owner).forward(stand_in, inputs_embeds=states).logits
 
 
 def looped(trunk: PreTrainedModel, embedded: Tensor, held: Sequence[dict[str, Any]], **given: Any) -> Iterator[Any]:
@@ -143,6 +187,24 @@ def cache_argument(trunk: PreTrainedModel) -> str:
     return "cache" if "cache" in signature(body(trunk).forward).parameters else "past_key_values"
 
 
+def added(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask as eager attention reads it: numbers that are added to the scores, 0 where one may look."""
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
+
+
+def mask_of(kernel: str, layout: Layout, attention: Attention, first: int, dtype: torch.dtype) -> Any:
+    """Who may look at whom, as a kernel reads it. first: see `Layout.mask`; dtype: of the trunk.
+
+    Raises ValueError for flex on a CPU.
+    """
+    if kernel != "flex":
+        mask = layout.mask(attention, first)
+        return added(mask, dtype) if kernel == "eager" else mask
+    if layout.token.device.type == "cpu":
+        raise ValueError("kernel='flex' (FlexAttention) needs a GPU: move model and layout there, or use 'sdpa'")
+    return layout.block_mask(attention, first)
+
+
 def use_attention(trunk: PreTrainedModel, kernel: str) -> None:
     """Sets how a trunk computes attention, in configs of its own: other models of the same config stay as they are.
 
@@ -156,5 +218,6 @@ def use_attention(trunk: PreTrainedModel, kernel: str) -> None:
         trunk.set_attn_implementation(KERNELS[kernel])
     except (ValueError, ImportError) as error:
         raise ValueError(
-            f"{type(trunk).__name__} does not support an attention implementation by {kernel} in transformers; {REMEDY}"
+            f"{type(trunk).__name__} does not support an attention implementation by {kernel} in transformers; "
+            f"{REMEDY}, or try kernel='eager'"
         ) from error

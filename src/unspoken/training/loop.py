@@ -27,7 +27,7 @@ from unspoken.tasks import Task
 from unspoken.tasks.base import Examples
 from unspoken.training.checkpoint import restore, save_checkpoint
 from unspoken.training.config import Train
-from unspoken.training.losses import packed_losses
+from unspoken.training.losses import losses_in_parts, packed_losses
 from unspoken.training.run import Run
 
 if TYPE_CHECKING:  # slow to import: loaded where they are first needed
@@ -239,7 +239,7 @@ def validation_loss(config: Train, model: Denoiser, held_out: Examples) -> tuple
     """The training loss on held-out examples at four fixed draws of the noise each, and the first draw's by slot."""
     packs = [packed_batch(config, model.mask_id, held_out, seeded("validation", draw)) for draw in range(4)]
     packs = [packed.to(model.device) for packed in packs]
-    losses = [packed_losses(model, packed) for packed in packs]
+    losses = [losses_in_parts(model, packed) for packed in packs]
     loss = torch.stack([packed.reduce(its) for packed, its in zip(packs, losses, strict=True)]).mean()
     return float(loss), packs[0].by_slot(losses[0])
 

@@ -2,46 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unspoken.layout.entries import Layout, random_order
 from unspoken.layout.packing import Packed, ask_masks
-from unspoken.layout.questions import Distilled, Question
+from unspoken.layout.pricing import by_entry, price
+from unspoken.model.denoiser import Denoiser
 from unspoken.noise import Absorbing, Ids
 from unspoken.noise.times import stratified_times
 
+NUMBERS = 1 << 26  # see `losses_in_parts`: 256 MB in float32
 Forward = Callable[..., Any]  # a `Model`, or one that a launcher has wrapped
 
 
 def packed_losses(model: Forward, packed: Packed) -> Tensor:
     """The losses of what a pass is asked, `[batch, m]`: in nats, or squared units; 0 where a row has nothing to ask.
 
-    The losses of several questions stand one after the other. One pass of the trunk, or two (`Packed.then`); each head
-    runs on the entries that are asked of it alone. `Packed.reduce` reduces them to a training loss.
+    The losses of several questions stand one after the other. One pass of the trunk, or two (`Packed.then`). A
+    `Denoiser` runs each head on what is asked of it alone (`pricing`); any other `Model` is asked for logits.
+    `Packed.reduce` reduces the losses to a training loss.
     """
-    if packed.then is not None:
-        answers = model(packed.layout, questions=packed.questions, then=packed.then)
-    elif all(q.port == "ids" for q in packed.questions):
-        answers = _by_head(model, packed)
+    if _prices(model):
+        losses = model(packed.layout, questions=packed.questions, then=packed.then)
     else:
-        answers = model(packed.layout, questions=packed.questions)
-    losses = [
-        torch.where(q.real, _price(q, answer, answers), 0.0) for q, answer in zip(packed.asked, answers, strict=True)
-    ]
+        answers = _by_head(model, packed)
+        losses = [price(q, answer, answers) for q, answer in zip(packed.asked, answers, strict=True)]
     return losses[0] if len(losses) == 1 else torch.cat(losses, 1)
 
 
-def _price(question: Question, answer: Any, answers: Sequence[Any]) -> Tensor:
-    """What an answer costs; a distilled one is compared with another question's as well."""
-    loss = question.loss
-    if isinstance(loss, Distilled):
-        return loss(answer, question.target, answers[loss.question].detach())
-    return loss(answer, question.target)
+@torch.no_grad()
+def losses_in_parts(model: Denoiser, packed: Packed, numbers: int = NUMBERS) -> Tensor:
+    """`packed_losses` without gradients, of as many rows at a time as memory is wanted for.
+
+    numbers: of the largest tensor of the trunk, about, that a part may need; a part has one row at least.
+    """
+    rows, entries = packed.layout.shape
+    size = entries * max(entries, 4 * model.trunk.config.hidden_size)
+    size += sum(q.at.shape[1] * model.vocab_size for q in packed.asked if not by_entry(q.loss))
+    most = max(1, numbers // max(1, size))
+    parts = [packed_losses(model, packed.rows(first, first + most)) for first in range(0, rows, most)]
+    return torch.cat(parts) if parts else packed_losses(model, packed)
+
+
+def _prices(model: Forward) -> bool:
+    """Whether a model takes questions and says what the answers cost, as a `Denoiser` does, wrapped or not."""
+    if not isinstance(model, nn.Module):
+        return False
+    parameters = signature(model.forward).parameters
+    return "questions" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def _by_head(model: Forward, packed: Packed) -> tuple[Tensor, ...]:
