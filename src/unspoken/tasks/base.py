@@ -25,11 +25,14 @@ class Examples:
     x0: `[n, length]` int64, the clean tokens; where the tokens are values, a placeholder id.
     given: `[n, length]` bool, True where the token is part of the prompt and never masked.
     value: `[n, length, width]` vectors (floats) or codes (int64) of tokens that are values; None where all are ids.
+    document: `[n, length]` int64, to which document of its row each token belongs, `PADDING` (-1) where the row is
+        shorter, `given` there; None where every row is one document.
     """
 
     x0: Tensor
     given: Tensor
     value: Tensor | None = None
+    document: Tensor | None = None
 
     @property
     def answer(self) -> Tensor:
@@ -47,7 +50,8 @@ class Examples:
 
     def rows(self, index: Tensor | slice) -> Examples:
         """Some of them."""
-        return Examples(self.x0[index], self.given[index], None if self.value is None else self.value[index])
+        value, document = (None if its is None else its[index] for its in (self.value, self.document))
+        return Examples(self.x0[index], self.given[index], value, document)
 
     def by_size(self) -> Examples:
         """In order of how many tokens are not given."""
