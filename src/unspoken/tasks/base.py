@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unspoken.messages import quoted
-from unspoken.noise.space import unknown
+from unspoken.noise.space import PADDING, unknown
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -41,9 +41,10 @@ class Examples:
 
     def prompt(self, mask_id: int) -> Tensor:
         """The given tokens, `[n, length]` with the mask everywhere else; or values, unknown (`unknown`) elsewhere."""
+        given = self.given if self.document is None else self.given & (self.document != PADDING)
         if self.value is None:
-            return torch.where(self.given, self.x0, mask_id)
-        return torch.where(self.given[..., None], self.value, unknown(self.value))
+            return torch.where(given, self.x0, mask_id)
+        return torch.where(given[..., None], self.value, unknown(self.value))
 
     def __len__(self) -> int:
         return self.x0.shape[0]
