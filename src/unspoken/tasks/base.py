@@ -46,6 +46,12 @@ class Examples:
             return torch.where(given, self.x0, mask_id)
         return torch.where(given[..., None], self.value, unknown(self.value))
 
+    def whole(self) -> Examples:
+        """These; ValueError where a row is not one document from end to end, for what takes no others."""
+        if self.document is not None and bool((self.document != 0).any()):
+            raise ValueError("rows that are shorter than their batch, or hold several documents: not measured here")
+        return self
+
     def __len__(self) -> int:
         return self.x0.shape[0]
 

@@ -24,7 +24,7 @@ from unspoken.messages import quoted
 from unspoken.noise.space import PADDING
 from unspoken.tasks.base import SPLITS, Examples, Split, check_seed
 from unspoken.tasks.prompted.coding import Coding, coding
-from unspoken.tasks.prompted.stored import Stored, Wanted, scattered, source_list, stored
+from unspoken.tasks.prompted.store import Stored, Wanted, scattered, source_list, stored
 from unspoken.tasks.sampled import Sampled
 from unspoken.tasks.splits import assign
 from unspoken.tasks.text.books import LICENCE

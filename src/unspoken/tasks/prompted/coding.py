@@ -34,9 +34,9 @@ def load_tokenizer(name: str) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except Exception as error:  # of a folder that holds none, of no connection, of code that is not there
         expected = "a folder with tokenizer.json, or a model's name on the Hub, expected"
-        raise ValueError(f"tokenizer={quoted(name)} is not to be read ({first_line(error)}); {expected}") from None
+        raise ValueError(f"tokenizer={name} is not to be read ({first_line(error)}); {expected}") from None
     if tokenizer.eos_token_id is None:
-        raise ValueError(f"tokenizer={quoted(name)} has no eos_token, which says that a text is over; set one and save")
+        raise ValueError(f"tokenizer={name} has no eos_token, which says that a text is over; set one and save")
     return tokenizer
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unspoken.messages import quoted
-from unspoken.tasks.files import located, read_record
+from unspoken.tasks.files import LONGEST, located, read_record
 from unspoken.tasks.prompted.coding import Coding, Part
 from unspoken.tasks.text.books import load, names, table
 
@@ -63,6 +63,8 @@ class Source:
         found = list[bool]()
         for number, line in lines:
             with located(self.path, f"line {number}"):
+                if len(line) > LONGEST:
+                    raise ValueError(f"a line of {len(line):,} characters given, at most {LONGEST:,} expected")
                 chat = check_record(read_record(line))
             found = [chat or any(found)]
         if not found:
