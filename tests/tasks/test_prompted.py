@@ -330,7 +330,14 @@ def test_what_is_missing_is_told(made: Path, tmp_path: Path) -> None:
         with pytest.raises(ValueError) as caught:
             task.size("train")
         assert said in str(caught.value)
-    for field, value in (("length", 1), ("turns", "all"), ("validation", 1.5), ("test", 0.99), ("seed", -1)):
+    fields: tuple[tuple[str, Any], ...] = (
+        ("length", 1),
+        ("turns", "all"),
+        ("validation", 1.5),
+        ("test", 0.99),
+        ("seed", -1),
+    )
+    for field, value in fields:
         with pytest.raises(ValueError, match=field):
             Prompted(str(made), str(data), **{field: value})
 

@@ -12,7 +12,7 @@ from unspoken.decoders.decode import Decoder
 from unspoken.measure.likelihood import nll_by_latents
 from unspoken.model.denoiser import Denoiser
 from unspoken.noise import AnyProcess
-from unspoken.tasks import Text
+from unspoken.tasks import Prompted, Text
 from unspoken.tasks.base import Examples
 from unspoken.training.loop import seeded
 from unspoken.training.losses import packed_losses
@@ -23,7 +23,12 @@ SLOT = MultiToken(window=1)
 
 @torch.no_grad()
 def bits_per_byte(
-    task: Text, model: Denoiser, process: AnyProcess, test: Examples, counts: Sequence[int] | None, draws: int
+    task: Text | Prompted,
+    model: Denoiser,
+    process: AnyProcess,
+    test: Examples,
+    counts: Sequence[int] | None,
+    draws: int,
 ) -> Tensor:
     """`[counts, windows]` bits of each window's tokens that are not given, per byte; a window counts by its bytes.
 
@@ -42,7 +47,7 @@ def bits_per_byte(
     return torch.cat(parts).T / math.log(2) / size.mean()
 
 
-def sample_of(task: Text, model: Denoiser, way: Decoder) -> str:
+def sample_of(task: Text | Prompted, model: Denoiser, way: Decoder) -> str:
     """One window that the model says of itself."""
     blank = torch.full((1, task.length), task.mask_id)
     *_, step = way.steps(model, blank, generator=seeded("sample"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -102,19 +103,20 @@ def _read(folder: Path) -> Stored | None:
 def _build(its: Coding, wanted: Wanted, folder: Path) -> None:
     if any([source.check() for source in wanted.sources]):  # what is wrong in them is told before any of the work
         its.check_template()
-    rows = list[tuple[int, int, int, int]]()
+    rows = array("q")  # of a document four numbers: there may be many
     with whole(folder / "tokens.bin") as tokens, whole(folder / "given.bin") as given, progress_bar() as bar:
         writer = _Writer(tokens, given, wanted.length)
         for number, source in enumerate(wanted.sources):
             found = writer.records(its, source, wanted) if source.records else writer.windows(its, source)
             for first, size, code in bar.track(found, description=f"tokenising {source.name}"):
-                rows.append((first, size, number, code))
+                rows.extend((first, size, number, code))
     if not rows:
         raise ValueError("no text of two tokens or more is there to train on; write more of it")
+    table = np.frombuffer(rows, np.int64).reshape(-1, 4)
     with whole(folder / "documents.npy") as file:
-        np.save(file, np.array(rows, dtype=np.int64), allow_pickle=False)
+        np.save(file, table, allow_pickle=False)
     with whole(folder / "card.json") as file:
-        file.write(json.dumps({"tokens": writer.written, "documents": len(rows)}).encode())
+        file.write(json.dumps({"tokens": writer.written, "documents": len(table)}).encode())
     for left in folder.glob("*.tmp"):  # by one that was killed: whoever builds, builds alone
         left.unlink(missing_ok=True)
 
