@@ -230,10 +230,8 @@ def packed_batch(
 
     progress: how much of training is done, in [0, 1]; what is validated is what training ends with.
     """
-    its = examples
-    return config.objective.pack(
-        config.process, its.x0, its.given, mask_id, generator, its.value, progress, its.document
-    )
+    x0, given, value, document = examples.x0, examples.given, examples.value, examples.document
+    return config.objective.pack(config.process, x0, given, mask_id, generator, value, progress, document)
 
 
 @torch.no_grad()
