@@ -12,7 +12,7 @@ from unspoken.decoders.decode import Decoder
 from unspoken.measure.likelihood import nll_by_latents
 from unspoken.model.denoiser import Denoiser
 from unspoken.noise import AnyProcess
-from unspoken.tasks import Text
+from unspoken.tasks import Prompted, Text
 from unspoken.tasks.base import Examples
 from unspoken.training.loop import seeded
 from unspoken.training.losses import packed_losses
@@ -23,7 +23,12 @@ SLOT = MultiToken(window=1)
 
 @torch.no_grad()
 def bits_per_byte(
-    task: Text, model: Denoiser, process: AnyProcess, test: Examples, counts: Sequence[int] | None, draws: int
+    task: Text | Prompted,
+    model: Denoiser,
+    process: AnyProcess,
+    test: Examples,
+    counts: Sequence[int] | None,
+    draws: int,
 ) -> Tensor:
     """`[counts, windows]` bits of each window's tokens that are not given, per byte; a window counts by its bytes.
 
@@ -32,15 +37,17 @@ def bits_per_byte(
     parts = []
     for part in test.split(50):
         if counts is None:
-            packed = SLOT.pack(process, part.x0, part.given, model.mask_id)
+            packed = SLOT.pack(process, part.x0, part.given, model.mask_id, document=part.document)
             parts.append(packed_losses(model, packed).sum(1, keepdim=True).double())
         else:
-            parts.append(nll_by_latents(model, part.x0, part.given, counts, seeded("bits", len(parts)), draws))
+            generator = seeded("bits", len(parts))
+            its = nll_by_latents(model, part.x0, part.given, counts, generator, draws, part.document)
+            parts.append(its)
     size = (task.bytes_in(test.x0) - task.bytes_in(test.prompt(task.mask_id))).double()
     return torch.cat(parts).T / math.log(2) / size.mean()
 
 
-def sample_of(task: Text, model: Denoiser, way: Decoder) -> str:
+def sample_of(task: Text | Prompted, model: Denoiser, way: Decoder) -> str:
     """One window that the model says of itself."""
     blank = torch.full((1, task.length), task.mask_id)
     *_, step = way.steps(model, blank, generator=seeded("sample"))

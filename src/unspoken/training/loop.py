@@ -230,8 +230,8 @@ def packed_batch(
 
     progress: how much of training is done, in [0, 1]; what is validated is what training ends with.
     """
-    x0, given = examples.x0, examples.given
-    return config.objective.pack(config.process, x0, given, mask_id, generator, examples.value, progress)
+    x0, given, value, document = examples.x0, examples.given, examples.value, examples.document
+    return config.objective.pack(config.process, x0, given, mask_id, generator, value, progress, document)
 
 
 @torch.no_grad()
