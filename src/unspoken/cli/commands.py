@@ -17,7 +17,7 @@ from unspoken.cli.studies import CurvesRun, FamilyRun, Show, StepsRun, StudyRun
 from unspoken.cli.tasks import ListTasks, ShowTask
 from unspoken.layout.attention import ATTENTIONS, Attention
 from unspoken.presets import AR_LATENTS, DECODE, DIAL, FORCING, GIDD, LATENTS, LOOPS
-from unspoken.presets.tasks import TASKS, TRAIN
+from unspoken.presets.tasks import OWN, TASKS, TRAIN
 from unspoken.show import terminal
 from unspoken.study.base import Study
 
@@ -68,7 +68,7 @@ def _study(name: str, presets: Mapping[str, Callable[[], Study]], out: str = "st
 
 
 def _task_type() -> Any:
-    return _presets(lambda _, task: ShowTask(task), TASKS)
+    return _presets(lambda _, task: ShowTask(task), TASKS | OWN)
 
 
 COMMANDS: dict[str, tuple[Callable[[], Any], str]] = {

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from unspoken.cli.runs import Flat
-from unspoken.presets.tasks import TASKS
+from unspoken.presets.tasks import OWN, TASKS
 from unspoken.tasks import Tasks
 
 
@@ -21,6 +21,8 @@ class ListTasks:
         for name, make in TASKS.items():
             task = make()
             console.print(f"{name:<16} {task.title}: {task.length} tokens of {task.vocab_size}")
+        for name, make in OWN.items():
+            console.print(f"{name:<16} records, chats or text of yours: {make().length} tokens of --task.tokenizer")
 
 
 @dataclass(frozen=True)

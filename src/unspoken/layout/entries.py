@@ -15,9 +15,9 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 from unspoken import checks
 from unspoken.layout.attention import Attention, Entry
+from unspoken.noise.space import PADDING
 
 FOREVER = 2**30  # a horizon past every order: "sees the whole context"
-PADDING = -1  # the document of entries that are not there
 _WHOLE = ("token", "position", "order", "horizon", "block", "document")  # the fields of whole numbers
 
 

@@ -24,11 +24,18 @@ class Clean:
     x0: `[batch, seq]` token ids.
     given: `[batch, seq]` bool: the prompt, there from the start.
     place: `[batch, seq]` the position of the token said first, second, ...; the prompt's positions come last.
+    present: `[batch, seq]` bool, False past the end of short rows, where all is `given`; None where all are there.
     """
 
     x0: Tensor
     given: Tensor
     place: Tensor
+    present: Tensor | None = None
+
+    @property
+    def prompt(self) -> Tensor:
+        """`[batch, seq]` bool: what is given and there."""
+        return self.given if self.present is None else self.given & self.present
 
     @property
     def free(self) -> Tensor:
@@ -54,9 +61,9 @@ class Clean:
         return one_block(self.x0, torch.zeros_like(self.given), (self.rank // stride + 1) * ~self.given)
 
 
-def left_to_right(x0: Tensor, given: Tensor) -> Clean:
-    """Said in the order of the positions. x0, given: `[batch, seq]`."""
-    return Clean(x0, given, given.to(torch.uint8).argsort(dim=1, stable=True))
+def left_to_right(x0: Tensor, given: Tensor, present: Tensor | None = None) -> Clean:
+    """Said in the order of the positions. x0, given, present: `[batch, seq]`."""
+    return Clean(x0, given, given.to(torch.uint8).argsort(dim=1, stable=True), present)
 
 
 def any_order(x0: Tensor, given: Tensor, generator: torch.Generator | None = None) -> Clean:
@@ -192,7 +199,7 @@ def ask_next(layout: Layout, clean: Clean) -> Packed:
 
     Raises ValueError where a row has no prompt to ask for its first token.
     """
-    if not bool(clean.given.any(1).all()):
+    if not bool(clean.prompt.any(1).all()):
         raise ValueError("next-token training asks the prompt for the first token: give every row a prompt")
     asked = has_successor(layout, clean)
     successor = clean.place.gather(1, torch.where(asked, layout.order, 0))
@@ -201,7 +208,7 @@ def ask_next(layout: Layout, clean: Clean) -> Packed:
 
 def has_successor(layout: Layout, clean: Clean) -> Tensor:
     """`[batch, entries]` bool: clean entries after which a token is said; of the prompt, the last one."""
-    prompt = torch.where(clean.given, _count(clean.place), -1)
+    prompt = torch.where(clean.prompt, _count(clean.place), -1)
     last = torch.nn.functional.pad(prompt, (1, 0), value=-1).amax(1, keepdim=True)  # padded for rows of no tokens
     return layout.said & (layout.order < clean.free) & ((layout.order > 0) | (layout.position == last))
 

@@ -181,7 +181,7 @@ def numbered(names: Sequence[str]) -> list[str]:
 
 def of_one_length(task: Task, split: Split, n: int, length: int | None = None) -> Examples:
     """Of the split's examples the first n with `length` tokens to say, by default the commonest number."""
-    every = task.sample(split, task.size(split))
+    every = task.sample(split, task.size(split)).whole()
     free = (~every.given).sum(1)
     at = (free == (int(free.mode().values) if length is None else length)).nonzero()[:n, 0]
     return Examples(every.x0[at], every.given[at])

@@ -11,6 +11,7 @@ from torch import Tensor
 from unspoken import checks
 from unspoken.decoders.checks import check_model
 from unspoken.decoders.policies import Ahead, Around, LatentPolicy
+from unspoken.layout.documents import Documents, without_absent
 from unspoken.layout.entries import Layout, draw_ranks, one_block, random_order, rank_of
 from unspoken.layout.packing import ask_masks
 from unspoken.model.network import Model
@@ -27,18 +28,41 @@ def nelbo(
     given: Tensor,
     generator: torch.Generator | None = None,
     draws: int = 8,
+    document: Tensor | None = None,
 ) -> Tensor:
     """A Monte-Carlo estimate of the bound on -log p(x0 | given), in nats: `[batch, draws]`, each unbiased.
 
     arXiv 2406.07524, eq. 10, the integral over t in [0, 1] taken at stratified times.
     x0: `[batch, seq]`; given: `[batch, seq]` bool.
+    document: `[batch, seq]`, see `Objective.pack`; a row's number is the sum over its documents.
     """
     check_clean(model, x0, given, draws, generator)
     checks.kind("process", process, Absorbing, "us.Absorbing(); other noise is measured by us.nelbo_along")
+    if document is not None:
+        its = Documents.of(document, x0)
+        return its.add(_nelbo(model, process, *_apart(its, x0, given), generator, draws, its.present))
+    return _nelbo(model, process, x0, given, generator, draws)
+
+
+def _apart(its: Documents, x0: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+    """Each document in a row of its own; what is past its end is given."""
+    return its.split(x0), its.split(given) | ~its.present
+
+
+def _nelbo(
+    model: Model,
+    process: Absorbing,
+    x0: Tensor,
+    given: Tensor,
+    generator: torch.Generator | None,
+    draws: int,
+    present: Tensor | None = None,
+) -> Tensor:
     estimates = []
     for _ in range(draws):
         z = noised(process, x0, given, model.mask_id, generator)
-        estimates.append((token_losses(model, z.layout, x0) * bound_weight(process, z)).sum(1))
+        layout = without_absent(z.layout, present)
+        estimates.append((token_losses(model, layout, x0) * bound_weight(process, z)).sum(1))
     return torch.stack(estimates, dim=1)
 
 
@@ -50,6 +74,7 @@ def nll_by_latents(
     latents: Sequence[int],
     generator: torch.Generator | None = None,
     draws: int = 8,
+    document: Tensor | None = None,
 ) -> Tensor:
     """-log p(x0 | given) in nats when every token is predicted beside n latents: `[batch, len(latents)]`.
 
@@ -59,9 +84,25 @@ def nll_by_latents(
     latent of rank j saw exactly j; for lone ones n makes no difference. Joint ones take a group of n + 1 for each n:
     several share a pass where the context sees no latents, else each has its own.
     latents: the counts n, each >= 0 (counts beyond what is unsaid mean all of it).
+    document: `[batch, seq]`, see `Objective.pack`; a row's number is the sum over its documents.
     """
     check_clean(model, x0, given, draws, generator)
     checks.counts("latents", latents)
+    if document is not None:
+        its = Documents.of(document, x0)
+        return its.add(_by_latents(model, *_apart(its, x0, given), latents, generator, draws, its.present))
+    return _by_latents(model, x0, given, latents, generator, draws)
+
+
+def _by_latents(
+    model: Model,
+    x0: Tensor,
+    given: Tensor,
+    latents: Sequence[int],
+    generator: torch.Generator | None,
+    draws: int,
+    present: Tensor | None = None,
+) -> Tensor:
     free = (~given).sum(1)
     steps = stratified_times(draws * len(x0), generator, x0.device).view(draws, len(x0))
     total = torch.zeros(len(x0), len(latents), dtype=torch.float64, device=x0.device)
@@ -69,7 +110,7 @@ def nll_by_latents(
         m = (step * free).ceil().clamp_min(1)
         unsaid = (draw_ranks(~given, generator) < m[:, None]) & ~given
         layout = random_order(torch.where(unsaid, model.mask_id, x0), unsaid, given, generator)
-        total += losses_by_latents(model, layout, x0, latents) * free[:, None]
+        total += losses_by_latents(model, without_absent(layout, present), x0, latents) * free[:, None]
     return total / draws
 
 

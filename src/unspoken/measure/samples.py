@@ -59,7 +59,7 @@ def nll_from_left(model: Denoiser, train: Train, samples: Examples) -> Tensor:
         )
     found = []
     for part in samples.split(TOGETHER):
-        packed = objective.pack(train.process, part.x0, part.given, model.mask_id).to(model.device)
-        losses = packed_losses(model, packed).double()
+        packed = objective.pack(train.process, part.x0, part.given, model.mask_id, document=part.document)
+        losses = packed_losses(model, packed.to(model.device)).double()
         found.append((losses.sum(1) / packed.one.real.sum(1)).cpu())
     return torch.cat(found)

@@ -32,10 +32,12 @@ def bits_per_byte(
     parts = []
     for part in test.split(50):
         if counts is None:
-            packed = SLOT.pack(process, part.x0, part.given, model.mask_id)
+            packed = SLOT.pack(process, part.x0, part.given, model.mask_id, document=part.document)
             parts.append(packed_losses(model, packed).sum(1, keepdim=True).double())
         else:
-            parts.append(nll_by_latents(model, part.x0, part.given, counts, seeded("bits", len(parts)), draws))
+            generator = seeded("bits", len(parts))
+            its = nll_by_latents(model, part.x0, part.given, counts, generator, draws, part.document)
+            parts.append(its)
     size = (task.bytes_in(test.x0) - task.bytes_in(test.prompt(task.mask_id))).double()
     return torch.cat(parts).T / math.log(2) / size.mean()
 

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from unspoken import checks
 
+PADDING = -1  # the document of tokens that are not there: a row may be shorter than its batch
+
 
 @dataclass(frozen=True)
 class Ids:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from unspoken.layout.attention import CACHED_JOINT
 from unspoken.presets.runs import PRESETS
 from unspoken.study.task_cases import Case
 from unspoken.study.tasks import FamilyStudy
@@ -17,6 +18,7 @@ from unspoken.tasks import (
     Digits,
     Paths,
     PathStar,
+    Prompted,
     Sat,
     Sudoku,
     SudokuGrids,
@@ -25,6 +27,7 @@ from unspoken.tasks import (
 )
 from unspoken.tasks import Tasks as Task
 from unspoken.training.config import Train, Trunk
+from unspoken.training.objective import MultiToken
 
 TASKS: dict[str, Callable[[], Task]] = {
     "sudoku-4x4": lambda: Sudoku(box_rows=2, box_cols=2, givens=6, train=2_000, validation=20, test=20),
@@ -49,6 +52,8 @@ TASKS: dict[str, Callable[[], Task]] = {
     "digits": Digits,
     "text": Text,
 }
+# Tasks that need something of the user's: `tokenizer=`.
+OWN: dict[str, Callable[[], Task]] = {"prompted": Prompted}
 
 
 def two_cores() -> FamilyStudy:
@@ -117,5 +122,22 @@ def _preset(case: Case) -> Callable[[], Train]:
     return preset
 
 
-# What `unspoken train` knows: the presets, and every other task on its budget here.
-TRAIN = PRESETS | {case.name: _preset(case) for case in two_cores().cases if case.name not in PRESETS}
+def prompted() -> Train:
+    """Text with a tokenizer of yours (--task.tokenizer, --task.data): AR + MTP from scratch, or --trunk.checkpoint."""
+    return Train(
+        Prompted(),
+        attention=CACHED_JOINT,
+        objective=MultiToken(window=4, prefixes=16, next_token=0.5),
+        trunk=Trunk(width=128, init=0.07, learned_positions=False),
+        steps=1_000,
+        batch=16,
+        lr=1e-3,
+    )
+
+
+# What `unspoken train` knows: the presets, the user's own text, and every other task on its budget here.
+TRAIN = (
+    PRESETS
+    | {"prompted": prompted}
+    | {case.name: _preset(case) for case in two_cores().cases if case.name not in PRESETS}
+)

@@ -241,7 +241,7 @@ def _sampled(config: CurvesStudy, part: Part, stage: Stage) -> Generator[Stage, 
     """Rows of the samples of every model at every temperature, and of the test examples themselves."""
     assert part.judge is not None
     judge, train = load(part.judge, "cpu"), Run(part.judge).config(Train)
-    task, prompts, free = part.task, part.test, float((~part.test.given).sum(1).double().mean())
+    task, prompts, free = part.task, part.test.whole(), float((~part.test.given).sum(1).double().mean())
 
     def measured(tokens: Sequence[Tensor]) -> dict[str, Tensor]:
         """tokens: `[samples, length]` of every seed."""

@@ -9,6 +9,7 @@ from unspoken.tasks.countdown import Countdown
 from unspoken.tasks.digits import Digits
 from unspoken.tasks.paths import Paths
 from unspoken.tasks.pathstar import PathStar
+from unspoken.tasks.prompted import Prompted
 from unspoken.tasks.sat import Sat
 from unspoken.tasks.sudoku import Sudoku
 from unspoken.tasks.sudoku.grids import SudokuGrids
@@ -25,6 +26,7 @@ Tasks = (
     | Digits
     | Paths
     | PathStar
+    | Prompted
     | Sat
     | Sudoku
     | SudokuGrids
@@ -42,6 +44,7 @@ __all__ = [
     "Examples",
     "PathStar",
     "Paths",
+    "Prompted",
     "Sat",
     "Split",
     "Sudoku",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unspoken.messages import quoted
-from unspoken.noise.space import unknown
+from unspoken.noise.space import PADDING, unknown
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -25,11 +25,14 @@ class Examples:
     x0: `[n, length]` int64, the clean tokens; where the tokens are values, a placeholder id.
     given: `[n, length]` bool, True where the token is part of the prompt and never masked.
     value: `[n, length, width]` vectors (floats) or codes (int64) of tokens that are values; None where all are ids.
+    document: `[n, length]` int64, to which document of its row each token belongs, `PADDING` (-1) where the row is
+        shorter, `given` there; None where every row is one document.
     """
 
     x0: Tensor
     given: Tensor
     value: Tensor | None = None
+    document: Tensor | None = None
 
     @property
     def answer(self) -> Tensor:
@@ -38,16 +41,24 @@ class Examples:
 
     def prompt(self, mask_id: int) -> Tensor:
         """The given tokens, `[n, length]` with the mask everywhere else; or values, unknown (`unknown`) elsewhere."""
+        given = self.given if self.document is None else self.given & (self.document != PADDING)
         if self.value is None:
-            return torch.where(self.given, self.x0, mask_id)
-        return torch.where(self.given[..., None], self.value, unknown(self.value))
+            return torch.where(given, self.x0, mask_id)
+        return torch.where(given[..., None], self.value, unknown(self.value))
+
+    def whole(self) -> Examples:
+        """These; ValueError where a row is not one document from end to end, for what takes no others."""
+        if self.document is not None and bool((self.document != 0).any()):
+            raise ValueError("rows that are shorter than their batch, or hold several documents: not measured here")
+        return self
 
     def __len__(self) -> int:
         return self.x0.shape[0]
 
     def rows(self, index: Tensor | slice) -> Examples:
         """Some of them."""
-        return Examples(self.x0[index], self.given[index], None if self.value is None else self.value[index])
+        value, document = (None if its is None else its[index] for its in (self.value, self.document))
+        return Examples(self.x0[index], self.given[index], value, document)
 
     def by_size(self) -> Examples:
         """In order of how many tokens are not given."""

@@ -14,7 +14,7 @@ from unspoken.tasks.hashing import Hashes
 SHARES = (14, 1, 1)  # of all there is; fixed, so that no recipe trains on what another tests on
 
 
-def assign(hashes: Hashes, shares: tuple[int, int, int] = SHARES) -> NDArray[np.int64]:
+def assign(hashes: Hashes, shares: tuple[float, float, float] = SHARES) -> NDArray[np.int64]:
     """`[n]`: 0 (train), 1 (validation) or 2 (test): three ranges of the hash, in proportion to `shares`."""
     edges = np.cumsum(shares[::-1])[:2] / sum(shares)
     return 2 - np.searchsorted(edges, hashes.astype(np.float64) / 2.0**64, side="right")
@@ -62,7 +62,7 @@ def bins_of(sizes: Sequence[int], distinct: bool) -> list[Bin]:
     return [Bin(size, distinct or split != "train") for split, size in zip(SPLITS, sizes, strict=True)]
 
 
-def distribute(bins: list[Bin], rows: NDArray, hashes: Hashes, shares: tuple[int, int, int] = SHARES) -> None:
+def distribute(bins: list[Bin], rows: NDArray, hashes: Hashes, shares: tuple[float, float, float] = SHARES) -> None:
     """Each row to the bin of its split."""
     split_of = assign(hashes, shares)
     for split, part in enumerate(bins):

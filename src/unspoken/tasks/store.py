@@ -113,7 +113,7 @@ def stored(task: Generated) -> dict[Split, Stored]:
     folder = cache_dir() / f"{task.name}-{hashlib.sha256(task.key.encode()).hexdigest()[:16]}"
     splits = _read(folder)
     if splits is None:
-        with _alone(folder):
+        with alone(folder):
             splits = _read(folder)  # another process may have built it meanwhile
             if splits is None:
                 _build(task, folder)
@@ -149,7 +149,7 @@ def _checksum(path: Path, duplicates: int) -> str:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """One process at a time; the lock goes with its holder, even by kill -9."""
     lock = FileLock(folder / "lock")
     with _writable(folder):

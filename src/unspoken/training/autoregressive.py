@@ -42,7 +42,7 @@ class NextTokenPrediction(Objective):
         return {"type": "NextToken"}
 
     def _pack(self, batch: Batch) -> Packed:
-        clean = left_to_right(batch.x0, batch.given)
+        clean = left_to_right(batch.x0, batch.given, batch.present)
         layout = clean.context()
         return ask_next(layout.select_where(layout.order < clean.free), clean)
 
@@ -101,7 +101,7 @@ class MultiToken(Objective):
     def _pack(self, batch: Batch) -> Packed:
         x0, generator = batch.x0, batch.generator
         in_order = self.order == "left_to_right"
-        clean = left_to_right(x0, batch.given) if in_order else any_order(x0, batch.given, generator)
+        clean = left_to_right(x0, batch.given, batch.present) if in_order else any_order(x0, batch.given, generator)
         start = some_starts(clean, self.prefixes, generator) if self.prefixes else every_start(clean)
         most = max(clean.most, 1)
         slots = torch.arange(min(self.window or most, most), device=x0.device)
@@ -164,7 +164,7 @@ class MuToR(Objective):
 
     def _pack(self, batch: Batch) -> Packed:
         x0, generator = batch.x0, batch.generator
-        clean = left_to_right(x0, batch.given)
+        clean = left_to_right(x0, batch.given, batch.present)
         device = x0.device if generator is None else generator.device
         ahead = torch.randint(self.reach, (len(x0), 1), generator=generator, device=device).to(x0.device)
         layout = blocks(clean, every_start(clean), ahead, batch.mask_id, whole=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from unspoken.layout.attention import Attention
+from unspoken.layout.documents import Documents
 from unspoken.layout.packing import (
     Packed,
     ask_values,
@@ -25,6 +26,8 @@ class Batch:
     given: `[batch, seq]` bool: the prompt.
     value: `[batch, seq, width]` vectors or codes of tokens that are values; None where all are ids.
     progress: how much of training is done, in [0, 1].
+    present: `[batch, seq]` bool, False past the end of short rows; None where all are there. What is not there is
+        `given`, and its entries are taken out of the pass: an objective need not know of it, unless it asks the prompt.
     """
 
     process: AnyProcess
@@ -34,6 +37,7 @@ class Batch:
     generator: torch.Generator | None = None
     value: Tensor | None = None
     progress: float = 1.0
+    present: Tensor | None = None
 
     @property
     def values(self) -> Tensor:
@@ -72,22 +76,36 @@ class Objective(ABC):
         generator: torch.Generator | None = None,
         value: Tensor | None = None,
         progress: float = 1.0,
+        document: Tensor | None = None,
     ) -> Packed:
         """A pass over a batch, and its questions.
 
         x0, given: `[batch, seq]` clean tokens, and which are the prompt. value: `[batch, seq, width]`, the vectors or
         codes that stand for the tokens, where tokens are values (then x0 is the placeholder id everywhere).
         progress: how much of training is done, in [0, 1], for what changes over it.
+        document: `[batch, seq]` int64, to which document each token belongs, `PADDING` (-1) where a row is shorter than
+            the batch; None where each row is one. Documents do not see each other, each is trained as if it stood alone
+            in its row, its positions counted from 0, and what is in none is in no pass.
         Raises ValueError where process, objective and values do not go together.
         """
         if value is not None and isinstance(process, Uniform | Hybrid | SNRMix):
             raise ValueError(f"{process} redraws ids, and these tokens are values: take Absorbing() or Gaussian()")
         if value is not None and self.carries:
             raise ValueError(f"{self}: the states of values are not carried; give carry=0, or tokens that are ids")
-        packed = self._pack(Batch(process, x0, given, mask_id, generator, value, progress))
-        if value is None or isinstance(process, Gaussian):
+        if document is None:
+            return self._of(Batch(process, x0, given, mask_id, generator, value, progress))
+        its = Documents.of(document, x0)
+        value = None if value is None else its.split(value)
+        known = its.split(given) | ~its.present
+        batch = Batch(process, its.split(x0), known, mask_id, generator, value, progress, its.present)
+        return its.join(self._of(batch))
+
+    def _of(self, batch: Batch) -> Packed:
+        """`_pack`, of values where there are some."""
+        packed = self._pack(batch)
+        if batch.value is None or isinstance(batch.process, Gaussian):
             return packed
-        return ask_values(packed, value, mask_id)
+        return ask_values(packed, batch.value, batch.mask_id)
 
 
 def masks_alone(process: AnyProcess, objective: object) -> Absorbing:

@@ -230,8 +230,10 @@ def packed_batch(
 
     progress: how much of training is done, in [0, 1]; what is validated is what training ends with.
     """
-    x0, given = examples.x0, examples.given
-    return config.objective.pack(config.process, x0, given, mask_id, generator, examples.value, progress)
+    its = examples
+    return config.objective.pack(
+        config.process, its.x0, its.given, mask_id, generator, its.value, progress, its.document
+    )
 
 
 @torch.no_grad()

@@ -42,8 +42,7 @@ def piece_vocabulary(texts: list[bytes], pieces: int) -> Vocabulary:
 
     learned = kept(_file(texts, pieces), lambda: _learn(texts, pieces).encode())
     tokenizer = Tokenizer.from_str(learned.decode())
-    letters = _letters()
-    byte_of = {letter: byte for byte, letter in enumerate(letters)}
+    byte_of = {letter: byte for byte, letter in enumerate(letters())}
     words = sorted((token, word) for word, token in tokenizer.get_vocab().items())
     spelled = tuple(bytes(byte_of[letter] for letter in word) for _, word in words)
     own = {piece[0]: token for token, piece in enumerate(spelled) if len(piece) == 1}
@@ -83,7 +82,7 @@ def _file(texts: list[bytes], pieces: int) -> Path:
     return cache_dir() / "text" / f"bpe-{key.hexdigest()[:16]}.json"
 
 
-def _letters() -> list[str]:
+def letters() -> list[str]:
     """The printable letter that byte-level BPE writes for each byte: itself where it has one, else from 256 on."""
     itself = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = iter(range(256, 512))
