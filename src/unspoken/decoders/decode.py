@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
-from inspect import signature
+from inspect import Parameter, signature
 from typing import Any, Protocol, get_args
 
 import torch
@@ -71,7 +71,8 @@ def decode(
     decoder = changed(decoder, changes) if changes else decoder
     given: dict[str, Any] = {}
     if endings is not NONE:
-        if "endings" not in signature(decoder.steps).parameters:
+        taken = signature(decoder.steps).parameters.values()
+        if not any(its.name == "endings" or its.kind is Parameter.VAR_KEYWORD for its in taken):
             raise ValueError(
                 f"{type(decoder).__name__} goes on to the end of every row; take Slots, NextToken or Speculation, or "
                 "pass no endings"
