@@ -78,8 +78,13 @@ OPTIONS: list[tuple[Any, dict[str, Any]]] = [
     (Slots(), {"keep_finished": True}),
     (Slots(), {"rebatch": 0.1}),
     (Slots(), {"temperature": 2.0}),
+    (Slots(temperature=2.0), {"top_k": 1}),
+    (Slots(temperature=2.0), {"top_p": 0.01}),
     (Slots(), {"cache": False}),
     (NextToken(), {"cache": False}),
+    (NextToken(), {"temperature": 2.0}),
+    (NextToken(temperature=2.0), {"top_k": 1}),
+    (NextToken(temperature=2.0), {"top_p": 0.01}),
     (Speculation(), {"latents": 2}),
     (Speculation(), {"drafts": 1}),
     (Speculation(), {"cache": False}),
@@ -104,7 +109,7 @@ def test_each_option_reaches_its_decoder(decoder: Any, option: dict[str, Any]) -
     model, tokens, other = served(decoder), prompts((6, 5, 3, 1)), replace(decoder, **option)
     steps = list(other.steps(model, tokens, generator=seeded(3)))
     assert not same(steps, list(decoder.steps(model, tokens, generator=seeded(3))))
-    if type(decoder) in FUNCTIONS:
+    if type(decoder) in FUNCTIONS and not option.keys() & {"temperature", "top_k", "top_p"}:
         defaults = {"size": 4} if isinstance(decoder, Blocks) else {}
         assert same(steps, list(FUNCTIONS[type(decoder)](model, tokens, **defaults | option)))
     assert same(steps, list(decode(model, tokens, decoder=decoder, generator=seeded(3), **option)))
@@ -189,8 +194,8 @@ def test_what_a_model_can_not_serve_is_refused_before_any_pass(decoder: Decoder,
     assert spy.passes == []
 
 
-@pytest.mark.parametrize("decoder", [NextToken(), Speculation(), Blocks(), Walk()], ids=str)
-def test_rows_that_end_early_are_for_slots(decoder: Decoder) -> None:
+@pytest.mark.parametrize("decoder", [Blocks(), Walk()], ids=str)
+def test_rows_that_end_early_are_refused_by_others(decoder: Decoder) -> None:
     model, tokens, present = served(decoder), prompts(), torch.ones(5, 7, dtype=torch.bool)
     whole = list(decode(model, tokens, decoder=decoder, present=present, generator=seeded()))
     assert same(whole, list(decode(model, tokens, decoder=decoder, generator=seeded())))

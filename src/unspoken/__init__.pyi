@@ -7,6 +7,8 @@ from .decoders.commit import Commit
 from .decoders.correct import correct
 from .decoders.decode import Decoder, decode
 from .decoders.denoise import Walk, denoise, denoise_values
+from .decoders.endings import Endings
+from .decoders.generate import generate_ids
 from .decoders.policies import (
     CONFIDENCE,
     ENTROPY,
@@ -19,6 +21,7 @@ from .decoders.policies import (
 )
 from .decoders.slots import Slots
 from .decoders.step import Step, last
+from .decoders.texts import generate
 from .decoders.walk import DenoisingStep, walk
 from .layout.attention import ANY_ORDER, CACHED_ALONE, CACHED_JOINT, JOINT, MDM, SCDM, SIDM, Attention
 from .layout.entries import Layout, one_block, random_order
@@ -96,6 +99,7 @@ __all__ = [
     "Diagonal",
     "Discrete",
     "Divergence",
+    "Endings",
     "Gaussian",
     "Groups",
     "Hybrid",
@@ -143,6 +147,8 @@ __all__ = [
     "decode",
     "denoise",
     "denoise_values",
+    "generate",
+    "generate_ids",
     "guided",
     "last",
     "load",

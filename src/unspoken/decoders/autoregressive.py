@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from unspoken import checks
-from unspoken.decoders.checks import check_all_present, check_answers, check_causal, check_tokens
+from unspoken.decoders.checks import check_answers, check_causal, check_tokens
+from unspoken.decoders.endings import NONE, Endings, cut
+from unspoken.decoders.sampling import check_sampling, drawn
 from unspoken.decoders.step import Step, put
 from unspoken.layout.entries import PADDING, Layout, first_where
 from unspoken.layout.packing import Clean, blocks, has_successor, left_to_right, slot_of
@@ -25,18 +27,25 @@ from unspoken.model.network import Model
 
 @dataclass(frozen=True)
 class NextToken:
-    """Ordinary autoregression: the likeliest next token, one a pass, read at the last token said.
+    """Ordinary autoregression: the next token, one a pass, read at the last token said.
 
     For models trained on next tokens, MuToR's (Gerontopoulos et al. 2025, arXiv 2505.10518) among them.
 
     Attributes:
         cache: Keep the context's keys and values where the model can.
+        temperature: 0 says the likeliest token; above 0 the token is drawn from softmax(logits / temperature).
+        top_k: Tokens are drawn from the k most probable alone; 0 for all.
+        top_p: Tokens are drawn from the most probable that together have this probability; 1 for all.
     """
 
     cache: bool = True
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
 
     def __post_init__(self) -> None:
         checks.plain(self)
+        check_sampling(self.temperature, self.top_k, self.top_p)
 
     def steps(
         self,
@@ -46,11 +55,16 @@ class NextToken:
         present: Tensor | None = None,
         predict_latents: bool = False,
         generator: torch.Generator | None = None,
+        endings: Endings = NONE,
     ) -> Iterator[Step]:
-        """See `Slots.steps` and `next_tokens`: there are no latents, and nothing is drawn."""
-        check_all_present(self, present)
+        """See `Slots.steps` and `next_tokens`: there are no latents. Rows that are done leave the batch."""
         check_causal(self, model)
-        return next_tokens(model, tokens, cache=self.cache)
+        checks.seeded(generator)
+        clean = _rows_to_say(model, tokens, present)
+        if not bool(clean.prompt.any(1).all()):
+            raise ValueError("next-token decoding reads the first token at the prompt's last: give every row a prompt")
+        generator = torch.Generator().manual_seed(0) if generator is None else generator
+        return _next_tokens(model, clean, model.new_cache() if self.cache else None, self, generator, endings)
 
 
 @dataclass(frozen=True)
@@ -81,13 +95,21 @@ class Speculation:
         present: Tensor | None = None,
         predict_latents: bool = False,
         generator: torch.Generator | None = None,
+        endings: Endings = NONE,
     ) -> Iterator[Step]:
         """See `Slots.steps` and `speculate`: the latents are predicted in any case, and nothing is drawn."""
-        check_all_present(self, present)
-        return speculate(model, tokens, latents=self.latents, drafts=self.drafts, cache=self.cache)
+        clean = _rows_to_say(model, tokens, present)
+        if not model.attention.cacheable:
+            raise ValueError(
+                f"speculation with attention {model.attention.name}: its context sees what comes after it, so that a "
+                "draft would change what it is checked by; take cached-joint, cached-alone or any-order"
+            )
+        most = max(clean.most - 1, 0)
+        latents = most if self.latents is None else min(self.latents, most)
+        drafts = latents if self.drafts is None else min(self.drafts, latents)
+        return _speculate(model, clean, latents, drafts, model.new_cache() if self.cache else None, endings)
 
 
-@torch.no_grad()
 def next_tokens(model: Model, tokens: Tensor, *, cache: bool = True) -> Iterator[Step]:
     """Ordinary autoregression: the likeliest next token, one a pass, read at the last token said.
 
@@ -96,38 +118,56 @@ def next_tokens(model: Model, tokens: Tensor, *, cache: bool = True) -> Iterator
     cache: keep the context's keys and values where the model can.
     Raises ValueError on tokens outside the vocabulary and on rows without a prompt.
     """
-    check_tokens(model, tokens)
-    clean = left_to_right(tokens, tokens != model.mask_id)
-    if not bool(clean.given.any(1).all()):
-        raise ValueError("next-token decoding reads the first token at the prompt's last: give every row a prompt")
-    return _next_tokens(model, clean, model.new_cache() if cache else None)
+    return NextToken(cache).steps(model, tokens)
+
+
+def _rows_to_say(model: Model, tokens: Tensor, present: Tensor | None) -> Clean:
+    """The rows of a call, checked. Where a row is not there, it is given and seen by nobody."""
+    check_tokens(model, tokens, present)
+    unsaid = tokens == model.mask_id
+    if present is None:
+        return left_to_right(tokens, ~unsaid)
+    return left_to_right(tokens, ~(unsaid & present.bool()), present.bool())
 
 
 @torch.no_grad()
-def _next_tokens(model: Model, clean: Clean, cache: Cache | None) -> Iterator[Step]:
-    free = clean.free
-    for index in range(clean.most):
-        context, going = clean.context(), index < free
+def _next_tokens(
+    model: Model, clean: Clean, cache: Cache | None, decoder: NextToken, generator: torch.Generator, endings: Endings
+) -> Iterator[Step]:
+    tokens, rows, index = clean.x0, torch.arange(len(clean.x0), device=clean.x0.device), 0
+    while True:
+        if not bool((going := clean.free[:, 0] > index).all()):
+            left = going.nonzero()[:, 0]
+            clean, rows, cache = clean.rows(left), rows[left], None if cache is None else cache.take(left)
+        if not len(rows):
+            return
+        context = clean.context()
         new = context.order == index if cache is not None else context.order <= index
-        layout = context.select_where(new & going)
+        layout = context.select_where(new & context.said)
         at = first_where(has_successor(layout, clean) & (layout.order == index), 1)
         cached = 0 if cache is None else len(cache)
-        probability, guess = model(layout, at, cache).softmax(-1).max(-1)
-        check_answers(index, probability, going)
+        logits = endings.without_never(model(layout, at, cache))
+        guess = drawn(logits, generator, decoder.temperature, decoder.top_k, decoder.top_p)
+        probability = logits.softmax(-1).gather(-1, guess[..., None])[..., 0]
+        check_answers(index, probability)
         if cache is not None:
             cache.keep(layout, layout.shape[1])
-        position = clean.place[:, index : index + 1]
-        clean = replace(clean, x0=put(clean.x0, position, guess, going))
-        yield Step.of_all(
+        position, said = clean.place[:, index : index + 1], torch.ones_like(guess, dtype=torch.bool)
+        clean = replace(clean, x0=put(clean.x0, position, guess, said))
+        tokens = tokens.index_copy(0, rows, clean.x0)
+        step = Step.of_all(
             index,
             clean.x0,
             position,
-            going,
+            said,
             (guess, probability),
             mask_id=model.mask_id,
             entries=layout.shape[1],
             cached=cached,
         )
+        clean = cut(clean, endings.past(clean.x0, rows, position, said))
+        yield replace(step, tokens=tokens, rows=rows)
+        index += 1
 
 
 def speculate(
@@ -143,26 +183,18 @@ def speculate(
     drafts: at most so many are checked in a pass; None = as many as there are latents.
     Raises ValueError where the attention's context would see drafts that are not to be (see `Attention.cacheable`).
     """
-    check_tokens(model, tokens)
-    if not model.attention.cacheable:
-        raise ValueError(
-            f"speculation with attention {model.attention.name}: its context sees what comes after it, so that a draft "
-            "would change what it is checked by; take cached-joint, cached-alone or any-order"
-        )
-    _check_drafts(latents, drafts)
-    clean = left_to_right(tokens, tokens != model.mask_id)
-    most = max(clean.most - 1, 0)
-    latents = most if latents is None else min(latents, most)
-    drafts = latents if drafts is None else min(drafts, latents)
-    return _speculate(model, clean, latents, drafts, model.new_cache() if cache else None)
+    return Speculation(latents, drafts, cache).steps(model, tokens)
 
 
 @torch.no_grad()
-def _speculate(model: Model, clean: Clean, latents: int, drafts: int, cache: Cache | None) -> Iterator[Step]:
+def _speculate(
+    model: Model, clean: Clean, latents: int, drafts: int, cache: Cache | None, endings: Endings
+) -> Iterator[Step]:
     """clean.x0 holds what is said and then the drafts; `said` and `drafted` `[batch, 1]` count them."""
     said, drafted = torch.zeros_like(clean.free), torch.zeros_like(clean.free)
     ahead, passes = torch.arange(drafts + 1, device=said.device)[None], 0
-    rank, known = clean.rank, said - 1  # the order of the newest context in the cache; the prompt's is 0
+    rows, rank = torch.arange(len(said), device=said.device), clean.rank
+    known = said - 1  # the order of the newest context in the cache; the prompt's is 0
     while bool((said < clean.free).any()):
         layout = _checks(clean, torch.where(ahead <= drafted, said + ahead, clean.free), latents, model.mask_id)
         if cache is not None:
@@ -171,7 +203,8 @@ def _speculate(model: Model, clean: Clean, latents: int, drafts: int, cache: Cac
         at = first_where(layout.unsaid, int(layout.unsaid.sum(1).max()))
         block, slot = layout.horizon - 1 - said, slot_of(layout, rank.shape[1])
         index = (block * (latents + 1) + slot).gather(1, at)
-        likeliest, real = model(layout, at, cache).softmax(-1).max(-1), layout.unsaid.gather(1, at)
+        likeliest = endings.without_never(model(layout, at, cache)).softmax(-1).max(-1)
+        real = layout.unsaid.gather(1, at)
         check_answers(passes, likeliest.values, real)
         probability, guess = (_table(part, index, real, drafts, latents) for part in likeliest)
         right = (guess[:, :, 0] == clean.x0.gather(1, clean.at(said + ahead))) & (ahead < drafted)
@@ -185,6 +218,10 @@ def _speculate(model: Model, clean: Clean, latents: int, drafts: int, cache: Cac
         position = clean.at(said + ahead)
         tokens = torch.where(clean.given | (rank < said), clean.x0, model.mask_id)
         tokens = put(tokens, position, guess[:, :, 0], new)
+        past = endings.past(tokens, rows, position, new)
+        if past is not None:  # what was accepted after the end is not said
+            new = new & ~past.gather(1, position)
+            tokens = torch.where(past & ~clean.given, model.mask_id, tokens)
         beyond = said + drafted + 1 + torch.arange(latents, device=said.device)
         yield Step.of_all(
             passes,
@@ -202,6 +239,7 @@ def _speculate(model: Model, clean: Clean, latents: int, drafts: int, cache: Cac
         block = accepted[:, :, None].expand(-1, -1, latents + 1)
         following = guess.gather(1, block)[:, 0, 1 : drafts + 1]
         said = torch.where(said < clean.free, known + 1, said)
+        clean = cut(clean, past)
         drafted = (clean.free - said - 1).clamp(0, drafts)
         ranks = said + torch.arange(drafts, device=said.device)
         clean = replace(clean, x0=put(tokens, clean.at(ranks), following, ranks < said + drafted))

@@ -89,7 +89,7 @@ def check_answers(index: int, answer: Tensor, real: Tensor | None = None) -> Non
 def check_all_present(decoder: object, present: Tensor | None) -> None:
     """Raises ValueError where rows end early, for decoders whose passes hold every position."""
     if present is not None and not bool(present.bool().all()):
-        raise ValueError(f"{type(decoder).__name__} takes rows of one length; leave present out, or decode by Slots")
+        raise ValueError(f"{type(decoder).__name__} takes rows of one length; leave present out, or take Slots")
 
 
 def check_causal(decoder: object, model: Model) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
+from inspect import Parameter, signature
 from typing import Any, Protocol, get_args
 
 import torch
@@ -13,6 +14,7 @@ from unspoken import checks
 from unspoken.decoders.autoregressive import NextToken, Speculation
 from unspoken.decoders.blocks import Blocks
 from unspoken.decoders.denoise import Walk
+from unspoken.decoders.endings import NONE, Endings
 from unspoken.decoders.slots import Slots
 from unspoken.decoders.step import Step
 from unspoken.model.network import Model
@@ -46,6 +48,7 @@ def decode(
     present: Tensor | None = None,
     predict_latents: bool = False,
     generator: torch.Generator | None = None,
+    endings: Endings = NONE,
     **changes: Any,
 ) -> Iterator[Step]:
     """Says every unsaid token of `tokens` by the model's own decoder, and yields each step (lazily: a pass a `next`).
@@ -56,6 +59,7 @@ def decode(
     present: `[batch, seq]` bool (or 0 and 1), False past the end of short rows; those are in no pass (of `Slots`).
     predict_latents: run the head on the latents too, to see what they hold (`Step.guess`).
     generator: every random choice; None = a fresh one of seed 0.
+    endings: what ends a row before its last position; by default nothing does.
     changes: options of the decoder that are to be others, such as `latents=4` of `Slots`.
     Raises ValueError on tokens outside the vocabulary, on options that the decoder has not or that make no sense, and
     where the model can not be decoded so.
@@ -65,7 +69,16 @@ def decode(
         raise ValueError(f"decoder={decoder.__name__} is a class; give a value: {decoder.__name__}()")
     checks.has("decoder", decoder, ("steps",), "a decoder, such as us.Slots()")
     decoder = changed(decoder, changes) if changes else decoder
-    return decoder.steps(model, tokens, present=present, predict_latents=predict_latents, generator=generator)
+    given: dict[str, Any] = {}
+    if endings is not NONE:
+        taken = signature(decoder.steps).parameters.values()
+        if not any(its.name == "endings" or its.kind is Parameter.VAR_KEYWORD for its in taken):
+            raise ValueError(
+                f"{type(decoder).__name__} goes on to the end of every row; take Slots, NextToken or Speculation, or "
+                "pass no endings"
+            )
+        given["endings"] = endings
+    return decoder.steps(model, tokens, present=present, predict_latents=predict_latents, generator=generator, **given)
 
 
 def decoder_of(model: Model) -> Decoders:

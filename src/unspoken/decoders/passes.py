@@ -10,16 +10,17 @@ import torch
 from torch import Tensor
 
 from unspoken.decoders.commit import Commit
+from unspoken.decoders.endings import NONE
 from unspoken.decoders.plan import Plan
 from unspoken.decoders.policies import entropy_of
 from unspoken.decoders.rules import Rules, Width
+from unspoken.decoders.sampling import drawn
 from unspoken.decoders.state import DecodingState
 from unspoken.decoders.step import Step
 from unspoken.decoders.values import draw_values, with_port, with_states
 from unspoken.layout.entries import FOREVER, PADDING, Layout, entries_of
 from unspoken.model.cache import Cache
 from unspoken.model.network import Model
-from unspoken.model.ports import tempered
 
 
 @dataclass(frozen=True)
@@ -140,15 +141,16 @@ def _look(
         cache.forget((~state.unsaid).scatter(1, state.where(position, real), True))
     asked = c if state.value is not None else width.asked(position.shape[1])
     layout, at, fresh = _layout(state, plan, asked, cache is not None, first, rules)
-    logp, top, likeliest, value, states = _read(model, layout, at, cache, rules)
+    first = (position[:, :asked] == state.first()) & real[:, :asked] if rules.endings.ends else None
+    logp, top, likeliest, value, states = _read(model, layout, at, cache, rules, first)
     best, chosen = _chosen(logp[:, :c], real[:, :c], width.commit, rules)
-    drawn = rules.slots.temperature > 0 and value is None
+    draws = rules.slots.temperature > 0 and value is None
     return Seen(
         layout=layout,
         plan=plan,
         said=position.gather(1, best),
         chosen=chosen,
-        word=_draw(_rows_of(logp, best), rules) if drawn else likeliest.gather(1, best),
+        word=_draw(_rows_of(logp, best), rules) if draws else likeliest.gather(1, best),
         value=None if value is None else entries_of(value, best),
         states=states,
         likeliest=likeliest,
@@ -160,15 +162,17 @@ def _look(
 
 
 def _read(
-    model: Model, layout: Layout, at: Tensor, cache: Cache | None, rules: Rules
+    model: Model, layout: Layout, at: Tensor, cache: Cache | None, rules: Rules, first: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     """Log-probabilities `[r, a, vocab]`, of the likeliest tokens, those tokens `[r, a]`, and values `[r, a, width]`.
 
     A value is drawn whole, and stands for the only token of a vocabulary of one. The last are states: see `Seen`.
+    first: `[r, a]` which entry is the first unsaid one of its row, where a text may end; None where texts do not end.
     """
     if layout.value is None:
         logits, states = with_states(model, layout, at, cache)
-        logp = logits.log_softmax(-1)
+        logp = rules.endings.without_never(logits).log_softmax(-1)
+        logp = logp if first is None else rules.endings.in_turn(logp, first)
         top, likeliest = logp.max(-1)
         return logp, top, likeliest, None, states
     known = with_port(model)
@@ -278,6 +282,9 @@ def _say(state: DecodingState, seen: Seen, now: Tensor, width: Width, rules: Rul
     fixed = width.commit.fixed and rules.slots.min_confidence == 0
     state.news = state.left.clamp_max(width.commit.most) if fixed else said[:, 0].cpu()
     state.left = state.left - state.news
+    past = rules.endings.past(state.tokens[:, :-1], state.index, seen.said, now) if rules.endings is not NONE else None
+    if past is not None:
+        state.end(past)
 
 
 def _remember(state: DecodingState, seen: Seen) -> None:
@@ -290,6 +297,5 @@ def _remember(state: DecodingState, seen: Seen) -> None:
 
 
 def _draw(logp: Tensor, rules: Rules) -> Tensor:
-    """`[r, k]` token ids drawn from softmax(logp / temperature)."""
-    noise = torch.empty(logp.shape, device=rules.generator.device).exponential_(generator=rules.generator)
-    return (tempered(logp, rules.slots.temperature) / noise.to(logp.device)).argmax(-1)
+    """`[r, k]` token ids drawn as the decoder says."""
+    return drawn(logp, rules.generator, rules.slots.temperature, rules.slots.top_k, rules.slots.top_p)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from unspoken.decoders.commit import Commit
+from unspoken.decoders.endings import NONE, Endings
 from unspoken.decoders.policies import LatentPolicy, Order
 from unspoken.decoders.state import DecodingState
 from unspoken.model.cache import Cache
@@ -52,6 +53,7 @@ class Rules:
 
     commits: of the first step, the second, ...; the last from then on.
     predict_latents: asked for, or needed by a policy.
+    endings: where texts end.
     """
 
     slots: Slots
@@ -60,6 +62,7 @@ class Rules:
     commits: tuple[Commit, ...]
     predict_latents: bool
     generator: torch.Generator
+    endings: Endings = NONE
 
     @property
     def needs_entropy(self) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from unspoken import checks
 from unspoken.decoders.checks import Numbers, check_tokens, shifts
 from unspoken.decoders.commit import Commit, check_bounds
+from unspoken.decoders.endings import NONE, Endings
 from unspoken.decoders.passes import look_on
 from unspoken.decoders.plan import plan_of
 from unspoken.decoders.policies import (
@@ -32,6 +33,7 @@ from unspoken.decoders.policies import (
     top_probability,
 )
 from unspoken.decoders.rules import Rules, candidates_of
+from unspoken.decoders.sampling import check_sampling
 from unspoken.decoders.state import DecodingState, begin
 from unspoken.decoders.step import Step
 from unspoken.decoders.values import need_ids, port_of, split_prompt
@@ -69,6 +71,8 @@ class Slots:
         rebatch: Above 0, rows that need fewer entries than others get passes of their own from then on, where that
             saves this share of the entries: fewer FLOPs, more calls. Nothing else changes, as with `keep_finished`.
         temperature: 0 says the likeliest token; above 0 the token is drawn from softmax(logits / temperature).
+        top_k: Tokens are drawn from the k most probable alone; 0 for all.
+        top_p: Tokens are drawn from the most probable that together have this probability; 1 for all.
         cache: Keep the keys and values of the context where the model can (`Attention.cacheable`): exact, and less
             work.
     """
@@ -85,6 +89,8 @@ class Slots:
     keep_finished: bool = False
     rebatch: float = 0.0
     temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
     cache: bool = True
 
     def __post_init__(self) -> None:
@@ -94,7 +100,7 @@ class Slots:
         check_bounds(self.threshold, self.entropy_bound)
         commits = self.commits()
         _check_counts(self.latents, self.candidates, commits)
-        checks.temperature(self.temperature)
+        check_sampling(self.temperature, self.top_k, self.top_p)
         give = "a probability, 0 to keep to the number of latents, inf to end beside all"
         checks.number("min_confidence", self.min_confidence, 0, math.inf, give)
         checks.number("rebatch", self.rebatch, 0, checks.BELOW_1, "a share in [0, 1)")
@@ -134,6 +140,7 @@ class Slots:
         present: Tensor | None = None,
         predict_latents: bool = False,
         generator: torch.Generator | None = None,
+        endings: Endings = NONE,
     ) -> Iterator[Step]:
         """Says every unsaid token of `tokens` and yields each step (lazily: a pass a `next`).
 
@@ -144,6 +151,7 @@ class Slots:
         present: `[batch, seq]` bool (or 0 and 1), False past the end of short rows; those are in no pass.
         predict_latents: run the head on the latents too, to see what they hold (`Step.guess`).
         generator: every random choice; None = a fresh one of seed 0.
+        endings: what ends a row before its last position; by default nothing does.
         Raises ValueError on tokens outside the vocabulary and wrong shapes, and for stale latents without a cache.
         """
         tokens, value = split_prompt(model, tokens)
@@ -158,7 +166,7 @@ class Slots:
             )
         if self.latents is not None and self.latents > tokens.shape[1]:
             warnings.warn(f"{self.latents} latents asked of {tokens.shape[1]} positions: all are taken", stacklevel=2)
-        rules = self._rules(predict_latents, generator)
+        rules = replace(self._rules(predict_latents, generator), endings=endings)
         if shifts(model):
             self._check_shift(rules)
         present = torch.ones_like(tokens, dtype=torch.bool) if present is None else present.bool()
@@ -166,7 +174,7 @@ class Slots:
 
     def _check_values(self, model: Model) -> None:
         """Raises ValueError for what is not known of values: a vector of codes is drawn whole, with one probability."""
-        if isinstance(port_of(model), Vectors):
+        if isinstance(port_of(model), Vectors) or self.top_k or self.top_p < 1:
             need_ids(self, model)
         order = order_named(self.order)
         entropies = order.needs_entropy or policy_named(self.latent_policy).needs_entropy

@@ -84,6 +84,20 @@ class DecodingState:
         self.carried = states.new_zeros(*self.tokens.shape, states.shape[2]).scatter_(1, at, states)
         self.carried[:, -1] = 0
 
+    def first(self) -> Tensor:
+        """`[r, 1]`: the first unsaid position of each row; 0 where there is none."""
+        return self.unsaid[:, :-1].to(torch.uint8).argmax(1, keepdim=True)
+
+    def end(self, past: Tensor) -> None:
+        """What is unsaid at the positions `past` `[r, seq]` is not there any more."""
+        gone = self.unsaid.clone()
+        gone[:, :-1] &= past
+        gone[:, -1] = False
+        self.unsaid = self.unsaid & ~gone
+        self.document = torch.where(gone, PADDING, self.document)
+        dropped = gone.sum(1).cpu()
+        self.left, self.length = self.left - dropped, self.length - dropped
+
     def ahead(self, generator: torch.Generator) -> Ahead:
         """What is known before a pass."""
         return Ahead(self.unsaid[:, :-1], self.entropy[:, :-1], self.looked[:, :-1], generator)

@@ -58,7 +58,13 @@ class Clean:
 
     def context(self, stride: int = 1) -> Layout:
         """The clean tokens: the prompt at order 0, the others at 1, 2, ..., `stride` of them at each."""
-        return one_block(self.x0, torch.zeros_like(self.given), (self.rank // stride + 1) * ~self.given)
+        none, order = torch.zeros_like(self.given), (self.rank // stride + 1) * ~self.given
+        return one_block(self.x0, none, order, self.present)
+
+    def rows(self, index: Tensor) -> Clean:
+        """The rows `index` `[r]`."""
+        present = None if self.present is None else self.present[index]
+        return Clean(self.x0[index], self.given[index], self.place[index], present)
 
 
 def left_to_right(x0: Tensor, given: Tensor, present: Tensor | None = None) -> Clean:

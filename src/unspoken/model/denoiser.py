@@ -183,6 +183,27 @@ class Denoiser(nn.Module):
         """
         save(self, folder)
 
+    def generate(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        max_new_tokens: int = 64,
+        decoder: Any = None,
+        **options: Any,
+    ) -> Tensor:
+        """Prompts and what the model says after them, as ids, in the manner of `transformers`; see `us.generate_ids`.
+
+        input_ids: `[batch, n]`. attention_mask: `[batch, n]`, 0 where a prompt is padded. decoder: by default the
+            model's own. options: `eos_token_id`, `num_return_sequences`, `streamer`, ..., and those of the decoder:
+            `latents`, `temperature`, `top_p`, ...
+        """
+        import unspoken  # decoders stand on this room
+
+        return unspoken.generate_ids(
+            self, input_ids, attention_mask, max_new_tokens=max_new_tokens, decoder=decoder, **options
+        )
+
     def carry(self, carry: bool = True) -> None:
         """From now on slots read carried states, by a new map of zeros where there is none yet; or they do not.
 

@@ -1,0 +1,147 @@
+"""Texts in, texts out, by a model's tokenizer: `generate`, which continues texts and fills their gaps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+
+from unspoken.decoders.decode import Decoder, decode
+from unspoken.decoders.generate import Streamer, decoder_for, generate_ids
+from unspoken.model.denoiser import Denoiser
+from unspoken.model.tokens import Tokenizer, tokenizer_of
+
+FILL = re.compile(r"<fill (\d+)>")
+Message = dict[str, str]  # role and content
+
+
+@overload
+def generate(  # pyright: ignore[reportOverlappingOverload]
+    model: Denoiser, prompts: str | list[Message], **options: Any
+) -> str: ...
+@overload
+def generate(model: Denoiser, prompts: Sequence[str] | Sequence[list[Message]], **options: Any) -> list[str]: ...
+
+
+def generate(
+    model: Denoiser,
+    prompts: Any,
+    *,
+    max_new_tokens: int = 64,
+    decoder: Decoder | None = None,
+    stop_strings: str | Sequence[str] = (),
+    num_return_sequences: int = 1,
+    streamer: Streamer | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Any:
+    """What a model says after each prompt; of a text with gaps, the text with its gaps filled.
+
+    prompts: a text, the messages of a chat (`[{"role": "user", "content": ...}]`, written by the tokenizer's chat
+        template), or a list of either. `"Once <fill 12> lived a king"` has a gap of 12 tokens, and its other parts come
+        back to the byte.
+    stop_strings: a text ends before the first of them; they are no part of the result.
+    seed: of every random choice.
+    max_new_tokens, decoder, num_return_sequences, streamer, options: see `generate_ids`.
+    Returns a text of one prompt; else a list, of several prompts or continuations, those of each prompt one after the
+        other.
+    Raises ValueError for a model without a tokenizer, for empty prompts, and for what `generate_ids` refuses.
+    """
+    tokenizer = tokenizer_of(model, "us.generate")
+    one = isinstance(prompts, str) or _is_chat(prompts)
+    texts = [_written(tokenizer, prompt) for prompt in ([prompts] if one else prompts)]
+    if not texts:
+        raise ValueError("no prompts: give a text, or a list of one or more")
+    gaps = [bool(FILL.search(text)) for text in texts]
+    generator = torch.Generator().manual_seed(seed)
+    if any(gaps):
+        if not all(gaps) or stop_strings or num_return_sequences != 1 or streamer is not None:
+            raise ValueError(
+                "a prompt with <fill n> is filled and not continued: give such prompts alone, without stop_strings, "
+                "num_return_sequences and streamer"
+            )
+        filled = [_filled(model, tokenizer, text, decoder_for(model, decoder, options), generator) for text in texts]
+        return filled[0] if one else filled
+    input_ids, attention_mask = _padded(tokenizer, texts)
+    stops = [stop_strings] if isinstance(stop_strings, str) else list(stop_strings)
+    if "" in stops:
+        raise ValueError("an empty stop string ends every text; leave it out")
+
+    def has_stopped(new: Tensor) -> list[bool]:
+        text = tokenizer.decode(new, skip_special_tokens=True)
+        return [any(stop in text for stop in stops)]
+
+    ids = generate_ids(
+        model,
+        input_ids,
+        attention_mask,
+        max_new_tokens=max_new_tokens,
+        decoder=decoder,
+        stopped=has_stopped if stops else None,
+        num_return_sequences=num_return_sequences,
+        streamer=streamer,
+        generator=generator,
+        **options,
+    )
+    found = [_until(tokenizer.decode(new, skip_special_tokens=True), stops) for new in ids[:, input_ids.shape[1] :]]
+    return found[0] if one and num_return_sequences == 1 else found
+
+
+def _is_chat(prompts: Any) -> bool:
+    return isinstance(prompts, Sequence) and bool(prompts) and isinstance(prompts[0], dict)
+
+
+def _written(tokenizer: Tokenizer, prompt: Any) -> str:
+    """A prompt as text. Raises ValueError where it is none, or empty."""
+    if _is_chat(prompt):
+        if not getattr(tokenizer, "chat_template", None):
+            raise ValueError("the tokenizer has no chat template: give the prompt as a text")
+        return tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+    if not isinstance(prompt, str):
+        raise ValueError(f"a prompt is {type(prompt).__name__}: give a text, or a list of messages")
+    if not prompt:
+        raise ValueError("an empty prompt: give a text, such as the tokenizer's bos_token")
+    return prompt
+
+
+def _padded(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Ids and mask `[batch, n]`, padded on the left."""
+    rows = [list(tokenizer(text)["input_ids"]) for text in texts]
+    if not all(rows):
+        raise ValueError("an empty prompt: its tokenizer makes no token of it; give a text")
+    width = max(map(len, rows))
+    ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+    return ids, mask
+
+
+def _until(text: str, stops: Sequence[str]) -> str:
+    """The text before the first stop string."""
+    ends = [at for stop in stops if (at := text.find(stop)) >= 0]
+    return text[: min(ends)] if ends else text
+
+
+def _filled(model: Denoiser, tokenizer: Tokenizer, text: str, decoder: Decoder, generator: torch.Generator) -> str:
+    """A text with its gaps filled."""
+    parts = FILL.split(text)  # text, size, text, size, ..., text
+    texts, sizes = parts[0::2], [int(size) for size in parts[1::2]]
+    if 0 in sizes:
+        raise ValueError("<fill 0> is no gap; give 1 token or more")
+    rows: list[int] = []
+    gaps: list[tuple[int, int]] = []
+    for number, part in enumerate(texts):
+        rows += tokenizer(part, add_special_tokens=number == 0)["input_ids"] if part or number == 0 else []
+        if number < len(sizes):
+            gaps.append((len(rows), len(rows) + sizes[number]))
+            rows += [model.mask_id] * sizes[number]
+    known = model.known_positions
+    if known is not None and len(rows) > known:
+        raise ValueError(f"a text of {len(rows)} tokens with its gaps, and the model knows {known}: give a shorter one")
+    tokens = torch.tensor([rows], device=model.device)
+    for step in decode(model, tokens, decoder=decoder, generator=generator):
+        tokens = step.tokens
+    said = [tokenizer.decode(tokens[0, low:high], skip_special_tokens=True) for low, high in gaps]
+    return "".join(a + b for a, b in zip(texts, [*said, ""], strict=True))
