@@ -31,6 +31,7 @@ from torch import Tensor
 import unspoken as us
 from unspoken.layout.entries import entries_of
 from unspoken.layout.packing import Packed, ask_masks
+from unspoken.model.trunks import output_head
 from unspoken.record import environment, write_json
 
 
@@ -70,7 +71,12 @@ def model_of(options: Options) -> us.Denoiser:
     from transformers import LlamaConfig
 
     torch.manual_seed(0)
-    shape = {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3}
+    shape: dict[str, Any] = {
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+    }
     config = LlamaConfig(vocab_size=options.vocab, num_hidden_layers=options.layers, tie_word_embeddings=True, **shape)
     return us.Denoiser.from_config(config, attention=us.CACHED_JOINT, mask_id=options.vocab - 1).train()
 
@@ -100,14 +106,14 @@ def asked(model: us.Denoiser, packed: Packed) -> Tensor:
     """A step with the logits of what is asked, by hand."""
     q = packed.one
     states = entries_of(model.states(packed.layout), q.at)[q.real]
-    logits = model.trunk.get_output_embeddings()(states)
+    logits = output_head(model.trunk)(states)
     return torch.nn.functional.cross_entropy(logits, q.target[q.real])
 
 
 def everywhere(model: us.Denoiser, packed: Packed) -> Tensor:
     """A step with the logits of all entries."""
     q = packed.one
-    logits = model.trunk.get_output_embeddings()(model.states(packed.layout))
+    logits = output_head(model.trunk)(model.states(packed.layout))
     target = torch.full(packed.layout.token.shape, -100)
     for row, real in enumerate(q.real):
         target[row, q.at[row, real]] = q.target[row, real]

@@ -132,7 +132,7 @@ def test_documents_in_a_row_are_asked_and_answered_as_in_rows_of_their_own(name:
 def test_and_as_a_document_alone_without_padding(name: str) -> None:
     objective, rule = OBJECTIVES[name]
     model, every = tiny(rule), documents()
-    alone = [pack(objective, *(its[None] for its in every[number]), None) for number in ORDER]
+    alone = [pack(objective, every[number][0][None], every[number][1][None], None) for number in ORDER]
     rows = pack(objective, *shared())
     for i, found in enumerate(losses(model, rows)):
         torch.testing.assert_close(found, torch.cat([losses(model, p)[i] for p in alone]), **EXACT)
@@ -194,7 +194,7 @@ def test_rows_of_no_document_cost_nothing(name: str) -> None:
     x0, given, document = shared()
     more = [torch.cat([its, its[:1]]) for its in (x0, given, document)]
     more[2][3] = PADDING
-    found = [losses(model, pack(objective, *rows)) for rows in ((x0, given, document), more)]
+    found = [losses(model, pack(objective, *rows[:3])) for rows in ((x0, given, document), tuple(more))]
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b, **EXACT)
     nothing = pack(objective, x0, given, torch.full_like(document, PADDING))
@@ -225,8 +225,8 @@ def test_likelihoods_are_sums_over_documents(rule: us.Attention) -> None:
     model, (x0, given, document), own = tiny(rule), shared(), one_a_row()
     its = Documents.of(document, x0)
     measures: tuple[Any, ...] = (
-        lambda *a, **k: us.nelbo(model, us.Absorbing(), *a, seeded(1), draws=3, **k),
-        lambda *a, **k: us.nll_by_latents(model, *a, [0, 1, 9], seeded(1), draws=3, **k),
+        lambda x, g, d=None: us.nelbo(model, us.Absorbing(), x, g, seeded(1), draws=3, document=d),
+        lambda x, g, d=None: us.nll_by_latents(model, x, g, [0, 1, 9], seeded(1), draws=3, document=d),
     )
     for measure in measures:
         each = measure(*own[:2], document=own[2])

@@ -257,10 +257,12 @@ def test_the_nucleus() -> None:
 )
 def test_bad_calls_are_refused(model: us.Denoiser, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        model.generate(torch.tensor([[5, 6]]), **{"max_new_tokens": 4} | options)
+        asked: dict[str, Any] = {"max_new_tokens": 4} | options
+        model.generate(torch.tensor([[5, 6]]), **asked)
 
 
-def test_bad_prompts_are_refused(model: us.Denoiser, tmp_path: Path) -> None:
+def test_bad_prompts_are_refused(model: us.Denoiser) -> None:
+    generate: Any = us.generate
     for prompt, message in (
         ("", "an empty prompt"),
         ([], "no prompts"),
@@ -268,7 +270,7 @@ def test_bad_prompts_are_refused(model: us.Denoiser, tmp_path: Path) -> None:
         ("<fill 0>", "no gap"),
     ):
         with pytest.raises(ValueError, match=message):
-            us.generate(model, prompt)
+            generate(model, prompt)
     with pytest.raises(ValueError, match="ends every text"):
         us.generate(model, "a", stop_strings="")
     with pytest.raises(ValueError, match="holds the mask"):

@@ -1,7 +1,7 @@
 """A trunk's own head: what it does beside its output embedding is done, or the trunk is refused (float64)."""
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from families import EXACT
 from laws import measured, some_layout
 from small import MASK, float64, made, shrunk
 from torch import Tensor
-from transformers import LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from unspoken.layout.attention import ANY_ORDER, SCDM
 from unspoken.layout.packing import ask_masks
@@ -64,7 +64,7 @@ def test_losses_and_gradients_are_of_scaled_logits() -> None:
     with float64():
         scaled, plain = (Denoiser(made("granite", logits_scaling=s), SCDM, MASK) for s in config.values())
     plain.load_state_dict(scaled.state_dict())
-    head = output_head(plain.trunk)
+    head: Any = output_head(plain.trunk)
     head.weight = torch.nn.Parameter(head.weight.detach() / 8)  # no longer the input's
     layout = some_layout(scaled)
     packed = ask_masks(layout, torch.zeros(3, 64, dtype=torch.int64))
@@ -86,7 +86,7 @@ def test_a_head_follows_its_trunk() -> None:
     layout, parts = some_layout(model), dict(model.trunk.named_modules())
     before = model(layout)
     other = copy.deepcopy(model)
-    output_head(other.trunk).weight.mul_(2)
+    next(output_head(other.trunk).parameters()).mul_(2)
     assert torch.equal(model(layout), before) and not torch.allclose(other(layout)[..., :MASK], before[..., :MASK])
     assert dict(model.trunk.named_modules()) == parts
     states = model.states(layout)
@@ -98,7 +98,7 @@ class Peeking(LlamaForCausalLM):
     """Logits that look at the input as well, or at the entries beside."""
 
     def forward(self, *args: Any, inputs_embeds: Tensor, **given: Any) -> Any:
-        out = super().forward(*args, inputs_embeds=inputs_embeds, **given)
+        out: Any = super().forward(*args, inputs_embeds=inputs_embeds, **given)
         out.logits = out.logits + inputs_embeds.sum(-1, keepdim=True) * torch.arange(out.logits.shape[-1])
         return out
 
@@ -107,7 +107,7 @@ class Neighbouring(LlamaForCausalLM):
     """Logits that are centred over the entries of the pass."""
 
     def forward(self, *args: Any, **given: Any) -> Any:
-        out = super().forward(*args, **given)
+        out: Any = super().forward(*args, **given)
         out.logits = out.logits - out.logits.mean(1, keepdim=True)
         return out
 
@@ -117,6 +117,6 @@ class Neighbouring(LlamaForCausalLM):
 def test_a_head_that_looks_elsewhere_is_refused(family: type[LlamaForCausalLM], kernel: Any) -> None:
     with float64():
         torch.manual_seed(0)
-        trunk = family(shrunk("llama")).eval()
+        trunk = family(cast(LlamaConfig, shrunk("llama"))).eval()
         with pytest.raises(ValueError, match=f"{family.__name__} computes its logits from more than the last states"):
             Denoiser(trunk, SCDM, MASK, kernel=kernel)

@@ -292,7 +292,11 @@ def test_what_has_no_left_neighbour_is_refused() -> None:
     with pytest.raises(ValueError, match="position 0 of row 0"):
         us.packed_losses(made, us.MaskedDiffusion().pack(us.Absorbing(), x0, ~given & False, MASK, seeded(3)))
     prompt = torch.where(given, x0, MASK)
-    for options in ({"latents": 2}, {"latents": 2, "order": "left_to_right", "predict_latents": True}):
+    wrong: tuple[dict[str, Any], ...] = (
+        {"latents": 2},
+        {"latents": 2, "order": "left_to_right", "predict_latents": True},
+    )
+    for options in wrong:
         with pytest.raises(ValueError, match="take all latents, or the order left_to_right"):
             us.decode(made, prompt, **options)
     grouped = us.MaskedDiffusion(groups=us.Groups(whole=0.0, sizes=(1,)))

@@ -48,7 +48,7 @@ def test_the_same_is_measured_once_and_anything_else_anew(
     monkeypatch.setattr(module, "_code", lambda: "another")
     assert ask(settings)["call"] == 5, "other code"
     model = us.load(job[1])
-    model.trunk.get_input_embeddings().weight.data += 1
+    next(model.trunk.parameters()).data.add_(1)
     model.save_pretrained(checkpoint_folder(job[1]))
     assert ask(settings)["call"] == 6, "other weights"
     assert ask(settings)["call"] == 6

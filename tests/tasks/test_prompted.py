@@ -339,7 +339,7 @@ def test_what_is_missing_is_told(made: Path, tmp_path: Path) -> None:
     )
     for field, value in fields:
         with pytest.raises(ValueError, match=field):
-            Prompted(str(made), str(data), **{field: value})
+            replace(Prompted(str(made), str(data)), **{field: value})
 
 
 def test_a_task_is_its_record(asked: Prompted) -> None:

@@ -141,8 +141,8 @@ def _look(
         cache.forget((~state.unsaid).scatter(1, state.where(position, real), True))
     asked = c if state.value is not None else width.asked(position.shape[1])
     layout, at, fresh = _layout(state, plan, asked, cache is not None, first, rules)
-    first = (position[:, :asked] == state.first()) & real[:, :asked] if rules.endings.ends else None
-    logp, top, likeliest, value, states = _read(model, layout, at, cache, rules, first)
+    turn = (position[:, :asked] == state.first()) & real[:, :asked] if rules.endings.ends else None
+    logp, top, likeliest, value, states = _read(model, layout, at, cache, rules, turn)
     best, chosen = _chosen(logp[:, :c], real[:, :c], width.commit, rules)
     draws = rules.slots.temperature > 0 and value is None
     return Seen(
@@ -162,17 +162,17 @@ def _look(
 
 
 def _read(
-    model: Model, layout: Layout, at: Tensor, cache: Cache | None, rules: Rules, first: Tensor | None
+    model: Model, layout: Layout, at: Tensor, cache: Cache | None, rules: Rules, turn: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     """Log-probabilities `[r, a, vocab]`, of the likeliest tokens, those tokens `[r, a]`, and values `[r, a, width]`.
 
     A value is drawn whole, and stands for the only token of a vocabulary of one. The last are states: see `Seen`.
-    first: `[r, a]` which entry is the first unsaid one of its row, where a text may end; None where texts do not end.
+    turn: `[r, a]` which entry is the first unsaid one of its row, where a text may end; None where texts do not end.
     """
     if layout.value is None:
         logits, states = with_states(model, layout, at, cache)
         logp = rules.endings.without_never(logits).log_softmax(-1)
-        logp = logp if first is None else rules.endings.in_turn(logp, first)
+        logp = logp if turn is None else rules.endings.in_turn(logp, turn)
         top, likeliest = logp.max(-1)
         return logp, top, likeliest, None, states
     known = with_port(model)
