@@ -194,7 +194,7 @@ def test_rows_of_no_document_cost_nothing(name: str) -> None:
     x0, given, document = shared()
     more = [torch.cat([its, its[:1]]) for its in (x0, given, document)]
     more[2][3] = PADDING
-    found = [losses(model, pack(objective, *rows[:3])) for rows in ((x0, given, document), tuple(more))]
+    found = [losses(model, pack(objective, a, b, c)) for a, b, c in ((x0, given, document), more)]
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b, **EXACT)
     nothing = pack(objective, x0, given, torch.full_like(document, PADDING))
@@ -229,11 +229,11 @@ def test_likelihoods_are_sums_over_documents(rule: us.Attention) -> None:
         lambda x, g, d=None: us.nll_by_latents(model, x, g, [0, 1, 9], seeded(1), draws=3, document=d),
     )
     for measure in measures:
-        each = measure(*own[:2], document=own[2])
-        torch.testing.assert_close(measure(x0, given, document=document), its.add(each), **EXACT)
-        assert torch.equal(measure(*own[:2]), measure(*own[:2], document=torch.zeros_like(own[0])))
+        each = measure(*own)
+        torch.testing.assert_close(measure(x0, given, document), its.add(each), **EXACT)
+        assert torch.equal(measure(own[0], own[1]), measure(own[0], own[1], torch.zeros_like(own[0])))
         other = own[0] + (own[2] == PADDING)
-        assert torch.equal(each, measure(other, own[1], document=own[2]))
+        assert torch.equal(each, measure(other, own[1], own[2]))
 
 
 @torch.no_grad()
