@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen3Config
+from words import SIZE, tokenizer
 
 import unspoken as us
 from unspoken.cli import solve
@@ -48,13 +49,13 @@ def anchors(page: Path) -> set[str]:
 
 
 def run(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs a block in a folder that holds a tiny Hugging Face model; the presets train for four steps."""
+    """Runs a block in a folder that holds a tiny Hugging Face model with a tokenizer; presets train for four steps."""
     monkeypatch.chdir(folder)
     for name in RUNNABLE:
         monkeypatch.setattr(us.presets, name, _short(getattr(us.presets, name)))
     torch.manual_seed(0)
     config = Qwen3Config(
-        vocab_size=11,
+        vocab_size=SIZE,
         hidden_size=16,
         intermediate_size=32,
         num_hidden_layers=1,
@@ -62,9 +63,10 @@ def run(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         num_key_value_heads=2,
         head_dim=8,
         bos_token_id=1,
-        eos_token_id=2,
+        eos_token_id=0,
     )
     AutoModelForCausalLM.from_config(config).save_pretrained("any-hf-decoder")
+    tokenizer().save_pretrained("any-hf-decoder")
     exec(code, {"__name__": "__main__"})
 
 

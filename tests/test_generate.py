@@ -9,31 +9,12 @@ from typing import Any
 import pytest
 import torch
 from small import made
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from tokenizers.decoders import ByteLevel
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+from words import tokenizer
 
 import unspoken as us
 from unspoken.decoders.endings import Endings
 from unspoken.decoders.sampling import nucleus
-
-WORDS = ["the cat sat on the mat", "a dog ran far away", "once upon a time there was a king"]
-CHAT = (
-    "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
-)
-
-
-def tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level pairs of a few words; 0 ends a text."""
-    plain = Tokenizer(models.BPE())
-    plain.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    plain.decoder = ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    plain.train_from_iterator(
-        WORDS, trainers.BpeTrainer(vocab_size=290, special_tokens=["<end>"], initial_alphabet=alphabet)
-    )
-    return PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="<end>", pad_token="<end>", chat_template=CHAT)
 
 
 @pytest.fixture(scope="module")

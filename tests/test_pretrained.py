@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 from small import float64, made
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
+from words import tokenizer
 
 import unspoken as us
 
@@ -119,18 +119,9 @@ def test_a_bidirectional_context_has_no_causal_prompt(rule: us.Attention, folder
         us.Denoiser.from_pretrained(folder, attention=rule, prompt="causal")
 
 
-def tokenizer_of(words: list[str]) -> PreTrainedTokenizerFast:
-    """Of a few words, learned here."""
-    plain = Tokenizer(models.BPE())
-    plain.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<end>"], initial_alphabet=[])
-    plain.train_from_iterator(words, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="<end>")
-
-
 def test_the_tokenizer_is_saved_beside_the_weights(folder: Path, tmp_path: Path) -> None:
     assert us.Denoiser.from_pretrained(folder, attention=us.CACHED_JOINT).tokenizer is None
-    tokenizer_of(["the cat sat", "the mat"]).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
     model = us.Denoiser.from_pretrained(folder, attention=us.CACHED_JOINT)
     model.save_pretrained(tmp_path / "ours")
     again = us.Denoiser.from_pretrained(tmp_path / "ours")
