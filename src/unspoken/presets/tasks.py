@@ -128,6 +128,7 @@ def paper() -> FamilyStudy:
     return FamilyStudy(theirs, seeds=(0, 1, 2), examples=1_000)
 
 
+OURS = (two_cores, long, drawn)
 FAMILY: dict[str, Callable[[], FamilyStudy]] = {"cpu": two_cores, "long": long, "drawn": drawn, "paper": paper}
 
 
