@@ -150,8 +150,9 @@ def read_as(prompt: Prompt | None, attention: Attention, given: bool, folder: st
     if not attention.cacheable or attention.prompt == "causal" or not given:
         return attention
     ours = read_ours(folder)
-    foreign = ours is None or ours["attention"].get("prompt") == "causal"
-    return replace(attention, prompt="causal" if foreign else "joint")
+    # LLaDA and Dream are read by `foreign`, and were trained to look in both directions.
+    causal = foreign(folder) is None if ours is None else ours["attention"].get("prompt") == "causal"
+    return replace(attention, prompt="causal" if causal else "joint")
 
 
 def load_trunk(folder: str | Path, options: dict[str, Any]) -> PreTrainedModel:
