@@ -142,9 +142,5 @@ def prompted() -> Train:
 TRAIN = (
     PRESETS
     | {"prompted": prompted}
-    | {
-        case.name: _preset(case)
-        for case in (*two_cores().cases, *long().cases, *drawn().cases)
-        if case.name not in PRESETS
-    }
+    | {case.name: _preset(case) for case in two_cores().cases if case.name not in PRESETS}
 )
