@@ -107,7 +107,7 @@ def test_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_head(tmp_path: Path) -> None:
     bench = load_script("head")
-    options = bench.Options(layers=1, batch=2, length=8, vocab=50, repeats=1, out=tmp_path, peaks=False)
+    options = bench.Options(layers=1, batch=2, length=8, vocab=5_000, repeats=1, out=tmp_path, peaks=False)
     model = bench.model_of(options)
     packed = bench.batch_of(options, model)
     losses = {way: float(make(model, packed).detach()) for way, make in bench.WAYS.items()}

@@ -19,7 +19,7 @@ from unspoken.layout.entries import PADDING
 from unspoken.measure.accuracy import Solved
 from unspoken.measure.text import SLOT
 from unspoken.presets import tasks as catalogue
-from unspoken.presets.tasks import FAMILY, TASKS
+from unspoken.presets.tasks import FAMILY, OWN, TASKS
 from unspoken.record import from_record, to_record
 from unspoken.show.figure import family
 from unspoken.show.report import table_cells
@@ -349,7 +349,7 @@ def test_a_folder_that_can_not_be_is_refused_before_any_work() -> None:
 
 
 def test_every_task_has_a_name() -> None:
-    kinds = {type(make()).__name__ for make in TASKS.values()}
+    kinds = {type(make()).__name__ for make in (TASKS | OWN).values()}
     assert kinds == {t.__name__ for t in catalogue.Task.__args__}
 
 
