@@ -19,6 +19,7 @@ from .decoders.policies import (
     Order,
     attended,
 )
+from .decoders.reading import Reading, Slot, read, read_ids, readings, readings_ids
 from .decoders.slots import Slots
 from .decoders.step import Step, last
 from .decoders.texts import generate
@@ -124,12 +125,14 @@ __all__ = [
     "PseudoCost",
     "Pyramid",
     "Question",
+    "Reading",
     "Reals",
     "Related",
     "SNRMix",
     "SamplerProfile",
     "Shared",
     "Sizes",
+    "Slot",
     "Slots",
     "Speculation",
     "SquaredError",
@@ -165,6 +168,10 @@ __all__ = [
     "profile_losses",
     "pseudo_cost",
     "random_order",
+    "read",
+    "read_ids",
+    "readings",
+    "readings_ids",
     "sampler_losses",
     "speculate",
     "study",
