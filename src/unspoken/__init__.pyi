@@ -30,6 +30,7 @@ from .layout.groups import Groups, Related
 from .layout.packing import Packed
 from .layout.questions import CTC, CrossEntropy, Divergence, Question, SquaredError
 from .measure.bound import nelbo_along
+from .measure.calibration import Reliability, calibration, reliability
 from .measure.likelihood import nelbo, nll_by_latents
 from .measure.profile import InformationProfile, SamplerProfile, parallel_nll, profile_losses, sampler_losses
 from .measure.pseudo_cost import PseudoCost, pseudo_cost
@@ -128,6 +129,7 @@ __all__ = [
     "Reading",
     "Reals",
     "Related",
+    "Reliability",
     "SNRMix",
     "SamplerProfile",
     "Shared",
@@ -146,6 +148,7 @@ __all__ = [
     "Walk",
     "attended",
     "block_by_block",
+    "calibration",
     "correct",
     "decode",
     "denoise",
@@ -172,6 +175,7 @@ __all__ = [
     "read_ids",
     "readings",
     "readings_ids",
+    "reliability",
     "sampler_losses",
     "speculate",
     "study",
