@@ -35,7 +35,7 @@ MODELS = {name: model_of(rule) for name, rule in RULES.items()}
 @pytest.fixture(scope="module")
 def texts_model() -> us.Denoiser:
     torch.manual_seed(3)
-    words = tokenizer()
+    words: Any = tokenizer()
     trunk = made("llama", vocab_size=len(words) + 4).double()  # the mask, and three ids that are no text
     model = us.Denoiser(trunk, us.MDM, len(words))
     model.tokenizer = words

@@ -19,7 +19,7 @@ from unspoken import cli
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved model with a tokenizer."""
     torch.manual_seed(3)
-    words = tokenizer()
+    words: Any = tokenizer()
     trunk = made("llama", vocab_size=len(words) + 1)
     for weight in trunk.parameters():
         weight.data *= 4
@@ -91,9 +91,10 @@ def test_what_can_not_be_said_ends_in_2(
         (["complete", "/no/run", "--prompt", "a"], "there is no /no/run"),
         (["complete", folder], "--prompt"),
         (["complete", folder, "--prompt", ""], "an empty prompt"),
-        (["complete", folder, "--prompt", "a", "--top-p", 0.5], "temperature"),
+        (["complete", folder, "--prompt", "a", "--max-new-tokens", 99], "knows 64"),
+        (["complete", folder, "--prompt", "a", "--top-p", 0.5, "--max-new-tokens", 4], "temperature"),
         (["complete", tmp_path / "bare", "--prompt", "a"], "needs the model's tokenizer"),
         (["chat", tmp_path / "plain"], "has no chat template"),
     ):
-        code, _, err = call(capsys, *words)
-        assert code == 2 and message in " ".join(err.split())
+        code, out, err = call(capsys, *words)
+        assert code == 2 and not out and message in " ".join(err.split())

@@ -63,8 +63,7 @@ class CompleteRun(_Said):
         if FILL.search(self.prompt):
             console.out(generate(model, self.prompt, seed=self.seed, **self._options()), highlight=False)
             return
-        console.out(self.prompt, end="", highlight=False)
-        self._say(model, self.prompt, _stream(tokenizer, console))
+        self._say(model, self.prompt, _stream(tokenizer, console, self.prompt))
 
 
 @dataclass(frozen=True)
@@ -90,11 +89,16 @@ def _loaded(run: Path) -> tuple[Denoiser, Tokenizer]:
     return model, tokenizer_of(model, f"a text from {run}")
 
 
-def _stream(tokenizer: Tokenizer, console: Console) -> Streamer:
-    """Prints what is said, word by word, and not the prompt."""
+def _stream(tokenizer: Tokenizer, console: Console, prompt: str = "") -> Streamer:
+    """Prints the prompt as it was written, once it was checked, and what is said, word by word."""
     from transformers import TextStreamer
 
     class Printed(TextStreamer):
+        def put(self, value: Any) -> None:
+            if self.next_tokens_are_prompt:
+                console.out(prompt, end="", highlight=False)
+            super().put(value)
+
         def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
             console.out(text, end="\n" if stream_end else "", highlight=False)
             console.file.flush()
