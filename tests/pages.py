@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +34,7 @@ def blocks(page: Path) -> list[str]:
 def commands(page: Path) -> list[list[str]]:
     """The words of every `unspoken ...` line of a page's blocks, without comments."""
     lines = page.read_text().replace("\\\n", "").splitlines()
-    return [line.split("#")[0].split()[1:] for line in lines if line.startswith("unspoken ")]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("unspoken ")]
 
 
 def links(page: Path) -> list[str]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from unspoken import cli
 from unspoken.cli import commands, runs, solve
+from unspoken.cli.say import ChatRun, CompleteRun
 from unspoken.cli.solve import General
 from unspoken.decoders.autoregressive import NextToken, Speculation
 from unspoken.decoders.blocks import Blocks
@@ -157,6 +158,8 @@ HELP = {
     "solve RUN, blocks": (["solve", OLD / "blocks"], flags(Blocks)),
     "solve RUN, a walk": (["solve", OLD / "diffused"], flags(Walk, "process")),  # the process is the run's
     "solve RUN --by": (["solve", OLD / "masked", "--by", "speculation"], flags(Speculation)),
+    "complete": (["complete"], ["PATH", *flags(CompleteRun, "run")]),
+    "chat": (["chat"], ["PATH", *flags(ChatRun, "run")]),
     "study": (["study", "latents", "quick"], [*flags(LatentsStudy, "train"), "--runs", "--out", "--train.steps"]),
     "study ar-latents quick": (["study", "ar-latents", "quick"], AR),
     "study ar-latents reference": (["study", "ar-latents", "reference"], AR),
@@ -185,7 +188,7 @@ def test_help_names_every_flag(call, command):
 def test_help_names_every_command_and_preset(call):
     helped = call("--help")
     assert helped.code == 0
-    commands = ("train", "solve", "study latents", "study ar-latents", "show")
+    commands = ("train", "solve", "complete", "chat", "study latents", "study ar-latents", "show")
     assert all(f"unspoken {name}" in helped.out for name in commands)
     train = call("train", "--help").out
     assert all(name in train for name in ("sudoku-4x4", "sudoku-6x6", "sudoku-9x9", "path-star", "sudoku-6x6-ar"))

@@ -19,6 +19,7 @@ from .decoders.policies import (
     Order,
     attended,
 )
+from .decoders.reading import Reading, Slot, read, read_ids, readings, readings_ids
 from .decoders.slots import Slots
 from .decoders.step import Step, last
 from .decoders.texts import generate
@@ -29,6 +30,7 @@ from .layout.groups import Groups, Related
 from .layout.packing import Packed
 from .layout.questions import CTC, CrossEntropy, Divergence, Question, SquaredError
 from .measure.bound import nelbo_along
+from .measure.calibration import Reliability, calibration, reliability
 from .measure.likelihood import nelbo, nll_by_latents
 from .measure.profile import InformationProfile, SamplerProfile, parallel_nll, profile_losses, sampler_losses
 from .measure.pseudo_cost import PseudoCost, pseudo_cost
@@ -124,12 +126,15 @@ __all__ = [
     "PseudoCost",
     "Pyramid",
     "Question",
+    "Reading",
     "Reals",
     "Related",
+    "Reliability",
     "SNRMix",
     "SamplerProfile",
     "Shared",
     "Sizes",
+    "Slot",
     "Slots",
     "Speculation",
     "SquaredError",
@@ -143,6 +148,7 @@ __all__ = [
     "Walk",
     "attended",
     "block_by_block",
+    "calibration",
     "correct",
     "decode",
     "denoise",
@@ -165,6 +171,11 @@ __all__ = [
     "profile_losses",
     "pseudo_cost",
     "random_order",
+    "read",
+    "read_ids",
+    "readings",
+    "readings_ids",
+    "reliability",
     "sampler_losses",
     "speculate",
     "study",

@@ -1,4 +1,4 @@
-"""The command line: `unspoken train | solve | study | tasks | show`."""
+"""The command line: `unspoken train | solve | complete | chat | study | tasks | show`."""
 
 from __future__ import annotations
 

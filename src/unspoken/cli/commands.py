@@ -12,6 +12,7 @@ import tyro
 from rich.console import Console
 
 from unspoken.cli.runs import TrainRun
+from unspoken.cli.say import ChatRun, CompleteRun
 from unspoken.cli.solve import General, parse_solve
 from unspoken.cli.studies import CurvesRun, FamilyRun, Show, StepsRun, StudyRun
 from unspoken.cli.tasks import ListTasks, ShowTask
@@ -74,6 +75,8 @@ def _task_type() -> Any:
 COMMANDS: dict[str, tuple[Callable[[], Any], str]] = {
     "train": (_train_type, "train a model from a preset; the same command goes on with a stopped run"),
     "solve": (lambda: General, "solve a puzzle and watch the latent tokens think; or judge a file of puzzles"),
+    "complete": (lambda: CompleteRun, "go on with a text, or fill its gaps"),
+    "chat": (lambda: ChatRun, "talk to a model by its chat template, line by line"),
     "study latents": (_study("", LATENTS, "latents"), "what latent tokens buy and cost: table, figure, verdicts"),
     "study dial": (_study("dial", DIAL), "groups of joint latents: a better dial than ordered ones?"),
     "study ar-latents": (

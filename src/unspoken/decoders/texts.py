@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, overload
 
 import torch
@@ -124,24 +125,44 @@ def _until(text: str, stops: Sequence[str]) -> str:
     return text[: min(ends)] if ends else text
 
 
-def _filled(model: Denoiser, tokenizer: Tokenizer, text: str, decoder: Decoder, generator: torch.Generator) -> str:
-    """A text with its gaps filled."""
-    parts = FILL.split(text)  # text, size, text, size, ..., text
-    texts, sizes = parts[0::2], [int(size) for size in parts[1::2]]
+@dataclass(frozen=True)
+class Gapped:
+    """A text with gaps, as ids: the mask id in the gaps.
+
+    parts: the texts before, between and after the gaps. gaps: where each begins and ends among the ids.
+    """
+
+    parts: list[str]
+    ids: list[int]
+    gaps: list[tuple[int, int]]
+
+
+def gapped(tokenizer: Tokenizer, text: str, model: Denoiser) -> Gapped:
+    """Reads the gaps of a text. Raises ValueError for what is no text, empty gaps, and more than the model knows."""
+    if not isinstance(text, str):
+        raise ValueError(f"a text with gaps is {type(text).__name__}: give a text, as in 'Once <fill 12> lived a king'")
+    split = FILL.split(text)  # text, size, text, size, ..., text
+    parts, sizes = split[0::2], [int(size) for size in split[1::2]]
     if 0 in sizes:
         raise ValueError("<fill 0> is no gap; give 1 token or more")
-    rows: list[int] = []
+    ids: list[int] = []
     gaps: list[tuple[int, int]] = []
-    for number, part in enumerate(texts):
-        rows += tokenizer(part, add_special_tokens=number == 0)["input_ids"] if part or number == 0 else []
+    for number, part in enumerate(parts):
+        ids += tokenizer(part, add_special_tokens=number == 0)["input_ids"] if part or number == 0 else []
         if number < len(sizes):
-            gaps.append((len(rows), len(rows) + sizes[number]))
-            rows += [model.mask_id] * sizes[number]
+            gaps.append((len(ids), len(ids) + sizes[number]))
+            ids += [model.mask_id] * sizes[number]
     known = model.known_positions
-    if known is not None and len(rows) > known:
-        raise ValueError(f"a text of {len(rows)} tokens with its gaps, and the model knows {known}: give a shorter one")
-    tokens = torch.tensor([rows], device=model.device)
+    if known is not None and len(ids) > known:
+        raise ValueError(f"a text of {len(ids)} tokens with its gaps, and the model knows {known}: give a shorter one")
+    return Gapped(parts, ids, gaps)
+
+
+def _filled(model: Denoiser, tokenizer: Tokenizer, text: str, decoder: Decoder, generator: torch.Generator) -> str:
+    """A text with its gaps filled."""
+    row = gapped(tokenizer, text, model)
+    tokens = torch.tensor([row.ids], device=model.device)
     for step in decode(model, tokens, decoder=decoder, generator=generator):
         tokens = step.tokens
-    said = [tokenizer.decode(tokens[0, low:high], skip_special_tokens=True) for low, high in gaps]
-    return "".join(a + b for a, b in zip(texts, [*said, ""], strict=True))
+    said = [tokenizer.decode(tokens[0, low:high], skip_special_tokens=True) for low, high in row.gaps]
+    return "".join(a + b for a, b in zip(row.parts, [*said, ""], strict=True))
