@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 import unspoken as us
 from unspoken.decoders.endings import Endings
 from unspoken.decoders.sampling import nucleus
+from unspoken.model.tokens import ids_of
 
 WORDS = ["the cat sat on the mat", "a dog ran far away", "once upon a time there was a king"]
 CHAT = (
@@ -199,8 +200,11 @@ def test_gaps_are_filled_and_the_rest_is_kept_to_the_byte(model: us.Denoiser) ->
 def test_a_mask_written_in_a_text_is_text(model: us.Denoiser) -> None:
     words = model.tokenizer
     assert words is not None
-    ids = words("<|mask|> □")["input_ids"]
-    assert model.mask_id not in ids
+    assert words("<|mask|>")["input_ids"] == [model.mask_id]
+    text = "<|mask|> □<|mask|><|mask|>"
+    ids = ids_of(words, text, model.mask_id)
+    assert model.mask_id not in ids and words.decode(ids) == text
+    assert us.generate(model, text, max_new_tokens=2) == us.generate(model, [text], max_new_tokens=2)[0]
     assert us.generate(model, "<|mask|> <fill 2>", decoder=us.Slots()).startswith("<|mask|> ")
 
 

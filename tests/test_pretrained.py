@@ -128,7 +128,9 @@ def tokenizer_of(words: list[str]) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="<end>")
 
 
-def test_the_tokenizer_is_saved_beside_the_weights(folder: Path, tmp_path: Path) -> None:
+def test_the_tokenizer_is_saved_beside_the_weights(tmp_path: Path) -> None:
+    folder = tmp_path / "plain"
+    made("llama", vocab_size=40).save_pretrained(folder)
     assert us.Denoiser.from_pretrained(folder, attention=us.CACHED_JOINT).tokenizer is None
     tokenizer_of(["the cat sat", "the mat"]).save_pretrained(folder)
     model = us.Denoiser.from_pretrained(folder, attention=us.CACHED_JOINT)

@@ -12,7 +12,7 @@ from torch import Tensor
 from unspoken.decoders.decode import Decoder, decode
 from unspoken.decoders.generate import Streamer, decoder_for, generate_ids
 from unspoken.model.denoiser import Denoiser
-from unspoken.model.tokens import Tokenizer, tokenizer_of
+from unspoken.model.tokens import Tokenizer, ids_of, tokenizer_of
 
 FILL = re.compile(r"<fill (\d+)>")
 Message = dict[str, str]  # role and content
@@ -65,7 +65,7 @@ def generate(
             )
         filled = [_filled(model, tokenizer, text, decoder_for(model, decoder, options), generator) for text in texts]
         return filled[0] if one else filled
-    input_ids, attention_mask = _padded(tokenizer, texts)
+    input_ids, attention_mask = _padded(tokenizer, texts, model.mask_id)
     stops = [stop_strings] if isinstance(stop_strings, str) else list(stop_strings)
     if "" in stops:
         raise ValueError("an empty stop string ends every text; leave it out")
@@ -107,9 +107,9 @@ def _written(tokenizer: Tokenizer, prompt: Any) -> str:
     return prompt
 
 
-def _padded(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+def _padded(tokenizer: Tokenizer, texts: Sequence[str], mask_id: int) -> tuple[Tensor, Tensor]:
     """Ids and mask `[batch, n]`, padded on the left."""
-    rows = [list(tokenizer(text)["input_ids"]) for text in texts]
+    rows = [ids_of(tokenizer, text, mask_id) for text in texts]
     if not all(rows):
         raise ValueError("an empty prompt: its tokenizer makes no token of it; give a text")
     width = max(map(len, rows))
@@ -133,7 +133,7 @@ def _filled(model: Denoiser, tokenizer: Tokenizer, text: str, decoder: Decoder, 
     rows: list[int] = []
     gaps: list[tuple[int, int]] = []
     for number, part in enumerate(texts):
-        rows += tokenizer(part, add_special_tokens=number == 0)["input_ids"] if part or number == 0 else []
+        rows += ids_of(tokenizer, part, model.mask_id, add_special_tokens=number == 0) if part or number == 0 else []
         if number < len(sizes):
             gaps.append((len(rows), len(rows) + sizes[number]))
             rows += [model.mask_id] * sizes[number]
