@@ -58,7 +58,7 @@ def trained(model: us.Denoiser, kind: str) -> us.Denoiser:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     assert losses[2] < losses[0]
     return model
 

@@ -1,7 +1,7 @@
 """Log-likelihoods of continuations, in nats, for any model: exact from left to right, else estimated with an error.
 
-A model whose context is causal says a continuation token by token, as it is trained to: the sum of the log-probabilities
-is its log-likelihood exactly. Of any other model the numbers are means over draws of something that is right on average:
+A model whose context is causal says a continuation token by token: the sum of the log-probabilities is its
+log-likelihood exactly. Of any other model the numbers are means over draws of something that is right on average:
 over random orders (`any_order`), or of the bound (`nelbo`).
 """
 
@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from unspoken import checks
+from unspoken.layout.entries import Layout, one_block
 from unspoken.layout.packing import ask_masks, ask_next, blocks, every_start, left_to_right
 from unspoken.layout.questions import Question
 from unspoken.measure.likelihood import nelbo, nll_by_latents
 from unspoken.model.denoiser import Denoiser
 from unspoken.noise import Absorbing
-from unspoken.noise.space import PADDING
 from unspoken.training.losses import packed_losses
 
 Likelihood = Literal["exact", "slots", "any_order", "nelbo"]
@@ -58,8 +58,8 @@ def scores(
     """Of each pair (context, continuation) of token ids, log p(continuation | context).
 
     likelihood: `exact` asks the clean tokens for the next one, `slots` asks a mask for it, both from left to right;
-        `any_order` is the mean over random orders, every token without latents where the model can do without them; `nelbo`
-        is minus the bound. draws: of the last two, for each pair. seed: of their random choices.
+        `any_order` is the mean over random orders, every token predicted without latents;
+        `nelbo` is minus the bound. draws: of the last two, for each pair. seed: of their random choices.
     Raises ValueError for empty contexts, for a likelihood that the model's attention has not, and for rows longer than
     it knows, before any pass.
     """
@@ -68,7 +68,8 @@ def scores(
         raise ValueError(f"likelihood={how!r}: give one of {', '.join(get_args(Likelihood))}")
     if how in ("exact", "slots") and not model.attention.cacheable:
         raise ValueError(
-            f"likelihood={how!r} with attention {model.attention.name}: its context is not causal; take any_order or nelbo"
+            f"likelihood={how!r} with attention {model.attention.name}: its context is not causal; take any_order, or "
+            "nelbo"
         )
     checks.count("draws", draws, 2)
     for context, continuation in pairs:
@@ -111,9 +112,9 @@ def _exact(model: Denoiser, x0: Tensor, given: Tensor, slots: bool) -> Score:
     return Score(-float(losses.sum()), 0.0, _greedy(model, packed.layout, packed.one))
 
 
-def _greedy(model: Denoiser, layout: object, question: Question) -> bool:
+def _greedy(model: Denoiser, layout: Layout, question: Question) -> bool:
     """Whether every target is the likeliest token."""
-    best = model(layout, question.at).argmax(-1)  # type: ignore[arg-type]
+    best = model(layout, question.at).argmax(-1)
     return bool((best == question.target)[question.real].all())
 
 
@@ -136,13 +137,8 @@ def _greedy_at_once(model: Denoiser, x0: Tensor, given: Tensor) -> bool:
     for position in (~given[0]).nonzero()[:, 0].tolist():
         unsaid = tokens == model.mask_id
         order = torch.where(unsaid, unsaid.cumsum(1) - 1, torch.where(given, 0, 1))
-        from unspoken.layout.entries import one_block
-
         at = torch.tensor([[position]], device=x0.device)
         if int(model(one_block(tokens, unsaid, order), at).argmax(-1)) != int(x0[0, position]):
             return False
         tokens = torch.where(torch.arange(x0.shape[1], device=x0.device) == position, x0, tokens)
     return True
-
-
-__all__ = ["PADDING", "Likelihood", "Score", "default_likelihood", "scores"]
