@@ -15,6 +15,7 @@ from words import tokenizer
 import unspoken as us
 from unspoken.decoders.endings import Endings
 from unspoken.decoders.sampling import nucleus
+from unspoken.model.tokens import ids_of
 
 
 @pytest.fixture(scope="module")
@@ -180,8 +181,11 @@ def test_gaps_are_filled_and_the_rest_is_kept_to_the_byte(model: us.Denoiser) ->
 def test_a_mask_written_in_a_text_is_text(model: us.Denoiser) -> None:
     words = model.tokenizer
     assert words is not None
-    ids = words("<|mask|> □")["input_ids"]
-    assert model.mask_id not in ids
+    assert words("<|mask|>")["input_ids"] == [model.mask_id]
+    text = "<|mask|> □<|mask|><|mask|>"
+    ids = ids_of(words, text, model.mask_id)
+    assert model.mask_id not in ids and words.decode(ids) == text
+    assert us.generate(model, text, max_new_tokens=2) == us.generate(model, [text], max_new_tokens=2)[0]
     assert us.generate(model, "<|mask|> <fill 2>", decoder=us.Slots()).startswith("<|mask|> ")
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from small import float64, made
 from transformers import PreTrainedModel
-from words import tokenizer
+from words import SIZE, tokenizer
 
 import unspoken as us
 
@@ -119,7 +119,9 @@ def test_a_bidirectional_context_has_no_causal_prompt(rule: us.Attention, folder
         us.Denoiser.from_pretrained(folder, attention=rule, prompt="causal")
 
 
-def test_the_tokenizer_is_saved_beside_the_weights(folder: Path, tmp_path: Path) -> None:
+def test_the_tokenizer_is_saved_beside_the_weights(tmp_path: Path) -> None:
+    folder = tmp_path / "plain"
+    made("llama", vocab_size=SIZE).save_pretrained(folder)
     assert us.Denoiser.from_pretrained(folder, attention=us.CACHED_JOINT).tokenizer is None
     tokenizer().save_pretrained(folder)
     model = us.Denoiser.from_pretrained(folder, attention=us.CACHED_JOINT)

@@ -1,4 +1,4 @@
-"""What is installed with an extra, and asked for where it is used: puzzles, pictures, images."""
+"""What is installed with an extra, and asked for where it is used: puzzles, pictures, images, adapters, harness."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from unspoken.decoders.decode import Decoder, decode
 from unspoken.decoders.generate import Streamer, decoder_for, generate_ids
 from unspoken.model.denoiser import Denoiser
-from unspoken.model.tokens import Tokenizer, tokenizer_of
+from unspoken.model.tokens import Tokenizer, ids_of, tokenizer_of
 
 FILL = re.compile(r"<fill (\d+)>")
 Message = dict[str, str]  # role and content
@@ -66,7 +66,7 @@ def generate(
             )
         filled = [_filled(model, tokenizer, text, decoder_for(model, decoder, options), generator) for text in texts]
         return filled[0] if one else filled
-    input_ids, attention_mask = _padded(tokenizer, texts)
+    input_ids, attention_mask = _padded(tokenizer, texts, model.mask_id)
     stops = [stop_strings] if isinstance(stop_strings, str) else list(stop_strings)
     if "" in stops:
         raise ValueError("an empty stop string ends every text; leave it out")
@@ -108,9 +108,9 @@ def _written(tokenizer: Tokenizer, prompt: Any) -> str:
     return prompt
 
 
-def _padded(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+def _padded(tokenizer: Tokenizer, texts: Sequence[str], mask_id: int) -> tuple[Tensor, Tensor]:
     """Ids and mask `[batch, n]`, padded on the left."""
-    rows = [list(tokenizer(text)["input_ids"]) for text in texts]
+    rows = [ids_of(tokenizer, text, mask_id) for text in texts]
     if not all(rows):
         raise ValueError("an empty prompt: its tokenizer makes no token of it; give a text")
     width = max(map(len, rows))
@@ -148,7 +148,7 @@ def gapped(tokenizer: Tokenizer, text: str, model: Denoiser) -> Gapped:
     ids: list[int] = []
     gaps: list[tuple[int, int]] = []
     for number, part in enumerate(parts):
-        ids += tokenizer(part, add_special_tokens=number == 0)["input_ids"] if part or number == 0 else []
+        ids += ids_of(tokenizer, part, model.mask_id, add_special_tokens=number == 0) if part or number == 0 else []
         if number < len(sizes):
             gaps.append((len(ids), len(ids) + sizes[number]))
             ids += [model.mask_id] * sizes[number]

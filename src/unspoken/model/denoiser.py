@@ -21,15 +21,17 @@ from unspoken.layout.entries import Layout, entries_of
 from unspoken.layout.packing import Packed
 from unspoken.layout.pricing import costs
 from unspoken.layout.questions import Question
+from unspoken.model.adapters import with_adapter
 from unspoken.model.cache import Cache
 from unspoken.model.folder import OURS
-from unspoken.model.loading import check_folder, load_inputs, load_trunk, read_as, recorded
+from unspoken.model.loading import load_inputs
+from unspoken.model.masks import write_silence
 from unspoken.model.ports import Categorical, CodeWeights, Port, VectorWeights, check_port, check_values
+from unspoken.model.pretrained import Asked, read_parts
 from unspoken.model.probe import check_trunk
 from unspoken.model.reach import check_reach
 from unspoken.model.saving import save
 from unspoken.model.shift import answering, left_of
-from unspoken.model.tokens import load_tokenizer
 from unspoken.model.trunks import (
     Clock,
     cache_argument,
@@ -63,6 +65,7 @@ class Denoiser(nn.Module):
     carry: a slot (an unsaid entry of the mask) reads the last state that its position had in the pass before, where
         `Layout.carried` has it.
     shift: the answer for a position is read at the entry to its left, as Dream and DiffuLLaMA do (`shift.left_of`).
+    unused: so many of the last token ids are never said, as the mask is not.
     decoder: the one that it was trained for, as a record or as a value (`us.Slots(latents=4)`); None where nobody said.
     tokenizer: of its text, where it has one; it is saved and loaded with the weights.
     """
@@ -80,18 +83,19 @@ class Denoiser(nn.Module):
         loops: int = 1,
         carry: bool = False,
         shift: bool = False,
+        unused: int = 0,
     ):
         super().__init__()
-        check_given(trunk, mask_id, kernel, loops, carry)
+        check_given(trunk, mask_id, kernel, loops, carry, unused)
         if shift and port is not None:
             raise ValueError(f"shift=True with {port}: values are read at their own entries; leave one of them out")
-        self.trunk, self.attention, self.mask_id, self.shift = trunk, attention, mask_id, shift
+        self.trunk, self.attention, self.mask_id, self.shift, self.unused = trunk, attention, mask_id, shift, unused
         self.kernel: Kernel = "sdpa" if kernel == "flex" else kernel
         self.decoder = decoder
+        self.added = False  # whether the mask is a new token of the trunk, begun at the mean
         self.tokenizer: Tokenizer | None = None
         self.place = places(trunk, positions)
         self.clock = Clock(trunk.config.hidden_size).to(trunk.device, trunk.dtype) if times else None
-        self.ids = Categorical(trunk, mask_id)
         self.port, self.values, self.carried = port, None, None
         self.cache_argument = cache_argument(trunk)
         self.loops = 1  # it is probed with one loop and without flex, whatever follows: each loop obeys the same laws
@@ -99,6 +103,7 @@ class Denoiser(nn.Module):
         self.eval()
         if trunk.device.type != "meta":
             check_trunk(self)
+        write_silence(trunk, mask_id, unused)
         self.loops = loops
         if kernel != self.kernel:
             self.kernel = kernel
@@ -139,41 +144,44 @@ class Denoiser(nn.Module):
         folder: str | Path,
         *,
         attention: Attention | None = None,
-        mask_id: int | None = None,
+        mask_id: int | str | None = None,
         kernel: Kernel = "sdpa",
         port: Port | None = None,
         loops: int | None = None,
         carry: bool | None = None,
         prompt: Prompt | None = None,
         shift: bool | None = None,
+        pad_to: int = 1,
+        tokenizer: Tokenizer | None = None,
+        base: str | Path | None = None,
         **trunk_options: object,
     ) -> Denoiser:
         """A folder that `save_pretrained` wrote, or any Hugging Face causal language model; in evaluation mode.
 
         attention, mask_id, loops, carry, shift: what the folder records unless given; of LLaDA and Dream, what it was
-            trained with. For other foreign models `attention` must be given; without a `mask_id` their vocabulary grows
-            by one id for the mask.
+            trained with. For other foreign models `attention` must be given. mask_id: an id, or the text of a token,
+            which is added where the tokenizer has none such; by default a foreign model gets a new one, "<|mask|>".
         port: of values, for a foreign model; one of ours records its own.
         prompt: how the prompt is read under an attention with a cache (`Attention.prompt`); by default as the folder
             records, and of a foreign model `causal`, as it was trained.
+        pad_to: the vocabulary grows to a multiple of it; the ids that nobody uses are never said.
+        tokenizer: in place of the folder's; it gets the mask as well.
+        base: where the folder holds an adapter of `peft`, the model it is of; by default as the adapter records.
         trunk_options: passed to `AutoModelForCausalLM.from_pretrained` (dtype, device_map, ...).
         Raises ValueError where the folder is missing, says nothing and the caller does not either, or does not hold
             just the weights that its config asks for.
         """
-        check_folder(folder, trunk_options)
-        given = recorded(folder, attention, mask_id, port, loops, shift)
-        given["attention"] = read_as(prompt, given["attention"], attention is not None, folder)
-        trunk = load_trunk(folder, trunk_options)
-        if given["mask_id"] is None:
-            given["mask_id"] = vocabulary(trunk)
-            trunk.resize_token_embeddings(given["mask_id"] + 1)
+        asked = Asked(attention, mask_id, port, loops, shift, prompt, pad_to, tokenizer, base)
+        parts = read_parts(folder, asked, trunk_options)
         with torch.random.fork_rng():  # the places drawn here are loaded over
-            model = cls(trunk, kernel=kernel, **given)
+            model = cls(parts.trunk, kernel=kernel, **parts.given)
         if model.inputs and (Path(folder) / OURS).exists():
             load_inputs(model.inputs, folder)
         if carry is not None:
             model.carry(carry)
-        model.tokenizer = load_tokenizer(folder, trunk_options)
+        model.tokenizer, model.added = parts.tokenizer, parts.added
+        if parts.base != folder:
+            model.trunk = with_adapter(model.trunk, folder, parts.base)
         return model.eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -252,6 +260,11 @@ class Denoiser(nn.Module):
     def predict_values(self, layout: Layout, at: Tensor, cache: Cache | None = None) -> Any:
         """What the port predicts at the entries `at` `[batch, m]`: a `Seen`, or `CodeStates` to draw codes from."""
         return self._values.predict(entries_of(self.states(layout, cache=cache), at))
+
+    @property
+    def ids(self) -> Categorical:
+        """The trunk's own embedding and head."""
+        return Categorical(self.trunk, self.mask_id, self.unused)
 
     @property
     def _values(self) -> VectorWeights | CodeWeights:

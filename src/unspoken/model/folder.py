@@ -20,6 +20,10 @@ HELD: dict[str, Any] = {  # in `OURS`
     "shift": bool,
     "decoder": dict[str, Any] | None,
     "port": dict[str, Any] | None,
+    "unused": int,
+    "vocabulary": int,
+    "added": bool,
+    "base": dict[str, str],
     "sha256": dict[str, str],
 }
 

@@ -94,7 +94,7 @@ def check_folder(folder: str | Path, options: dict[str, Any]) -> None:
 def recorded(
     folder: str | Path,
     attention: Attention | None,
-    mask_id: int | None,
+    mask_id: int | str | None,
     port: Port | None,
     loops: int | None = None,
     shift: bool | None = None,
@@ -135,8 +135,19 @@ def recorded(
         "decoder": ours.get("decoder"),
         "loops": ours.get("loops", 1) if loops is None else loops,
         "carry": ours.get("carry", False),
+        "unused": ours.get("unused", 0),
         "shift": ours.get("shift", False) if shift is None else shift,
     }
+
+
+def check_base(folder: str | Path, base: str | Path, ours: dict[str, Any]) -> None:
+    """Refuses weights beneath an adapter that are not those that it was trained on, where that is recorded."""
+    found = sums(base) if ours.get("base") else {}
+    if changed := [name for name, expected in ours.get("base", {}).items() if found.get(name) != expected]:
+        raise ValueError(
+            f"the adapter in {folder} is of another trunk: {changed[0]} in {base} is not the file that it was trained "
+            "on (another SHA-256); give base=, the folder of that"
+        )
 
 
 def read_as(prompt: Prompt | None, attention: Attention, given: bool, folder: str | Path) -> Attention:

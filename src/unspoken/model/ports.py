@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from unspoken import checks
 from unspoken.layout.questions import CrossEntropy, SquaredError
-from unspoken.model.trunks import logits_of
+from unspoken.model.trunks import logits_of, never_said
 from unspoken.noise.gaussian import Seen, View
 
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ class Reader(Protocol):
 class Categorical:
     """Token ids, by the trunk's own embedding and logits (`trunks.logits_of`).
 
-    The mask is never predicted: its logit is -inf.
+    The mask is never predicted, nor are the last `unused` ids: their logits are -inf.
     """
 
-    def __init__(self, trunk: PreTrainedModel, mask_id: int):
-        self.trunk, self.mask_id = trunk, mask_id
+    def __init__(self, trunk: PreTrainedModel, mask_id: int, unused: int = 0):
+        self.trunk, self.mask_id, self.unused = trunk, mask_id, unused
 
     def read(self, value: Tensor) -> Tensor:
         """Ids `[batch, entries]`, embedded."""
@@ -67,7 +67,8 @@ class Categorical:
         """Logits `[batch, m, vocab]`, float32 or wider."""
         logits = logits_of(self.trunk, hidden)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return logits.index_fill(-1, torch.tensor([self.mask_id], device=logits.device), -torch.inf)
+        silent = never_said(self.mask_id, self.unused, logits.shape[-1])
+        return logits.index_fill(-1, torch.tensor(silent, device=logits.device), -torch.inf)
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy in nats."""

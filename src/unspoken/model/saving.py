@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import save_file
 
+from unspoken.model.adapters import base_of, check_base_known, is_adapted, save_adapter
 from unspoken.model.folder import OURS, WEIGHTS, quietly
 from unspoken.model.loading import sums
 from unspoken.record import to_record
@@ -20,8 +21,13 @@ if TYPE_CHECKING:  # for the type alone: `denoiser` stands on this
 def save(model: Denoiser, folder: str | Path) -> None:
     """See `Denoiser.save_pretrained`."""
     decoder = to_record(model.decoder)
+    if is_adapted(model.trunk):
+        check_base_known(model.trunk)
     with quietly():
-        model.trunk.save_pretrained(folder)
+        if is_adapted(model.trunk):
+            save_adapter(model.trunk, folder)
+        else:
+            model.trunk.save_pretrained(folder)
         if model.tokenizer is not None:
             model.tokenizer.save_pretrained(str(folder))
     if model.inputs:
@@ -35,8 +41,13 @@ def save(model: Denoiser, folder: str | Path) -> None:
         "carry": model.carried is not None,
         "shift": model.shift,
         "decoder": decoder,
+        "unused": model.unused,
         "sha256": sums(folder),
     }
     if model.port is not None:
         record["port"] = to_record(model.port)
+    if is_adapted(model.trunk):
+        base = base_of(folder, None)
+        record |= {"vocabulary": model.vocab_size, "added": model.added}
+        record["base"] = sums(base) if Path(base).exists() else {}
     (Path(folder) / OURS).write_text(json.dumps(record, indent=1) + "\n")

@@ -17,8 +17,10 @@ class Tokenizer(Protocol):
     eos_token_id: Any
     bos_token_id: Any
     chat_template: Any
+    vocab_size: int  # without what was added to it
 
     def __len__(self) -> int: ...
+    def get_vocab(self) -> dict[str, int]: ...
     def __call__(self, text: Any, **options: Any) -> Any: ...
     def decode(self, token_ids: Any, **options: Any) -> Any: ...
     def convert_ids_to_tokens(self, ids: Any, **options: Any) -> Any: ...
@@ -57,3 +59,18 @@ def tokenizer_of(model: Any, asked: str) -> Tokenizer:
             "transformers.AutoTokenizer.from_pretrained(...)"
         )
     return known
+
+
+def ids_of(tokenizer: Tokenizer, text: str, mask_id: int, **options: Any) -> list[int]:
+    """The tokens of a text, none of them the mask: its letters are tokenised apart, the first from the others.
+
+    options: of the tokenizer, for the text's beginning.
+    """
+    known = tokenizer.convert_ids_to_tokens(mask_id) if mask_id < len(tokenizer) else None
+    first, *rest = text.split(known) if known else [text]
+    if not rest:
+        return list(tokenizer(text, **options)["input_ids"])
+    assert known is not None
+    pieces = [first + known[0], *(known[1:] + each + known[0] for each in rest[:-1]), known[1:] + rest[-1]]
+    begin = tokenizer(pieces[0], **options)["input_ids"]
+    return [*begin, *(i for each in pieces[1:] for i in tokenizer(each, add_special_tokens=False)["input_ids"])]

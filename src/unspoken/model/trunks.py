@@ -58,9 +58,33 @@ class CarriedState(nn.Module):
 def vocabulary(trunk: PreTrainedModel) -> int:
     """Token ids that the trunk reads, the mask included."""
     embedding = trunk.get_input_embeddings()
+    while (inner := getattr(embedding, "base_layer", getattr(embedding, "original_module", None))) is not None:
+        embedding = inner  # of an adapter
     if not isinstance(embedding, nn.Embedding):
         raise ValueError(f"{type(trunk).__name__} does not read tokens by one table of embeddings; {REMEDY}")
     return embedding.num_embeddings
+
+
+def never_said(mask_id: int, unused: int, vocab: int) -> list[int]:
+    """The mask, and the last `unused` ids of a vocabulary."""
+    return [mask_id, *(i for i in range(vocab - unused, vocab) if i != mask_id)]
+
+
+def bare(trunk: PreTrainedModel) -> PreTrainedModel:
+    """The model of transformers inside the wrapper of an adapter of `peft`, with the adapter's layers in it.
+
+    Raises ValueError for adapters that put tokens of their own before every pass.
+    """
+    kind = getattr(trunk, "active_peft_config", None) if hasattr(trunk, "get_base_model") else None
+    if kind is None:
+        return trunk
+    if kind.is_prompt_learning:
+        raise ValueError(
+            f"{type(kind).__name__} puts tokens of its own before every pass, and a layout has no place for them; take "
+            "an adapter of layers, such as LoraConfig"
+        )
+    inner: Any = trunk
+    return inner.get_base_model()
 
 
 def output_head(trunk: PreTrainedModel) -> nn.Module:
@@ -73,6 +97,7 @@ def output_head(trunk: PreTrainedModel) -> nn.Module:
 
 def body(trunk: PreTrainedModel) -> PreTrainedModel:
     """What computes the last states, without the output embedding. Raises ValueError where there is no such part."""
+    trunk = bare(trunk)
     inner: Any = trunk.base_model if trunk.base_model is not trunk else getattr(trunk, "model", None)
     if inner is None:
         raise ValueError(f"{type(trunk).__name__} has no part that computes its last states alone")
@@ -114,6 +139,7 @@ def logits_of(trunk: PreTrainedModel, states: Tensor) -> Tensor:
     Its `forward` is run with the body replaced, in a copy that shares all other parts: so what a family does beside its
     output embedding is the family's own code. The trunk itself is not touched.
     """
+    trunk = bare(trunk)
     inner = body(trunk)
     owner, name = next((part, name) for part in trunk.modules() for name, its in part.named_children() if its is inner)
     stand_in: Any = copy.copy(owner)
@@ -136,7 +162,7 @@ def looped(trunk: PreTrainedModel, embedded: Tensor, held: Sequence[dict[str, An
         yield output
 
 
-def check_given(trunk: PreTrainedModel, mask_id: int, kernel: str, loops: int, carry: bool) -> None:
+def check_given(trunk: PreTrainedModel, mask_id: int, kernel: str, loops: int, carry: bool, unused: int = 0) -> None:
     """Raises ValueError on an unknown kernel, a mask that is no token id, and states that the trunk can not read."""
     if kernel not in KERNELS:
         raise ValueError(f"kernel={kernel!r}; write one of {', '.join(KERNELS)}")
@@ -144,6 +170,12 @@ def check_given(trunk: PreTrainedModel, mask_id: int, kernel: str, loops: int, c
         raise ValueError(
             f"mask_id={mask_id} is outside the trunk's vocabulary of {vocabulary(trunk)}; give one of its ids "
             "(from_pretrained without mask_id adds a new one)"
+        )
+    checks.count("unused", unused)
+    if mask_id >= vocabulary(trunk) - unused or unused >= vocabulary(trunk):
+        raise ValueError(
+            f"unused={unused} of the trunk's {vocabulary(trunk)} ids, and the mask is {mask_id}: give fewer, for it is "
+            "none of them"
         )
     checks.count("loops", loops, 1)
     if loops > 1:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from unspoken import checks
 
+MASK = "<|mask|>"  # the mask as a new token of a tokenizer is called so
 PADDING = -1  # the document of tokens that are not there: a row may be shorter than its batch
 
 

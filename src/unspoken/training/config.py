@@ -58,6 +58,8 @@ class Trunk:
         checkpoint: A Hugging Face folder or name to start from instead; its vocabulary must hold the task's. Layers,
             width, heads, init, learned positions and times are then the checkpoint's, whatever is said here; loops
             above 1 replace the checkpoint's. Whether it carries states is the objective's matter.
+        lora: Above 0, the checkpoint's weights stay as they are, and a LoRA of that rank is trained on its linear
+            layers, and the mask's embedding (`peft`). It is saved alone.
     """
 
     layers: int = 4
@@ -68,6 +70,7 @@ class Trunk:
     init: float = 0.02
     loops: int = 1
     checkpoint: str = ""
+    lora: int = 0
 
     def __post_init__(self) -> None:
         _check_sizes(self)
@@ -77,6 +80,9 @@ class Trunk:
                 "and a width that is an even multiple of the heads, e.g. 4, 96, 4"
             )
         checks.count("loops", self.loops, 1)
+        checks.count("lora", self.lora)
+        if self.lora and not self.checkpoint:
+            raise ValueError(f"lora={self.lora} without a checkpoint: an adapter of random weights; give checkpoint=")
         if not 0 < self.init <= LARGEST:
             raise ValueError(f"init is {self.init}; give a standard deviation above 0, e.g. 0.02")
 

@@ -6,6 +6,7 @@ comes from a generator seeded by (seed, step), so a killed run goes on exactly w
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import os
@@ -21,10 +22,15 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from unspoken.layout.packing import Packed
+from unspoken.model.adapters import adapted
 from unspoken.model.denoiser import Denoiser
 from unspoken.model.folder import read_ours
+from unspoken.model.masks import add_token
+from unspoken.model.tokens import load_tokenizer
+from unspoken.noise.space import MASK
 from unspoken.tasks import Task
 from unspoken.tasks.base import Examples
+from unspoken.tasks.prompted import Prompted
 from unspoken.training.checkpoint import restore, save_checkpoint
 from unspoken.training.config import Train
 from unspoken.training.losses import losses_in_parts, packed_losses
@@ -193,11 +199,18 @@ def new_denoiser(config: Train) -> Denoiser:
     with seeded_globally(config.seed):
         if config.trunk.checkpoint:
             start = checkpoint_folder(config.trunk.checkpoint)
-            mask_id = task.mask_id if read_ours(start) is None else None  # our own models know theirs
+            own = read_ours(start) is not None  # our own models know their mask
+            mask_id: int | str | None = None if own else task.mask_id
+            words = None
+            if isinstance(task, Prompted):
+                mask_id, words = None if own else task.mask or MASK, tokenizer_for(task, start)
             # Small steps are lost in half precision: weights and average are float32, autocast comes on top.
             given = {"attention": config.attention, "mask_id": mask_id, "port": config.port, "dtype": torch.float32}
+            given |= {"tokenizer": words}
             given |= {"loops": config.trunk.loops} if config.trunk.loops > 1 else {}
             model = Denoiser.from_pretrained(start, carry=config.objective.carries, **given)
+            if config.trunk.lora:
+                model.trunk = adapted(model.trunk, config.trunk.lora, model.mask_id)
         else:
             model = Denoiser.from_config(
                 config.trunk.config(task.vocab_size, task.length),
@@ -209,9 +222,27 @@ def new_denoiser(config: Train) -> Denoiser:
                 loops=config.trunk.loops,
                 carry=config.objective.carries,
             )
+            if isinstance(task, Prompted):
+                words = model.tokenizer = copy.deepcopy(task.coding.tokenizer)
+                add_token(words, task.mask or MASK)
     check_vocabulary(model, task)
     model.decoder = config.objective.decoder(config.process)
     return model
+
+
+def tokenizer_for(task: Prompted, folder: str | Path) -> Any:
+    """The tokenizer of a checkpoint, or the task's where it has none. Raises ValueError where they differ."""
+    mine = task.coding.tokenizer
+    found = load_tokenizer(folder, {})
+    if found is None:
+        return copy.deepcopy(mine)
+    both = [{text: i for text, i in each.get_vocab().items() if text != (task.mask or MASK)} for each in (mine, found)]
+    if both[0] != both[1]:
+        raise ValueError(
+            f"the tokenizer {task.tokenizer} of the task is another than that of {folder}: give the task the "
+            f"checkpoint's, tokenizer={str(folder)!r}"
+        )
+    return found
 
 
 def check_vocabulary(model: Denoiser, task: Task) -> None:

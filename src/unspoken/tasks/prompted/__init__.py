@@ -57,7 +57,7 @@ class Prompted(Sampled):
         packed: Rows of train hold as many documents, one after the other, as they have room for; else one.
         cut: A response that does not fit is cut, and then has no EOS. A prompt that leaves no room is always refused.
         turns: Of a conversation, the `last` answer is asked, or `every` one.
-        mask: A token of the tokenizer that is the mask; by default one more, after its last.
+        mask: A token of the tokenizer that is the mask; by default "<|mask|>", one more after its last.
         validation: Share of the documents.
         test: Share of the documents; of those that are not held out there is then no test.
         seed: Of the splits.

@@ -15,6 +15,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from unspoken.messages import first_line, quoted
+from unspoken.noise.space import MASK
 from unspoken.tasks.text.vocabulary import letters
 
 Part = tuple[list[int], bool]  # token ids, and whether they are given
@@ -42,11 +43,15 @@ def load_tokenizer(name: str) -> Any:
 
 @lru_cache(maxsize=4)
 def coding(name: str, mask: str) -> Coding:
-    """The tokenizer of that name, with a token of it as the mask, or one more where `mask` is empty."""
+    """The tokenizer of that name, with a token of it as the mask, or one more where `mask` is empty.
+
+    One more is called `MASK`; a tokenizer that has such a token is one that was given it.
+    """
     tokenizer = load_tokenizer(name)
-    if not mask:
+    vocabulary = tokenizer.get_vocab()
+    if not mask and MASK not in vocabulary:
         return Coding(tokenizer, len(tokenizer))
-    if mask not in (vocabulary := tokenizer.get_vocab()):
+    if (mask := mask or MASK) not in vocabulary:
         raise ValueError(f"mask={quoted(mask)} is no token of {quoted(name)}; write one, or '' for one more")
     return Coding(tokenizer, vocabulary[mask], mask)
 
