@@ -265,6 +265,6 @@ def _index(gap: Tensor) -> Tensor:
 
 def _never(tokenizer: Tokenizer, vocab: int) -> tuple[int, ...]:
     """Ids that are no text: those that the tokenizer has not, and its padding where that ends no text."""
-    pad = getattr(tokenizer, "pad_token_id", None)
-    padding = {pad} - {None, tokenizer.eos_token_id}
+    pad: Any = getattr(tokenizer, "pad_token_id", None)
+    padding = () if pad is None or pad == tokenizer.eos_token_id else (int(pad),)
     return tuple(sorted({*range(len(tokenizer), vocab), *padding}))
