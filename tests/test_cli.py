@@ -44,7 +44,8 @@ from unspoken.study.loops import LoopsStudy
 from unspoken.study.report import Claim
 from unspoken.tasks import PathStar, Sudoku
 from unspoken.training.config import Train
-from unspoken.training.loop import load, seeded, training
+from unspoken.training.loop import training
+from unspoken.training.models import load
 from unspoken.training.objective import (
     BlockDiffusion,
     MaskedDiffusion,
@@ -55,6 +56,7 @@ from unspoken.training.objective import (
     Teacherless,
 )
 from unspoken.training.run import Run
+from unspoken.training.seeds import seeded
 
 OLD = Path(__file__).parent / "golden" / "old"  # a run of every kind of decoder
 TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)

@@ -13,7 +13,7 @@ from unspoken.layout.packing import left_to_right
 from unspoken.measure.samples import nll_from_left, reader, unigram_entropy
 from unspoken.tasks import Text
 from unspoken.training.config import Train, Trunk
-from unspoken.training.loop import new_denoiser
+from unspoken.training.models import new_denoiser
 from unspoken.training.objective import MaskedDiffusion, MultiToken, MuToR, NextTokenPrediction, Objective, Objectives
 
 TEXT = Text(length=8)

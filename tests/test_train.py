@@ -27,19 +27,9 @@ from unspoken.layout.groups import Groups
 from unspoken.model.denoiser import Denoiser
 from unspoken.tasks import PathStar, Sudoku
 from unspoken.training.config import Train, Trunk
-from unspoken.training.loop import (
-    Update,
-    check_vocabulary,
-    load,
-    new_denoiser,
-    packed_batch,
-    seeded,
-    train,
-    training,
-    update_average,
-    validation_loss,
-)
+from unspoken.training.loop import Update, packed_batch, train, training, update_average, validation_loss
 from unspoken.training.losses import packed_losses, token_losses
+from unspoken.training.models import check_vocabulary, load, new_denoiser
 from unspoken.training.objective import (
     BlockDiffusion,
     MaskedDiffusion,
@@ -50,6 +40,7 @@ from unspoken.training.objective import (
     Teacherless,
 )
 from unspoken.training.run import Run
+from unspoken.training.seeds import seeded
 
 TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)
 CONFIG = Train(

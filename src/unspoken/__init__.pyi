@@ -55,8 +55,9 @@ from .noise.times import (
     Trapezoid,
 )
 from .training.config import Train, Trunk
-from .training.loop import load, train, training
+from .training.loop import train, training
 from .training.losses import noised, packed_losses, token_losses
+from .training.models import load
 from .training.objective import (
     BlockDiffusion,
     Denoising,

@@ -20,7 +20,8 @@ from unspoken.study.catalogue import TABLES, table_of
 from unspoken.study.report import Claim, Result, Stage
 from unspoken.tasks import PathStar, Sudoku
 from unspoken.training.config import Train
-from unspoken.training.loop import Update, new_denoiser
+from unspoken.training.loop import Update
+from unspoken.training.models import new_denoiser
 from unspoken.training.run import Run
 
 TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)

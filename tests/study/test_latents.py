@@ -27,7 +27,7 @@ from unspoken.study.report import Check, Result, Stage, claim, monotone, read_re
 from unspoken.study.trade_off import Level, Levels, verdicts
 from unspoken.tasks import Sudoku
 from unspoken.training.config import Train, Trunk
-from unspoken.training.loop import new_denoiser
+from unspoken.training.models import new_denoiser
 
 TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)
 TRAIN = Train(

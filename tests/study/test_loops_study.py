@@ -21,7 +21,7 @@ from unspoken.study.report import Claim, Result, Stage
 from unspoken.study.variants import Change, Variant
 from unspoken.tasks import Sudoku
 from unspoken.training.config import Train, Trunk
-from unspoken.training.loop import load, new_denoiser
+from unspoken.training.models import load, new_denoiser
 from unspoken.training.objective import MaskedDiffusion
 from unspoken.training.run import Run
 

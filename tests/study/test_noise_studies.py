@@ -32,9 +32,10 @@ from unspoken.study.report import Result
 from unspoken.study.steps import StepsStudy, planned, prediction
 from unspoken.tasks import Chain, PathStar, Sudoku
 from unspoken.training.config import Train, Trunk
-from unspoken.training.loop import load, train
-from unspoken.training.loop import seeded as train_seeded
+from unspoken.training.loop import train
+from unspoken.training.models import load
 from unspoken.training.objective import Denoising, MaskedDiffusion, NextTokenPrediction
+from unspoken.training.seeds import seeded as train_seeded
 
 CHAIN = Chain(states=4, shares=(0.7, 0.3), length=6, validation=20, test=20)
 TINY = Train(

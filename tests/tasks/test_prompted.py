@@ -25,8 +25,8 @@ from unspoken.tasks import Prompted, Tasks
 from unspoken.tasks.base import SPLITS, Examples, Split
 from unspoken.tasks.prompted import store
 from unspoken.tasks.prompted.sources import Source
-from unspoken.training.loop import new_denoiser
 from unspoken.training.losses import packed_losses
+from unspoken.training.models import new_denoiser
 from unspoken.training.run import Run
 
 SPECIAL = ["<|end|>", "<|user|>", "<|assistant|>", "<|system|>", "<|mask|>"]

@@ -14,7 +14,7 @@ from unspoken.decoders.generate import Streamer
 from unspoken.decoders.texts import FILL, generate
 from unspoken.model.denoiser import Denoiser
 from unspoken.model.tokens import Tokenizer, tokenizer_of
-from unspoken.training.loop import load
+from unspoken.training.models import load
 
 
 @dataclass(frozen=True)

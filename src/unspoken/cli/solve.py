@@ -22,8 +22,9 @@ from unspoken.measure.intervals import wilson
 from unspoken.noise.times import Paths
 from unspoken.show import html, terminal
 from unspoken.training.config import Train
-from unspoken.training.loop import check_vocabulary, decoder_record, load, seeded
+from unspoken.training.models import check_vocabulary, decoder_record, load
 from unspoken.training.run import Run
+from unspoken.training.seeds import seeded
 
 
 def _name(kind: type) -> str:

@@ -6,7 +6,9 @@ from torch import nn
 
 from unspoken.model.denoiser import Denoiser
 from unspoken.training.config import Train
-from unspoken.training.loop import new_denoiser, packed_batch, seeded
+from unspoken.training.loop import packed_batch
+from unspoken.training.models import new_denoiser
+from unspoken.training.seeds import seeded
 
 
 def matmul_weights(model: Denoiser) -> int:

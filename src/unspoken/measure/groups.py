@@ -18,9 +18,10 @@ from unspoken.measure.schedules import Profile, even
 from unspoken.model.denoiser import Denoiser
 from unspoken.tasks.base import Examples, Split, Task
 from unspoken.training.config import Train
-from unspoken.training.loop import load, seeded
+from unspoken.training.models import load
 from unspoken.training.objective import Denoising, MaskedDiffusion
 from unspoken.training.run import Run
+from unspoken.training.seeds import seeded
 
 EVEN, PLANNED = "even", "planned"
 

@@ -15,7 +15,7 @@ from unspoken.extras import need
 from unspoken.measure.scoring import Likelihood, Score, scores
 from unspoken.model.denoiser import Denoiser
 from unspoken.model.tokens import ids_of, tokenizer_of
-from unspoken.training.loop import load
+from unspoken.training.models import load
 
 need("lm_eval", "harness")
 from lm_eval.api.model import LM  # noqa: E402  # pyright: ignore[reportMissingImports]

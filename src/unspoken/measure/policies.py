@@ -15,7 +15,7 @@ from unspoken.measure.likelihood import nll_by_policy
 from unspoken.measure.relation import relation_of
 from unspoken.model.denoiser import Denoiser
 from unspoken.tasks.base import Examples, Task
-from unspoken.training.loop import seeded
+from unspoken.training.seeds import seeded
 
 BLIND = UNIFORM_LATENTS.name
 POLICIES = (BLIND, NEAREST.name, "attended", UNCERTAIN.name, CERTAIN.name)

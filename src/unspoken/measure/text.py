@@ -14,9 +14,9 @@ from unspoken.model.denoiser import Denoiser
 from unspoken.noise import AnyProcess
 from unspoken.tasks import Prompted, Text
 from unspoken.tasks.base import Examples
-from unspoken.training.loop import seeded
 from unspoken.training.losses import packed_losses
 from unspoken.training.objective import MultiToken
+from unspoken.training.seeds import seeded
 
 SLOT = MultiToken(window=1)
 

@@ -17,7 +17,7 @@ from unspoken.noise import Process
 from unspoken.noise.times import Path
 from unspoken.tasks import Chain
 from unspoken.tasks.base import Examples, Task
-from unspoken.training.loop import seeded
+from unspoken.training.seeds import seeded
 
 
 def chain_of(task: Task) -> Chain:

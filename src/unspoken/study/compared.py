@@ -16,7 +16,7 @@ from unspoken.measure.intervals import Estimate, holm, p_value
 from unspoken.study.report import Check, Claim, claim
 from unspoken.study.trade_off import saturated
 from unspoken.training.config import Train
-from unspoken.training.loop import new_denoiser
+from unspoken.training.models import new_denoiser
 
 LEAST_SEEDS = 3  # that a verdict needs
 APART = 0.05  # of FLOPs that count as equal

@@ -11,10 +11,11 @@ from unspoken.layout.groups import Groups, Related
 from unspoken.measure.relation import relation_of
 from unspoken.study.base import check_once, check_rising, folder_of
 from unspoken.training.config import Train
-from unspoken.training.loop import checkpoint_folder, load, seeded
+from unspoken.training.models import checkpoint_folder, load
 from unspoken.training.objective import MaskedDiffusion
 from unspoken.training.pool import Job
 from unspoken.training.run import Run
+from unspoken.training.seeds import seeded
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,9 @@ from unspoken.study.task_claims import Key, explanation, verdicts
 from unspoken.tasks import SudokuGrids, Text
 from unspoken.tasks.base import Examples
 from unspoken.tasks.sudoku.grids import diversity
-from unspoken.training.loop import seeded
 from unspoken.training.pool import Job, finished
 from unspoken.training.run import Run
+from unspoken.training.seeds import seeded
 
 PROFILED = ("SIDM", "MDM")  # the models whose total correlations are measured
 TABLE = Table(

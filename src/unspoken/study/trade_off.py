@@ -14,7 +14,7 @@ from unspoken.measure.likelihood import nll_by_latents
 from unspoken.model.denoiser import Denoiser
 from unspoken.study.report import Check, Claim, claim, monotone
 from unspoken.tasks.base import Examples
-from unspoken.training.loop import seeded
+from unspoken.training.seeds import seeded
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,11 @@ comes from a generator seeded by (seed, step), so a killed run goes on exactly w
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import math
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,19 +20,14 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from unspoken.layout.packing import Packed
-from unspoken.model.adapters import adapted
 from unspoken.model.denoiser import Denoiser
-from unspoken.model.folder import read_ours
-from unspoken.model.masks import add_token
-from unspoken.model.tokens import load_tokenizer
-from unspoken.noise.space import MASK
-from unspoken.tasks import Task
 from unspoken.tasks.base import Examples
-from unspoken.tasks.prompted import Prompted
 from unspoken.training.checkpoint import restore, save_checkpoint
 from unspoken.training.config import Train
 from unspoken.training.losses import losses_in_parts, packed_losses
+from unspoken.training.models import load, new_denoiser
 from unspoken.training.run import Run
+from unspoken.training.seeds import seeded, seeded_globally
 
 if TYPE_CHECKING:  # slow to import: loaded where they are first needed
     from accelerate import Accelerator
@@ -193,67 +186,6 @@ def _accelerator(config: Train) -> Accelerator:
     return accelerator
 
 
-def new_denoiser(config: Train) -> Denoiser:
-    """The untrained model of a config: same seed, same weights; the global generator is left as it was."""
-    task = config.task
-    with seeded_globally(config.seed):
-        if config.trunk.checkpoint:
-            start = checkpoint_folder(config.trunk.checkpoint)
-            own = read_ours(start) is not None  # our own models know their mask
-            mask_id: int | str | None = None if own else task.mask_id
-            words = None
-            if isinstance(task, Prompted):
-                mask_id, words = None if own else task.mask or MASK, tokenizer_for(task, start)
-            # Small steps are lost in half precision: weights and average are float32, autocast comes on top.
-            given = {"attention": config.attention, "mask_id": mask_id, "port": config.port, "dtype": torch.float32}
-            given |= {"tokenizer": words}
-            given |= {"loops": config.trunk.loops} if config.trunk.loops > 1 else {}
-            model = Denoiser.from_pretrained(start, carry=config.objective.carries, **given)
-            if config.trunk.lora:
-                model.trunk = adapted(model.trunk, config.trunk.lora, model.mask_id)
-        else:
-            model = Denoiser.from_config(
-                config.trunk.config(task.vocab_size, task.length),
-                attention=config.attention,
-                mask_id=task.mask_id,
-                positions=task.length if config.trunk.learned_positions else 0,
-                times=config.trunk.times,
-                port=config.port,
-                loops=config.trunk.loops,
-                carry=config.objective.carries,
-            )
-            if isinstance(task, Prompted):
-                words = model.tokenizer = copy.deepcopy(task.coding.tokenizer)
-                add_token(words, task.mask or MASK)
-    check_vocabulary(model, task)
-    model.decoder = config.objective.decoder(config.process)
-    return model
-
-
-def tokenizer_for(task: Prompted, folder: str | Path) -> Any:
-    """The tokenizer of a checkpoint, or the task's where it has none. Raises ValueError where they differ."""
-    mine = task.coding.tokenizer
-    found = load_tokenizer(folder, {})
-    if found is None:
-        return copy.deepcopy(mine)
-    both = [{text: i for text, i in each.get_vocab().items() if text != (task.mask or MASK)} for each in (mine, found)]
-    if both[0] != both[1]:
-        raise ValueError(
-            f"the tokenizer {task.tokenizer} of the task is another than that of {folder}: give the task the "
-            f"checkpoint's, tokenizer={str(folder)!r}"
-        )
-    return found
-
-
-def check_vocabulary(model: Denoiser, task: Task) -> None:
-    """Raises ValueError where a model can not be of this task: another mask, or too few token ids."""
-    if model.mask_id != task.mask_id or model.vocab_size < task.vocab_size:
-        raise ValueError(
-            f"the model has {model.vocab_size} token ids with the mask at {model.mask_id}; {task} has "
-            f"{task.vocab_size} with the mask at {task.mask_id}: it was made for another vocabulary"
-        )
-
-
 def packed_batch(
     config: Train, mask_id: int, examples: Examples, generator: torch.Generator, progress: float = 1.0
 ) -> Packed:
@@ -279,55 +211,3 @@ def validation_loss(config: Train, model: Denoiser, held_out: Examples) -> tuple
 def update_average(average: Denoiser, model: torch.nn.Module, decay: float) -> None:
     """average <- decay * average + (1 - decay) * model, over all weights."""
     get_ema_multi_avg_fn(decay)(list(average.parameters()), list(model.parameters()), torch.tensor(0))
-
-
-def load(folder: str | Path, device: torch.device | str | None = None) -> Denoiser:
-    """The averaged model of a run folder's last checkpoint, or of any `save_pretrained` folder.
-
-    device: where it goes; by default the GPU where there is one.
-
-    Raises ValueError where there is neither.
-    """
-    if not Path(folder).exists():
-        raise ValueError(f"there is no {folder}; train a run first: unspoken train sudoku-6x6")
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if device is None else device
-    model = Denoiser.from_pretrained(checkpoint_folder(folder)).to(device)
-    model.decoder = decoder_record(folder)
-    return model
-
-
-def decoder_record(folder: str | Path) -> dict[str, Any] | None:
-    """The record of the decoder of a run folder, or of a `save_pretrained` folder; None where nobody said.
-
-    Weights of before decoders were saved have none: their run's config says what they were trained for.
-    """
-    weights = checkpoint_folder(folder)
-    if (record := (read_ours(weights) or {}).get("decoder")) is not None or weights == folder:
-        return record
-    config = Run(Path(folder)).config(Train)
-    return config.objective.decoder(config.process)
-
-
-def checkpoint_folder(folder: str | Path) -> str | Path:
-    """Where the weights are: a run folder's last averaged model, else the folder (or the hub's name) itself."""
-    run = Run(Path(folder))
-    if not run.exists():
-        return folder
-    checkpoints = run.checkpoints()
-    if not checkpoints:
-        raise ValueError(f"{folder} has no complete checkpoint yet; the same train command goes on with it")
-    return checkpoints[-1][1] / "denoiser"
-
-
-def seeded(*key: object) -> torch.Generator:
-    """A CPU generator whose seed is a hash of `key`: the stream of one step does not depend on any other's."""
-    digest = hashlib.sha256(repr(key).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-
-
-@contextmanager
-def seeded_globally(seed: int) -> Iterator[None]:
-    """Inside, torch's global generator is seeded, for what draws from it alone; outside it is as before."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
