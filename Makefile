@@ -21,6 +21,7 @@ bench: $(VENV)/ready  ## ratios of speed, on an idle machine; written to docs/re
 	$(BIN)/python benchmarks/left_to_right.py --out docs/results/benchmarks
 	$(BIN)/python benchmarks/tasks.py --out docs/results/benchmarks
 	$(BIN)/python benchmarks/head.py --out docs/results/benchmarks
+	$(BIN)/python benchmarks/generate.py --out docs/results/benchmarks
 
 lint: $(VENV)/ready
 	$(BIN)/ruff format --check .

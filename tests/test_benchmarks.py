@@ -123,3 +123,10 @@ def test_imports(capsys) -> None:
     bench = load_script("imports")
     bench.main(bench.Options(modules=("json",), processes=1))
     assert re.fullmatch(r"json +\d\.\d\d s of CPU\n", capsys.readouterr().out)
+
+
+def test_generate(tmp_path: Path) -> None:
+    bench = load_script("generate")
+    bench.main(bench.Options(layers=1, vocab=50, width=64, batches=(2,), prompt=3, new=4, repeats=1, out=tmp_path))
+    (row,) = json.loads((tmp_path / "generate.json").read_text())["rows"]
+    assert row["same_tokens"] == 1 and row["ours_ms_a_token"] > 0
