@@ -11,7 +11,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,8 @@ def model_of(options: Options) -> us.Denoiser:
         num_key_value_heads=heads // 3 if heads % 3 == 0 else heads,
         tie_word_embeddings=True,
     )
-    return us.Denoiser.from_config(config, attention=us.CACHED_JOINT, mask_id=options.vocab - 1)
+    causal = replace(us.CACHED_JOINT, prompt="causal")  # as pretrained models are read
+    return us.Denoiser.from_config(config, attention=causal, mask_id=options.vocab - 1)
 
 
 def ours(model: us.Denoiser, ids: Tensor, new: int) -> Tensor:
