@@ -439,8 +439,8 @@ def test_too_many_latents_are_all_there_are_and_that_is_said(call, run):
         (["--temperature", "-1"], "temperature=-1"),
         (["--threshold", "2"], "threshold=2"),
         (
-            ["--temperature", "1", "--by", "next_token"],
-            "--temperature is an option of slots; the decoder here is next",
+            ["--threshold", "0.5", "--by", "next_token"],
+            "--threshold is an option of slots; the decoder here is next",
         ),
         (["--by", "speculation"], "take cached-joint, cached-alone or any-order"),
         (["--by", "blocks", "--size", "0"], "size=0"),

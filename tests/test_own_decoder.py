@@ -50,7 +50,7 @@ def forced(model: Model, x0: Tensor, given: Tensor, decoder: Decoders) -> tuple[
 
     def target(layout: Layout, at: Tensor, number: int) -> Tensor:
         position = layout.position.gather(1, at)
-        return x0.gather(1, place[:, number : number + 1] if isinstance(decoder, NextToken) else position)
+        return x0.gather(1, place[: len(at), number : number + 1] if isinstance(decoder, NextToken) else position)
 
     spy = Spy(model, target)
     steps = list(decoder.steps(spy, torch.where(given, x0, MASK), predict_latents=isinstance(decoder, Slots)))

@@ -58,9 +58,9 @@ class NextToken:
         endings: Endings = NONE,
     ) -> Iterator[Step]:
         """See `Slots.steps` and `next_tokens`: there are no latents. Rows that are done leave the batch."""
+        clean = _rows_to_say(model, tokens, present)
         check_causal(self, model)
         checks.seeded(generator)
-        clean = _rows_to_say(model, tokens, present)
         if not bool(clean.prompt.any(1).all()):
             raise ValueError("next-token decoding reads the first token at the prompt's last: give every row a prompt")
         generator = torch.Generator().manual_seed(0) if generator is None else generator
