@@ -14,6 +14,7 @@ from words import tokenizer
 
 import unspoken as us
 from unspoken.decoders.endings import Endings
+from unspoken.decoders.policies import entropy_of
 from unspoken.decoders.sampling import nucleus
 from unspoken.model.tokens import ids_of
 
@@ -47,7 +48,7 @@ def test_without_latents_it_is_transformers(model: us.Denoiser, cache: bool) -> 
     with torch.no_grad():
         greedy: dict[str, Any] = {"max_new_tokens": 8, "do_sample": False, "suppress_tokens": [model.mask_id]}
         expected = theirs.generate(ids, attention_mask=mask, **greedy, eos_token_id=0, pad_token_id=0)
-    found = model.generate(ids, mask, max_new_tokens=8, decoder=us.NextToken(cache=cache))
+    found = model.generate(ids, mask, max_new_tokens=8, decoder=us.NextToken(cache=cache), eos_token_id=0)
     assert torch.equal(found, expected)
     assert len({tuple(row) for row in expected[:, 9:].tolist()}) > 25, "the rows differ"
 
@@ -133,6 +134,76 @@ def test_blocks_are_said_one_after_the_other(model: us.Denoiser) -> None:
     found = model.generate(ids, max_new_tokens=6, decoder=Watched(), block=3, eos_token_id=())
     assert found.shape == (1, 8) and not bool((found == model.mask_id).any())
     assert max(seen[:3]) <= 4 and min(seen[3:]) >= 5
+
+
+def test_a_block_decoder_goes_on_and_what_follows_the_end_is_cut_off(model: us.Denoiser) -> None:
+    """`Blocks` knows no ends: the result is as if it did."""
+    ids = torch.tensor([[5, 6]])
+    whole = model.generate(ids, max_new_tokens=6, decoder=us.Blocks(size=2), eos_token_id=())
+    end = int(whole[0, 4])
+    at = whole[0, 2:].tolist().index(end)
+    cut = model.generate(ids, max_new_tokens=6, decoder=us.Blocks(size=2), eos_token_id=end)
+    assert torch.equal(cut, whole[:, : 2 + at + 1])
+
+
+def test_a_far_end_makes_no_position_certain() -> None:
+    """Where an end was barred that was nearly sure, little else is left: by entropy too it is said late."""
+    logp = torch.tensor([[0.98, 0.01, 0.01], [0.1, 0.6, 0.3]], dtype=torch.float64).log()
+    barred = Endings(ends=(0,)).in_turn(logp[None], torch.tensor([[False, False]]))[0]
+    assert torch.allclose(barred[:, 1:], logp[:, 1:]) and bool(barred[:, 0].isneginf().all())
+    first, second = entropy_of(barred).tolist()
+    assert first > second
+    assert torch.allclose(entropy_of(logp), torch.distributions.Categorical(logits=logp).entropy())
+
+
+def test_a_stream_ends_with_the_text(model: us.Denoiser) -> None:
+    """Tokens that the same pass said after the end are not shown."""
+    got: list[int] = []
+
+    class Stream:
+        def put(self, value: Tensor) -> None:
+            got.extend(value.flatten().tolist())
+
+        def end(self) -> None: ...
+
+    ids = torch.tensor([[5, 6]])
+    several = us.Slots(commit=3, order="left_to_right", latent_policy="next")
+    whole = model.generate(ids, max_new_tokens=6, decoder=several, eos_token_id=())
+    end = int(whole[0, 2])
+    found = model.generate(ids, max_new_tokens=6, decoder=several, eos_token_id=end, streamer=Stream())
+    assert got == found[0].tolist() == [5, 6, end]
+
+
+def test_the_letters_of_a_gap_in_a_chat_are_letters(model: us.Denoiser) -> None:
+    chat = [{"role": "u", "content": "what is <fill 3>?"}]
+    text = "<u>what is <fill 3>?<a>"
+    options: dict[str, Any] = {"max_new_tokens": 4, "eos_token_id": ()}
+    assert us.generate(model, chat, **options) == us.generate(model, text, fill=False, **options)
+
+
+def test_stops_may_be_special_tokens_and_padding_is_no_text(model: us.Denoiser) -> None:
+    words: Any = model.tokenizer
+    whole = model.generate(torch.tensor([words("the cat")["input_ids"]]), max_new_tokens=8, eos_token_id=())
+    new = whole[0, -8:].tolist()
+    end = new[3]
+    text = us.generate(model, "the cat", max_new_tokens=8, eos_token_id=end)
+    assert text == words.decode(new[: new.index(end) + 1], skip_special_tokens=True)
+    both = us.generate(model, ["the cat", "once upon a time"], max_new_tokens=8, eos_token_id=end, pad_token_id=end)
+    assert both[0] == text, "what fills a short row up is no text of it"
+    if 0 in new:
+        assert us.generate(model, "the cat", max_new_tokens=8, eos_token_id=(), stop_strings="<end>") == words.decode(
+            new[: new.index(0)]
+        )
+
+
+def test_gaps_are_filled_from_slots_and_hold_no_ends(model: us.Denoiser) -> None:
+    text = "a <fill 3> b"
+    assert us.generate(model, text) == us.generate(model, text, decoder=us.Slots())
+    tokens = torch.tensor([[5] + [model.mask_id] * 5 + [6]])
+    *_, free = us.decode(model, tokens, decoder=us.Slots())
+    never = tuple(set(free.tokens[0, 1:6].tolist()))
+    *_, other = us.decode(model, tokens, decoder=us.Slots(), endings=Endings(never=never))
+    assert not set(never) & set(other.tokens[0, 1:6].tolist())
 
 
 def test_texts(model: us.Denoiser) -> None:
@@ -234,7 +305,6 @@ def test_the_nucleus() -> None:
         ({"num_return_sequences": 0}, "num_return_sequences"),
         ({"top_p": 0.5}, "temperature"),
         ({"temperature": 1.0, "top_p": 0.0}, "top_p"),
-        ({"decoder": us.Walk()}, "goes on to the end of every row"),
         ({"threshold": 0.5, "decoder": us.NextToken()}, "threshold is an option of"),
         ({"attention_mask": torch.zeros(1, 2)}, "empty prompt"),
         ({"attention_mask": torch.ones(1, 3)}, "give one shape"),

@@ -71,14 +71,19 @@ def decode(
     decoder = changed(decoder, changes) if changes else decoder
     given: dict[str, Any] = {}
     if endings is not NONE:
-        taken = signature(decoder.steps).parameters.values()
-        if not any(its.name == "endings" or its.kind is Parameter.VAR_KEYWORD for its in taken):
+        if not ends_rows(decoder):
             raise ValueError(
                 f"{type(decoder).__name__} goes on to the end of every row; take Slots, NextToken or Speculation, or "
                 "pass no endings"
             )
         given["endings"] = endings
     return decoder.steps(model, tokens, present=present, predict_latents=predict_latents, generator=generator, **given)
+
+
+def ends_rows(decoder: Decoder) -> bool:
+    """Whether a decoder takes `endings`."""
+    taken = signature(decoder.steps).parameters.values()
+    return any(its.name == "endings" or its.kind is Parameter.VAR_KEYWORD for its in taken)
 
 
 def decoder_of(model: Model) -> Decoders:

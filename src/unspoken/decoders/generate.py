@@ -15,8 +15,8 @@ from torch import Tensor
 
 from unspoken import checks
 from unspoken.decoders.autoregressive import NextToken
-from unspoken.decoders.decode import Decoder, changed, decode, decoder_of, options_of
-from unspoken.decoders.endings import Endings
+from unspoken.decoders.decode import Decoder, changed, decode, decoder_of, ends_rows, options_of
+from unspoken.decoders.endings import NONE, Endings
 from unspoken.decoders.slots import Slots
 from unspoken.layout.entries import first_where, most
 from unspoken.model.denoiser import Denoiser
@@ -77,7 +77,8 @@ def generate_ids(
     decoder: by default the model's own, `NextToken()` where it records none and its context is causal.
     block: above 0, so many positions are in view at a time, and said before the next are (semi-autoregressive): in any
         order within a block. 0 is all positions at once.
-    eos_token_id: what ends a text; by default the tokenizer's. An empty sequence: nothing does.
+    eos_token_id: what ends a text; by default the tokenizer's, and those of the trunk's generation config. An empty
+        sequence: nothing does.
     pad_token_id: what follows the end; by default the tokenizer's, or the first end token.
     stopped: from the new tokens of each row, as lists of ids, whether its text has ended: for stop strings.
     num_return_sequences: so many continuations of each prompt, one after the other; draw them at a temperature.
@@ -90,23 +91,29 @@ def generate_ids(
     """
     canvas = _canvas(model, input_ids, attention_mask, max_new_tokens, num_return_sequences)
     checks.count("block", block)
-    ends = _ids(eos_token_id, getattr(model.tokenizer, "eos_token_id", None))
+    ends = ends_of(model, eos_token_id)
     pad = _pad(model, pad_token_id, ends)
     decoder = decoder_for(model, decoder, changes)
+    if block and model.attention.context == "causal" and model.attention.prompt == "joint":
+        raise ValueError(
+            f"block={block} with attention {model.attention.name}: what a block says would be read as prompt, and each "
+            "of its tokens would see all of it; give block=0, or a model with a causal prompt"
+        )
     if streamer is not None and len(canvas.tokens) != 1:
         raise ValueError(f"a streamer of {len(canvas.tokens)} rows; give one prompt and num_return_sequences=1")
     generator = torch.Generator().manual_seed(0) if generator is None else generator
 
-    text = _Text(model, canvas, streamer, stopped)
-    endings = Endings(ends, stopped=None if stopped is None else text.stopped)
+    text = _Text(model, canvas, ends, streamer, stopped)
+    some = (ends or stopped is not None) and ends_rows(decoder)  # others go on, and what follows an end is cut off
+    endings = Endings(ends, stopped=None if stopped is None else text.stopped) if some else NONE
     tokens = canvas.tokens
     for present in _views(canvas, block, max_new_tokens):
-        present = present & ~text.ended_before(tokens, ends)
+        present = present & ~text.ended(tokens) if some else present
         for step in decode(model, tokens, decoder=decoder, present=present, generator=generator, endings=endings):
             tokens = step.tokens
             text.show(tokens)
     text.end()
-    there = (tokens != model.mask_id) & canvas.present & ~text.ended_before(tokens, ends)
+    there = (tokens != model.mask_id) & canvas.present & ~text.ended(tokens)
     return _result(canvas, tokens, there, input_ids.repeat_interleave(num_return_sequences, 0), pad)
 
 
@@ -136,9 +143,14 @@ def _canvas(model: Denoiser, input_ids: Tensor, attention_mask: Tensor | None, n
     return Canvas.of(input_ids, mask, new, model.mask_id)
 
 
-def _ids(given: int | Sequence[int] | None, own: Any) -> tuple[int, ...]:
-    ids = own if given is None else given
-    return () if ids is None else (ids,) if isinstance(ids, int) else tuple(ids)
+def ends_of(model: Denoiser, given: int | Sequence[int] | None = None) -> tuple[int, ...]:
+    """The token ids that end a text: those given, by default the tokenizer's and those of the generation config."""
+    if given is not None:
+        return (given,) if isinstance(given, int) else tuple(given)
+    own = getattr(model.tokenizer, "eos_token_id", None)
+    config = getattr(getattr(model.trunk, "generation_config", None), "eos_token_id", None)
+    more = [] if model.tokenizer is None or config is None else [config] if isinstance(config, int) else list(config)
+    return tuple(dict.fromkeys([*([] if own is None else [own]), *more]))
 
 
 def _pad(model: Denoiser, given: int | None, ends: tuple[int, ...]) -> int:
@@ -169,10 +181,11 @@ class _Text:
         self,
         model: Denoiser,
         canvas: Canvas,
+        ends: tuple[int, ...],
         streamer: Streamer | None,
         stops: Callable[[Tensor], Sequence[bool]] | None,
     ):
-        self.mask_id, self.canvas, self.streamer, self.stops = model.mask_id, canvas, streamer, stops
+        self.mask_id, self.canvas, self.ends, self.streamer, self.stops = model.mask_id, canvas, ends, streamer, stops
         self.shown = int(canvas.begins[0])
         if streamer is not None:
             streamer.put(canvas.tokens[:1, : self.shown].cpu())
@@ -192,11 +205,11 @@ class _Text:
                 length[row] = high
         return length
 
-    def ended_before(self, tokens: Tensor, ends: tuple[int, ...]) -> Tensor:
-        """`[batch, seq]` bool: positions after the end of texts that have ended, in a block before."""
+    def ended(self, tokens: Tensor) -> Tensor:
+        """`[batch, seq]` bool: positions after the end of texts that have ended."""
         place = torch.arange(tokens.shape[1], device=tokens.device)
         new = (place >= self.canvas.begins[:, None]) & (tokens != self.mask_id)
-        is_end = new & torch.isin(tokens, torch.tensor(ends, device=tokens.device, dtype=tokens.dtype))
+        is_end = new & torch.isin(tokens, torch.tensor(self.ends, device=tokens.device, dtype=tokens.dtype))
         end = torch.where(is_end.any(1), is_end.to(torch.uint8).argmax(1) + 1, tokens.shape[1])
         if self.stops is not None:
             end = torch.minimum(end, self.stopped(tokens, torch.arange(len(tokens), device=tokens.device)))
@@ -206,7 +219,7 @@ class _Text:
         """Streams what is new."""
         if self.streamer is None:
             return
-        reach = int(self.reach(tokens)[0])
+        reach = min(int(self.reach(tokens)[0]), int((~self.ended(tokens)[0]).sum()))
         if reach > self.shown:
             self.streamer.put(tokens[0, self.shown : reach].cpu())
             self.shown = reach

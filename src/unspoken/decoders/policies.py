@@ -119,8 +119,14 @@ def least_entropy(logp: Tensor) -> Tensor:
 
 
 def entropy_of(logp: Tensor) -> Tensor:
-    """Nats, `[..., vocab]` log-probabilities to `[...]`."""
-    return torch.special.entr(logp.exp()).sum(-1)
+    """Nats, `[..., vocab]` log-probabilities to `[...]`.
+
+    Where an end was barred (`Endings.in_turn`), less than all probability is left: minus its logarithm is added, for
+    what else may be said there is unlikely, however few tokens it is.
+    """
+    p = logp.exp()
+    left = p.sum(-1)
+    return torch.special.entr(p).sum(-1) + torch.where(left < 0.999, -left.log(), 0.0)
 
 
 UNIFORM = Order("uniform", at_random)

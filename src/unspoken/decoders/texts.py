@@ -10,8 +10,11 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
-from unspoken.decoders.decode import Decoder, decode
-from unspoken.decoders.generate import Streamer, decoder_for, generate_ids
+from unspoken.decoders.autoregressive import NextToken
+from unspoken.decoders.decode import Decoder, changed, decode, ends_rows
+from unspoken.decoders.endings import NONE, Endings
+from unspoken.decoders.generate import Streamer, decoder_for, ends_of, generate_ids
+from unspoken.decoders.slots import Slots
 from unspoken.model.denoiser import Denoiser
 from unspoken.model.tokens import Tokenizer, ids_of, tokenizer_of
 
@@ -37,6 +40,7 @@ def generate(
     num_return_sequences: int = 1,
     streamer: Streamer | None = None,
     seed: int = 0,
+    fill: bool = True,
     **options: Any,
 ) -> Any:
     """What a model says after each prompt; of a text with gaps, the text with its gaps filled.
@@ -46,6 +50,7 @@ def generate(
         back to the byte.
     stop_strings: a text ends before the first of them; they are no part of the result.
     seed: of every random choice.
+    fill: False reads `<fill 12>` in a text as its letters. In the messages of a chat they are letters in any case.
     max_new_tokens, decoder, num_return_sequences, streamer, options: see `generate_ids`.
     Returns a text of one prompt; else a list, of several prompts or continuations, those of each prompt one after the
         other.
@@ -53,10 +58,11 @@ def generate(
     """
     tokenizer = tokenizer_of(model, "us.generate")
     one = isinstance(prompts, str) or _is_chat(prompts)
-    texts = [_written(tokenizer, prompt) for prompt in ([prompts] if one else prompts)]
+    asked = [prompts] if one else list(prompts)
+    texts = [_written(tokenizer, prompt) for prompt in asked]
     if not texts:
         raise ValueError("no prompts: give a text, or a list of one or more")
-    gaps = [bool(FILL.search(text)) for text in texts]
+    gaps = [fill and isinstance(prompt, str) and bool(FILL.search(prompt)) for prompt in asked]
     generator = torch.Generator().manual_seed(seed)
     if any(gaps):
         if not all(gaps) or stop_strings or num_return_sequences != 1 or streamer is not None:
@@ -64,15 +70,17 @@ def generate(
                 "a prompt with <fill n> is filled and not continued: give such prompts alone, without stop_strings, "
                 "num_return_sequences and streamer"
             )
-        filled = [_filled(model, tokenizer, text, decoder_for(model, decoder, options), generator) for text in texts]
+        filler = filler_for(model, decoder, options)
+        filled = [_filled(model, tokenizer, text, filler, generator) for text in texts]
         return filled[0] if one else filled
-    input_ids, attention_mask = _padded(tokenizer, texts, model.mask_id)
+    plain = [isinstance(prompt, str) for prompt in asked]  # a chat template writes special tokens itself
+    input_ids, attention_mask = _padded(tokenizer, texts, plain, model.mask_id)
     stops = [stop_strings] if isinstance(stop_strings, str) else list(stop_strings)
     if "" in stops:
         raise ValueError("an empty stop string ends every text; leave it out")
 
     def has_stopped(new: Tensor) -> list[bool]:
-        text = tokenizer.decode(new, skip_special_tokens=True)
+        text = tokenizer.decode(new)
         return [any(stop in text for stop in stops)]
 
     ids = generate_ids(
@@ -87,7 +95,8 @@ def generate(
         generator=generator,
         **options,
     )
-    found = [_until(tokenizer.decode(new, skip_special_tokens=True), stops) for new in ids[:, input_ids.shape[1] :]]
+    ends = ends_of(model, options.get("eos_token_id"))
+    found = [_said(tokenizer, new.tolist(), ends, stops) for new in ids[:, input_ids.shape[1] :]]
     return found[0] if one and num_return_sequences == 1 else found
 
 
@@ -108,9 +117,9 @@ def _written(tokenizer: Tokenizer, prompt: Any) -> str:
     return prompt
 
 
-def _padded(tokenizer: Tokenizer, texts: Sequence[str], mask_id: int) -> tuple[Tensor, Tensor]:
-    """Ids and mask `[batch, n]`, padded on the left."""
-    rows = [ids_of(tokenizer, text, mask_id) for text in texts]
+def _padded(tokenizer: Tokenizer, texts: Sequence[str], plain: Sequence[bool], mask_id: int) -> tuple[Tensor, Tensor]:
+    """Ids and mask `[batch, n]`, padded on the left. plain: which texts get the tokenizer's own special tokens."""
+    rows = [ids_of(tokenizer, t, mask_id, add_special_tokens=p) for t, p in zip(texts, plain, strict=True)]
     if not all(rows):
         raise ValueError("an empty prompt: its tokenizer makes no token of it; give a text")
     width = max(map(len, rows))
@@ -119,10 +128,28 @@ def _padded(tokenizer: Tokenizer, texts: Sequence[str], mask_id: int) -> tuple[T
     return ids, mask
 
 
-def _until(text: str, stops: Sequence[str]) -> str:
-    """The text before the first stop string."""
-    ends = [at for stop in stops if (at := text.find(stop)) >= 0]
-    return text[: min(ends)] if ends else text
+def _said(tokenizer: Tokenizer, new: list[int], ends: Sequence[int], stops: Sequence[str]) -> str:
+    """The text of new tokens, up to the first that ends it and before the first stop string; without special tokens."""
+    length = next((at + 1 for at, token in enumerate(new) if token in ends), len(new))
+    text, whole = (tokenizer.decode(new[:length], skip_special_tokens=skip) for skip in (True, False))
+    before = [at for stop in stops if (at := whole.find(stop)) >= 0]
+    if not before:
+        return text
+    whole = whole[: min(before)]
+    for special in tokenizer.all_special_tokens:
+        whole = whole.replace(special, "")
+    return whole
+
+
+def filler_for(model: Denoiser, decoder: Decoder | None, changes: dict[str, Any]) -> Decoder:
+    """The decoder that fills gaps: `Slots()` in place of the model's own where that reads at the token before.
+
+    The token before a gap is not the last of the prompt, at which next-token decoding reads.
+    """
+    own = decoder_for(model, decoder, {} if decoder is None else changes)
+    if decoder is not None or not isinstance(own, NextToken):
+        return decoder_for(model, decoder, changes)
+    return changed(Slots(), changes) if changes else Slots()
 
 
 @dataclass(frozen=True)
@@ -162,7 +189,16 @@ def _filled(model: Denoiser, tokenizer: Tokenizer, text: str, decoder: Decoder, 
     """A text with its gaps filled."""
     row = gapped(tokenizer, text, model)
     tokens = torch.tensor([row.ids], device=model.device)
-    for step in decode(model, tokens, decoder=decoder, generator=generator):
+    endings = Endings(never=silent(model)) if ends_rows(decoder) else NONE
+    for step in decode(model, tokens, decoder=decoder, generator=generator, endings=endings):
         tokens = step.tokens
     said = [tokenizer.decode(tokens[0, low:high], skip_special_tokens=True) for low, high in row.gaps]
     return "".join(a + b for a, b in zip(row.parts, [*said, ""], strict=True))
+
+
+def silent(model: Denoiser) -> tuple[int, ...]:
+    """Ids that no gap holds: ends, padding, and those that the tokenizer has not."""
+    tokenizer = tokenizer_of(model, "filling")
+    pad = getattr(tokenizer, "pad_token_id", None)
+    ids = {*ends_of(model), *([] if pad is None else [int(pad)]), *range(len(tokenizer), model.vocab_size)}
+    return tuple(sorted(ids - {model.mask_id}))

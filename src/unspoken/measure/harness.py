@@ -121,6 +121,7 @@ class Harness(LM):  # pyright: ignore[reportUntypedBaseClass]
             stop_strings=[until] if isinstance(until, str) else list(until),
             max_new_tokens=asked.get("max_gen_toks", self.max_gen_toks),
             seed=self.options["seed"],
+            fill=False,
             **options,
         )
 

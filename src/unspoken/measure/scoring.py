@@ -44,7 +44,7 @@ def default_likelihood(model: Denoiser) -> Likelihood:
     kind = decoder.get("type") if isinstance(decoder, dict) else type(decoder).__name__
     if not model.attention.cacheable:
         return "nelbo"
-    return "exact" if decoder is None or kind in ("NextToken", "Speculation") else "slots"
+    return "exact" if decoder is None or kind == "NextToken" else "slots"
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from unspoken.record import read_json
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # as peft calls them
+CONFIG, WEIGHTS = FILES = "adapter_config.json", "adapter_model.safetensors"  # as peft calls them
 
 
 def is_adapted(trunk: PreTrainedModel) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import save_file
 
-from unspoken.model.adapters import base_of, check_base_known, is_adapted, save_adapter
+from unspoken.model.adapters import FILES, base_of, check_base_known, is_adapted, save_adapter
 from unspoken.model.folder import OURS, WEIGHTS, quietly
 from unspoken.model.loading import sums
 from unspoken.record import to_record
@@ -28,6 +28,8 @@ def save(model: Denoiser, folder: str | Path) -> None:
             save_adapter(model.trunk, folder)
         else:
             model.trunk.save_pretrained(folder)
+            for name in FILES:  # of an adapter that was saved here before: the folder would be read as one
+                (Path(folder) / name).unlink(missing_ok=True)
         if model.tokenizer is not None:
             model.tokenizer.save_pretrained(str(folder))
     if model.inputs:

@@ -17,6 +17,7 @@ class Tokenizer(Protocol):
     eos_token_id: Any
     bos_token_id: Any
     chat_template: Any
+    all_special_tokens: Any
     vocab_size: int  # without what was added to it
 
     def __len__(self) -> int: ...

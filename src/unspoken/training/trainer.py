@@ -40,6 +40,15 @@ class Collator:
     mask_id: int = 0
     generator: torch.Generator | None = None
 
+    def __post_init__(self) -> None:
+        """ValueError for groups that change over training: a collator does not know how much of it is done."""
+        groups = getattr(self.objective, "groups", None)
+        if groups is not None and (groups.over_training != "constant" or groups.whole_at_end is not None):
+            raise ValueError(
+                f"{self.objective}: its groups change over training, and Trainer's collator does not know how much of "
+                "it is done; give over_training='constant' and whole_at_end=None, or train by us.train"
+            )
+
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """`inputs_of` a pass over the rows. Raises ValueError for rows without ids, and fields of other lengths."""
         rows = [torch.as_tensor(row["input_ids"], dtype=torch.int64) for row in _checked(features)]
