@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -93,13 +94,15 @@ def test_alone_loaded_and_merged_agree(folder: Path, tmp_path: Path, rule: us.At
     again.trunk = merged.merge_and_unload()
     assert torch.allclose(asked(again), with_it, atol=1e-9)
     assert torch.equal(list(us.decode(again, tokens, decoder=decoder))[-1].tokens, steps[-1].tokens)
-    again.save_pretrained(tmp_path / "merged")
-    whole = us.Denoiser.from_pretrained(tmp_path / "merged", dtype=torch.float64)
-    assert torch.allclose(asked(whole), with_it, atol=1e-9)
+    for name in ("merged", "alone"):  # over the adapter too
+        again.save_pretrained(tmp_path / name)
+        whole = us.Denoiser.from_pretrained(tmp_path / name, dtype=torch.float64)
+        assert torch.allclose(asked(whole), with_it, atol=1e-9)
 
 
 def test_an_adapter_for_another_trunk_is_refused(folder: Path, tmp_path: Path) -> None:
     trained(loaded(folder), "linear").save_pretrained(tmp_path / "alone")
+    shutil.copytree(tmp_path / "alone", tmp_path / "kept")
     wide, deep, same = (tmp_path / name for name in ("wide", "deep", "same"))
     made("llama", intermediate_size=64).save_pretrained(wide)
     made("gpt2").save_pretrained(deep)
@@ -113,6 +116,10 @@ def test_an_adapter_for_another_trunk_is_refused(folder: Path, tmp_path: Path) -
     for base in (wide, deep):
         with pytest.raises(ValueError, match="does not fit"):
             us.Denoiser.from_pretrained(tmp_path / "alone", base=base, attention=us.SCDM)
+    bad: tuple[dict[str, Any], ...] = ({"mask_id": 3}, {"pad_to": 64})
+    for given in bad:
+        with pytest.raises(ValueError, match="leave both out"):
+            us.Denoiser.from_pretrained(tmp_path / "kept", base=folder, **given)
     with pytest.raises(ValueError, match="leave base out"):
         loaded(folder, base=same)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from small import made
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from words import tokenizer
 
@@ -16,7 +17,7 @@ import unspoken as us
 from unspoken.decoders.endings import Endings
 from unspoken.decoders.policies import entropy_of
 from unspoken.decoders.sampling import nucleus
-from unspoken.model.tokens import ids_of
+from unspoken.model.tokens import ids_of, prompt_ids
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +205,21 @@ def test_gaps_are_filled_from_slots_and_hold_no_ends(model: us.Denoiser) -> None
     never = tuple(set(free.tokens[0, 1:6].tolist()))
     *_, other = us.decode(model, tokens, decoder=us.Slots(), endings=Endings(never=never))
     assert not set(never) & set(other.tokens[0, 1:6].tolist())
+
+
+def test_gaps_are_not_read_at_the_end_of_the_prompt(model: us.Denoiser) -> None:
+    for ask in (us.generate, us.read):
+        with pytest.raises(ValueError, match="lies after the gap"):
+            ask(model, "a <fill 3> b", decoder=us.NextToken())
+
+
+def test_a_prompt_that_begins_with_bos_gets_no_second(model: us.Denoiser) -> None:
+    """As chat templates write it; `adding` is a tokenizer that puts BOS before a text."""
+    adding = tokenizer()
+    adding.add_special_tokens({"bos_token": "<end>"})
+    adding.backend_tokenizer.post_processor = TemplateProcessing("<end> $A", special_tokens=[("<end>", 0)])
+    plain, whole = (prompt_ids(adding, text, model.mask_id) for text in ("the cat", "<end>the cat"))
+    assert plain == whole and plain.count(0) == 1
 
 
 def test_texts(model: us.Denoiser) -> None:

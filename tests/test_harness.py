@@ -156,6 +156,11 @@ def test_the_harness_is_answered_by_the_library(harness: Any, folder: Path) -> N
     assert said == us.generate(model, "w1 w2", max_new_tokens=5, stop_strings=["w9"])
     with pytest.raises(ValueError, match="generation with num_beams"):
         adapter.generate_until([Request(("w1", {"num_beams": 2}))])
+    long_one = [Request(("w1", {"max_gen_toks": 5})), Request(("w1", {"max_gen_toks": 64}))]
+    with pytest.raises(ValueError, match="knows"):
+        adapter.generate_until(long_one)
+    drawn = {"max_gen_toks": 8, "do_sample": True, "temperature": 1.0}
+    assert len(set(adapter.generate_until([Request(("w1", drawn))] * 4))) > 1, "the same request again is drawn anew"
     model.tokenizer = None
     with pytest.raises(ValueError, match="tokenizer"):
         harness.Harness(model)

@@ -10,8 +10,9 @@ from typing import Any
 import tyro
 from rich.console import Console
 
+from unspoken.decoders.gaps import FILL
 from unspoken.decoders.generate import Streamer
-from unspoken.decoders.texts import FILL, generate
+from unspoken.decoders.texts import generate
 from unspoken.model.denoiser import Denoiser
 from unspoken.model.tokens import Tokenizer, tokenizer_of
 from unspoken.training.models import load

@@ -90,17 +90,8 @@ def generate_ids(
     not, before any pass.
     """
     canvas = _canvas(model, input_ids, attention_mask, max_new_tokens, num_return_sequences)
-    checks.count("block", block)
-    ends = ends_of(model, eos_token_id)
-    pad = _pad(model, pad_token_id, ends)
-    decoder = decoder_for(model, decoder, changes)
-    if block and model.attention.context == "causal" and model.attention.prompt == "joint":
-        raise ValueError(
-            f"block={block} with attention {model.attention.name}: what a block says would be read as prompt, and each "
-            "of its tokens would see all of it; give block=0, or a model with a causal prompt"
-        )
-    if streamer is not None and len(canvas.tokens) != 1:
-        raise ValueError(f"a streamer of {len(canvas.tokens)} rows; give one prompt and num_return_sequences=1")
+    ends, decoder = ends_of(model, eos_token_id), decoder_for(model, decoder, changes)
+    _check(model, canvas, block, streamer)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
 
     text = _Text(model, canvas, ends, streamer, stopped)
@@ -114,7 +105,8 @@ def generate_ids(
             text.show(tokens)
     text.end()
     there = (tokens != model.mask_id) & canvas.present & ~text.ended(tokens)
-    return _result(canvas, tokens, there, input_ids.repeat_interleave(num_return_sequences, 0), pad)
+    prompts = input_ids.repeat_interleave(num_return_sequences, 0)
+    return _result(canvas, tokens, there, prompts, _pad(model, pad_token_id, ends))
 
 
 def _canvas(model: Denoiser, input_ids: Tensor, attention_mask: Tensor | None, new: int, copies: int) -> Canvas:
@@ -141,6 +133,18 @@ def _canvas(model: Denoiser, input_ids: Tensor, attention_mask: Tensor | None, n
         )
     input_ids, mask = (each.repeat_interleave(copies, 0).to(model.device) for each in (input_ids, mask))
     return Canvas.of(input_ids, mask, new, model.mask_id)
+
+
+def _check(model: Denoiser, canvas: Canvas, block: int, streamer: Streamer | None) -> None:
+    """Raises ValueError for blocks that would be read otherwise than they were said, and a streamer of several rows."""
+    checks.count("block", block)
+    if block and model.attention.context == "causal" and model.attention.prompt == "joint":
+        raise ValueError(
+            f"block={block} with attention {model.attention.name}: what a block says would be read as prompt, and each "
+            "of its tokens would see all of it; give block=0, or a model with a causal prompt"
+        )
+    if streamer is not None and len(canvas.tokens) != 1:
+        raise ValueError(f"a streamer of {len(canvas.tokens)} rows; give one prompt and num_return_sequences=1")
 
 
 def ends_of(model: Denoiser, given: int | Sequence[int] | None = None) -> tuple[int, ...]:
@@ -190,7 +194,7 @@ class _Text:
         if streamer is not None:
             streamer.put(canvas.tokens[:1, : self.shown].cpu())
 
-    def reach(self, tokens: Tensor, rows: Tensor | None = None) -> Tensor:
+    def reach(self, tokens: Tensor) -> Tensor:
         """`[r]`: the first position of each row that is not said."""
         unsaid = tokens == self.mask_id
         return torch.where(unsaid.any(1), unsaid.to(torch.uint8).argmax(1), tokens.shape[1])

@@ -17,10 +17,9 @@ from unspoken import checks
 from unspoken.decoders.checks import check_answers, check_tokens
 from unspoken.decoders.decode import Decoder, decode
 from unspoken.decoders.endings import Endings
-from unspoken.decoders.generate import decoder_for
+from unspoken.decoders.gaps import filler_for, gapped, no_text
 from unspoken.decoders.slot_logits import slot_logits
 from unspoken.decoders.step import Step, put
-from unspoken.decoders.texts import gapped
 from unspoken.decoders.values import port_of
 from unspoken.layout.entries import first_where, most, one_block
 from unspoken.model.denoiser import Denoiser
@@ -144,8 +143,8 @@ def readings(
         tokens,
         present=present.to(model.device),
         passes=passes,
-        decoder=decoder_for(model, decoder, {}),
-        never=_never(tokenizer, model.vocab_size),
+        decoder=filler_for(model, decoder, {}),
+        never=no_text(tokenizer, model.vocab_size),
         gap=gap,
         tokenizer=tokenizer,
         **options,
@@ -261,10 +260,3 @@ def _index(gap: Tensor) -> Tensor:
     place = torch.arange(gap.shape[1], device=gap.device).expand_as(gap)
     begins = gap != torch.nn.functional.pad(gap, (1, 0), value=-1)[:, :-1]
     return place - torch.where(begins, place, 0).cummax(1).values
-
-
-def _never(tokenizer: Tokenizer, vocab: int) -> tuple[int, ...]:
-    """Ids that are no text: those that the tokenizer has not, and its padding where that ends no text."""
-    pad: Any = getattr(tokenizer, "pad_token_id", None)
-    padding = () if pad is None or pad == tokenizer.eos_token_id else (int(pad),)
-    return tuple(sorted({*range(len(tokenizer), vocab), *padding}))

@@ -14,7 +14,7 @@ from unspoken.decoders.texts import generate
 from unspoken.extras import need
 from unspoken.measure.scoring import Likelihood, Score, scores
 from unspoken.model.denoiser import Denoiser
-from unspoken.model.tokens import ids_of, tokenizer_of
+from unspoken.model.tokens import ids_of, prompt_ids, tokenizer_of
 from unspoken.training.models import load
 
 need("lm_eval", "harness")
@@ -79,7 +79,9 @@ class Harness(LM):  # pyright: ignore[reportUntypedBaseClass]
         return whole[: len(before)], whole[len(before) :]
 
     def _ids(self, text: str, **options: Any) -> list[int]:
-        return ids_of(self.words, text, self.model.mask_id, **options)
+        if options:
+            return ids_of(self.words, text, self.model.mask_id, **options)
+        return prompt_ids(self.words, text, self.model.mask_id)
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
         """Of every (context, continuation): its log-likelihood in nats, and whether it is the greedy one."""
@@ -105,11 +107,23 @@ class Harness(LM):  # pyright: ignore[reportUntypedBaseClass]
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
         """What `us.generate` says after every context, up to the first of its stop strings."""
-        return [self._said(*request.args) for request in requests]
+        for request in requests:
+            self._check(*request.args)
+        return [self._said(*request.args, number) for number, request in enumerate(requests)]
 
-    def _said(self, context: str, asked: dict[str, Any]) -> str:
+    def _check(self, context: str, asked: dict[str, Any]) -> None:
+        """ValueError for a request that can not be answered, before any is."""
         if unknown := asked.keys() - UNDERSTOOD:
             raise ValueError(f"generation with {', '.join(sorted(unknown))}: known are {', '.join(sorted(UNDERSTOOD))}")
+        n, new = len(self._ids(context)), asked.get("max_gen_toks", self.max_gen_toks)
+        if n == 0 or n + new > (self.model.known_positions or n + new):
+            raise ValueError(
+                f"a context of {n} tokens and max_gen_toks={new}: give contexts of a token or more, and "
+                f"no more together than the {self.model.known_positions} positions that the model knows"
+            )
+
+    def _said(self, context: str, asked: dict[str, Any], number: int) -> str:
+        """Requests draw by seeds of their own: a task may ask the same several times."""
         until = asked.get("until") or []
         options: dict[str, Any] = {}
         if asked.get("do_sample") and asked.get("temperature", 1.0) > 0:
@@ -120,7 +134,7 @@ class Harness(LM):  # pyright: ignore[reportUntypedBaseClass]
             context,
             stop_strings=[until] if isinstance(until, str) else list(until),
             max_new_tokens=asked.get("max_gen_toks", self.max_gen_toks),
-            seed=self.options["seed"],
+            seed=self.options["seed"] + number,
             fill=False,
             **options,
         )

@@ -57,6 +57,11 @@ def read_parts(folder: str | Path, asked: Asked, options: dict[str, Any]) -> Par
     ours = read_ours(folder) if base != folder else None
     if ours is not None:
         check_base(folder, base, ours)
+        if asked.mask_id is not None or asked.pad_to != 1:
+            raise ValueError(
+                f"mask_id={asked.mask_id!r}, pad_to={asked.pad_to} of the adapter {folder}: it was trained with the "
+                "mask and the vocabulary that it records; leave both out"
+            )
     trunk = load_trunk(base, options)
     tokenizer = asked.tokenizer or load_tokenizer(told, options)
     if ours is not None:

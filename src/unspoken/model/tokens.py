@@ -62,6 +62,12 @@ def tokenizer_of(model: Any, asked: str) -> Tokenizer:
     return known
 
 
+def prompt_ids(tokenizer: Tokenizer, text: str, mask_id: int) -> list[int]:
+    """The tokens of a prompt: with the special tokens that the tokenizer adds, but no second BOS where one is there."""
+    begin = getattr(tokenizer, "bos_token", None)
+    return ids_of(tokenizer, text, mask_id, add_special_tokens=not (begin and text.startswith(begin)))
+
+
 def ids_of(tokenizer: Tokenizer, text: str, mask_id: int, **options: Any) -> list[int]:
     """The tokens of a text, none of them the mask: its letters are tokenised apart, the first from the others.
 
