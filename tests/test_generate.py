@@ -215,7 +215,7 @@ def test_gaps_are_not_read_at_the_end_of_the_prompt(model: us.Denoiser) -> None:
 
 def test_a_prompt_that_begins_with_bos_gets_no_second(model: us.Denoiser) -> None:
     """As chat templates write it; `adding` is a tokenizer that puts BOS before a text."""
-    adding = tokenizer()
+    adding: Any = tokenizer()
     adding.add_special_tokens({"bos_token": "<end>"})
     adding.backend_tokenizer.post_processor = TemplateProcessing("<end> $A", special_tokens=[("<end>", 0)])
     plain, whole = (prompt_ids(adding, text, model.mask_id) for text in ("the cat", "<end>the cat"))

@@ -107,9 +107,10 @@ class Harness(LM):  # pyright: ignore[reportUntypedBaseClass]
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
         """What `us.generate` says after every context, up to the first of its stop strings."""
-        for request in requests:
-            self._check(*request.args)
-        return [self._said(*request.args, number) for number, request in enumerate(requests)]
+        asked = [request.args for request in requests]
+        for context, options in asked:
+            self._check(context, options)
+        return [self._said(context, options, number) for number, (context, options) in enumerate(asked)]
 
     def _check(self, context: str, asked: dict[str, Any]) -> None:
         """ValueError for a request that can not be answered, before any is."""
