@@ -60,6 +60,8 @@ class Trunk:
             above 1 replace the checkpoint's. Whether it carries states is the objective's matter.
         lora: Above 0, the checkpoint's weights stay as they are, and a LoRA of that rank is trained on its linear
             layers, and the mask's embedding (`peft`). It is saved alone.
+        shift: Of a checkpoint, the answer for a mask is read at the entry to its left, as Dream and DiffuLLaMA do, so
+            that the next token is answered as before any training; see `Denoiser`.
     """
 
     layers: int = 4
@@ -71,6 +73,7 @@ class Trunk:
     loops: int = 1
     checkpoint: str = ""
     lora: int = 0
+    shift: bool = False
 
     def __post_init__(self) -> None:
         _check_sizes(self)
@@ -83,6 +86,8 @@ class Trunk:
         checks.count("lora", self.lora)
         if self.lora and not self.checkpoint:
             raise ValueError(f"lora={self.lora} without a checkpoint: an adapter of random weights; give checkpoint=")
+        if self.shift and not self.checkpoint:
+            raise ValueError("shift=True without a checkpoint: it keeps what a causal model knows; give checkpoint=")
         if not 0 < self.init <= LARGEST:
             raise ValueError(f"init is {self.init}; give a standard deviation above 0, e.g. 0.02")
 
@@ -153,6 +158,8 @@ class Train:
         lr: Peak learning rate.
         decay: `linear` falls in equal steps, the last of which runs at lr / steps; `constant` stays.
         warmup: Steps over which the rate rises.
+        anneal: Steps over which what lies ahead of an entry is opened to it, pair by pair, from none (as a causal
+            checkpoint was trained) to all that its attention allows; 0 opens all at once.
         weight_decay: AdamW's.
         ema: Decay of the averaged weights, which are what is evaluated and saved; (1 + n) / (10 + n) while smaller.
         clip: The gradient's norm is at most this.
@@ -176,6 +183,7 @@ class Train:
     lr: float = 2e-3
     decay: Literal["linear", "constant"] = "linear"
     warmup: int = 100
+    anneal: int = 0
     weight_decay: float = 0.0
     ema: float = 0.999
     clip: float = 1.0
@@ -197,6 +205,7 @@ class Train:
             known = get_args(get_type_hints(Train)[name])
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; give one of {', '.join(known)}")
+        checks.count("anneal", self.anneal)
         if not (0 < self.lr <= LARGEST and self.clip > 0 and 0 <= self.ema < 1 and self.warmup >= 0):
             raise ValueError(
                 f"lr={self.lr}, clip={self.clip}, ema={self.ema}, warmup={self.warmup}: lr and clip must be above "
@@ -272,6 +281,10 @@ class Train:
         rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         fall = 1.0 if self.decay == "constant" else 1 - step / self.steps
         return self.lr * min(rise, fall)
+
+    def ahead(self, step: int) -> float:
+        """The share of what lies ahead that is open in step 0, 1, ...; see `anneal`."""
+        return min(1.0, step / self.anneal) if self.anneal else 1.0
 
     def due(self, done: int, every: int) -> bool:
         """Whether what happens `every` so many steps is due once so many steps are done; at the end all is."""

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from unspoken.layout.annealing import annealed
 from unspoken.layout.packing import Packed
 from unspoken.model.denoiser import Denoiser
 from unspoken.tasks.base import Examples
@@ -91,6 +92,7 @@ def _steps(
     for step in range(first, config.steps):
         for group in optimizer.param_groups:
             group["lr"] = config.rate(step)
+        denoiser.attention = annealed(average.attention, config.ahead(step))
         for part, packed in _parts(config, denoiser.mask_id, step, accelerator):
             last = part == config.accumulate - 1
             with nullcontext() if last else accelerator.no_sync(model):

@@ -36,6 +36,7 @@ def new_denoiser(config: Train) -> Denoiser:
             given = {"attention": config.attention, "mask_id": mask_id, "port": config.port, "dtype": torch.float32}
             given |= {"tokenizer": words}
             given |= {"loops": config.trunk.loops} if config.trunk.loops > 1 else {}
+            given |= {"shift": True} if config.trunk.shift else {}
             model = Denoiser.from_pretrained(start, carry=config.objective.carries, **given)
             if config.trunk.lora:
                 model.trunk = adapted(model.trunk, config.trunk.lora, model.mask_id)

@@ -1,0 +1,119 @@
+"""What is measured of a model of text from the left: bits of windows, and what saying a text takes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unspoken.decoders.decode import Decoder
+from unspoken.decoders.generate import generate_ids
+from unspoken.layout.packing import Packed
+from unspoken.model.denoiser import Denoiser
+from unspoken.noise import Absorbing
+from unspoken.tasks.base import Examples
+from unspoken.training.losses import packed_losses
+from unspoken.training.objective import MultiToken, NextTokenPrediction
+from unspoken.training.seeds import seeded
+
+TOGETHER = 4  # windows in a pass
+
+
+@torch.no_grad()
+def next_token_bits(model: Denoiser, windows: Examples) -> Tensor:
+    """`[n]` float64 bits of the tokens of each window that are not given, read at the tokens before them: exact."""
+    found = []
+    for part in windows.split(TOGETHER):
+        packed = NextTokenPrediction().pack(Absorbing(), part.x0, part.given, model.mask_id)
+        found.append(packed_losses(model, packed).double().sum(1))
+    return torch.cat(found) / math.log(2)
+
+
+@torch.no_grad()
+def slot_bits(model: Denoiser, windows: Examples, latents: Sequence[int], prefixes: int) -> Tensor:
+    """`[len(latents), n]` float64 bits of each window, every token read from a mask slot beside masks for those after.
+
+    An unbiased estimate at so many random prefixes of each window, the same for every number of latents.
+    """
+    rows = [_at_prefixes(model, windows, n, prefixes) for n in latents]
+    return torch.stack(rows) / math.log(2)
+
+
+def _at_prefixes(model: Denoiser, windows: Examples, latents: int, prefixes: int) -> Tensor:
+    objective = MultiToken(window=latents + 1, prefixes=prefixes, weight=0.0)
+    found = []
+    for index, part in enumerate(windows.split(TOGETHER)):
+        generator = seeded("prefixes", index)
+        packed: Packed = objective.pack(Absorbing(), part.x0, part.given, model.mask_id, generator)
+        losses, real = packed_losses(model, packed).double(), packed.one.real
+        mean = (losses * real).sum(1) / real.sum(1)
+        found.append(mean * (~part.given).sum(1))
+    return torch.cat(found)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What saying so many tokens after each of some prompts took, a prompt at a time.
+
+    Attributes:
+        tokens: `[prompts, new]` what was said.
+        seconds: `[prompts]` CPU seconds a token.
+        passes: Of the trunk, a token.
+        entries: Computed a token.
+    """
+
+    tokens: Tensor
+    seconds: Tensor
+    passes: float
+    entries: float
+
+
+class _Counter:
+    """Passes of a trunk, and the entries computed in them, while it is in use."""
+
+    def __init__(self, model: Denoiser) -> None:
+        self.model, self.passes, self.entries = model, 0, 0
+
+    def __enter__(self) -> _Counter:
+        body = self.model.trunk.get_decoder()
+        self.hook = body.register_forward_pre_hook(self._count, with_kwargs=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hook.remove()
+
+    def _count(self, _: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        ids, states = kwargs.get("input_ids", args[0] if args else None), kwargs.get("inputs_embeds")
+        given = ids if states is None else states
+        assert given is not None
+        self.passes += 1
+        self.entries += given.shape[0] * given.shape[1]
+
+
+def said(model: Denoiser, prompts: Tensor, new: int, decoder: Decoder | None) -> Said:
+    """So many new tokens after each of `prompts` `[n, length]`, the likeliest each.
+
+    decoder: None for the `generate` of transformers, with its cache and the same weights.
+    """
+    tokens, seconds = [], []
+    with _Counter(model) as counter:
+        for row in prompts:
+            clock = time.process_time()
+            tokens.append(_say(model, row[None], new, decoder)[0, len(row) :])
+            seconds.append((time.process_time() - clock) / new)
+    total = len(prompts) * new
+    return Said(torch.stack(tokens), torch.tensor(seconds).double(), counter.passes / total, counter.entries / total)
+
+
+@torch.no_grad()
+def _say(model: Denoiser, row: Tensor, new: int, decoder: Decoder | None) -> Tensor:
+    if decoder is not None:
+        return generate_ids(model, row, max_new_tokens=new, decoder=decoder, eos_token_id=())
+    trunk: Any = model.trunk
+    fixed = {"min_new_tokens": new, "max_new_tokens": new, "do_sample": False, "pad_token_id": 0}
+    return trunk.generate(row, attention_mask=torch.ones_like(row), **fixed)

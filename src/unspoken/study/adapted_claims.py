@@ -1,0 +1,79 @@
+"""The claims of `study adapt`, as comparisons that can come out false."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from unspoken.measure.adaptation import Said
+from unspoken.measure.intervals import Estimate
+from unspoken.study.adapted import Adapted
+from unspoken.study.report import Check, Claim, claim, monotone
+
+Bits = dict[tuple[str, str], Tensor]  # by method and way: `[seeds, windows]` bits per byte
+Timed = dict[tuple[str, str], Said]  # by method and way
+
+BEFORE, NEXT, GENERATE = "before", "next token", "transformers' generate"
+KEPT = 0.02  # bits per byte that an adaptation may lose beside one to the same text without latents
+PASSES = 0.6  # a token
+
+
+def verdicts(methods: Sequence[Adapted], bits: Bits, timed: Mapping[tuple[str, str], Said], seeds: int) -> list[Claim]:
+    """Those that the methods allow; see the functions below."""
+    found = [ability(methods, bits, seeds)]
+    slots = [m for m in methods if not m.masked and len(_ways(m)) > 1]
+    masked = [m for m in methods if m.masked and len(_ways(m)) > 1]
+    found += [dial("lookahead on text", slots, bits, seeds)] if slots else []
+    found += [dial("dial on text", masked, bits, seeds)] if masked else []
+    drafting = [m for m in methods if m.drafts]
+    return found + ([speculation(drafting, timed)] if drafting else [])
+
+
+def _ways(method: Adapted) -> list[str]:
+    return [way for way in method.ways() if way.startswith("slots")]
+
+
+def ability(methods: Sequence[Adapted], bits: Bits, seeds: int) -> Claim:
+    """A model that gets latents reads from the left as well as one that is fine-tuned on the same text without them."""
+    control = methods[0].name
+    others = [m.name for m in methods[1:] if m.reads]
+    gaps = {name: Estimate.of(bits[name, NEXT] - bits[control, NEXT]) for name in others}
+    learned = Estimate.of(bits[control, NEXT] - bits[BEFORE, NEXT])
+    return claim(
+        "ability kept",
+        [
+            Check(learned.high < 0, f"{control} against the checkpoint: {learned.signed} bits per byte"),
+            *(Check(gap.high < KEPT, f"{name} against {control}: {gap.signed}") for name, gap in gaps.items()),
+        ],
+        seeds,
+    )
+
+
+def dial(name: str, methods: Sequence[Adapted], bits: Bits, seeds: int) -> Claim:
+    """More latents, fewer bits."""
+    checks = [
+        monotone([bits[m.name, way] for way in _ways(m)], "lower", f"{m.name}: bits per byte, {', '.join(_ways(m))}")
+        for m in methods
+    ]
+    return claim(name, checks, seeds)
+
+
+def speculation(methods: Sequence[Adapted], timed: Mapping[tuple[str, str], Said]) -> Claim:
+    """The tokens of transformers' generate, to the last, in .6 passes a token at most, and no slower."""
+    checks = []
+    for method in methods:
+        theirs = timed[method.name, GENERATE]
+        for way in (way for way in method.ways() if way.startswith("self-speculation")):
+            its = timed[method.name, way]
+            same = float((its.tokens == theirs.tokens).double().mean())
+            times = Estimate.of_ratios(its.seconds[None], theirs.seconds[None])
+            checks.append(
+                Check(
+                    same == 1 and its.passes <= PASSES and times.mean <= 1,
+                    f"{method.name}, {way}: {same:.1%} of the tokens the same, {its.passes:.2f} passes a token, "
+                    f"{times.mean:.2f} of the time",
+                )
+            )
+    best = [check for check in checks if check.holds]
+    return claim("self-speculation on text", best or checks, None)
