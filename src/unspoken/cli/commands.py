@@ -14,7 +14,7 @@ from rich.console import Console
 from unspoken.cli.runs import TrainRun
 from unspoken.cli.say import ChatRun, CompleteRun
 from unspoken.cli.solve import General, parse_solve
-from unspoken.cli.studies import CurvesRun, FamilyRun, Show, StepsRun, StudyRun
+from unspoken.cli.studies import AdaptRun, CurvesRun, FamilyRun, Show, StepsRun, StudyRun
 from unspoken.cli.tasks import ListTasks, ShowTask
 from unspoken.layout.attention import ATTENTIONS, Attention
 from unspoken.presets import AR_LATENTS, DECODE, DIAL, FORCING, GIDD, LATENTS, LOOPS
@@ -89,6 +89,7 @@ COMMANDS: dict[str, tuple[Callable[[], Any], str]] = {
     "study forcing": (_study("forcing", FORCING), "a time for every token: one model for every schedule?"),
     "study steps": (lambda: StepsRun, "how many steps are enough: the information profile of trained runs"),
     "study curves": (lambda: CurvesRun, "accuracy against tokens a pass, FLOPs and seconds, of any trained runs"),
+    "study adapt": (lambda: AdaptRun, "a pretrained model made into ones with latent tokens: what it gains and loses"),
     "study tasks": (lambda: FamilyRun, "the family on every task: which claims hold where"),
     "tasks list": (lambda: ListTasks, "the tasks by name"),
     "tasks show": (_task_type, "the card of a task: sizes, vocabulary, duplicates, symmetries, examples"),

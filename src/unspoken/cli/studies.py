@@ -12,6 +12,7 @@ from rich.console import Console
 from unspoken.cli.runs import Flat
 from unspoken.cli.solve import General, SolveRun
 from unspoken.decoders.slots import Slots
+from unspoken.presets.adapt import adapt
 from unspoken.presets.tasks import FAMILY
 from unspoken.show import figure, report, terminal
 from unspoken.study.base import Study
@@ -107,6 +108,35 @@ class CurvesRun:
         runs = tuple(map(str, self.runs))
         study = CurvesStudy(runs, self.judge, self.examples, self.samples, self.batch, self.grid)
         carry_out(console, study, Path(), self.out)
+
+
+@dataclass(frozen=True)
+class AdaptRun:
+    """A pretrained model made into models with latent tokens: what they gain, lose and cost.
+
+    Attributes:
+        checkpoint: Folder of a causal language model with its tokenizer (python tools/smollm2.py writes one).
+        data: The text: files and books, see `Prompted`.
+        held_out: Those of them that are the test; without, a share of the windows is.
+        steps: Of each training run.
+        seeds: Training seeds.
+        workers: Runs trained at a time.
+        runs: Where the trained models are, or will be: finished ones are reused, stopped ones gone on with.
+        out: Where study.json and the figure go.
+    """
+
+    checkpoint: tyro.conf.Positional[Path]
+    data: str = "austen"
+    held_out: str = "austen-persuasion"
+    steps: int = 100
+    seeds: tuple[int, ...] = (0,)
+    workers: int = 2
+    runs: Path = Path("runs/adapt")
+    out: Path = Path("runs/adapt/study")
+
+    def __call__(self, console: Console) -> None:
+        study = adapt(str(self.checkpoint), self.data, self.held_out, self.steps)
+        carry_out(console, replace(study, seeds=self.seeds, workers=self.workers), self.runs, self.out)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ METHODS = (
     Adapted("grouped", GROUPED, latents=(0, 4, 16, None)),
     Adapted("MDM", MaskedDiffusion(), MDM, latents=(None,)),
     Adapted("MDM, annealed", MaskedDiffusion(), MDM, anneal=50, latents=(None,)),
-    Adapted("MDM, shift", MaskedDiffusion(), MDM, shift=True, latents=(None,)),
 )
 
 

@@ -39,7 +39,7 @@ TABLE = Table(
             Column("latents", "latents", count),
             Column("weights"),
             Column("steps"),
-            Mean("bits_per_byte", "bits per byte", stem="bits"),
+            Mean("bits_per_byte", "bits per byte"),
         ),
         "decoding": (
             *_HEAD,
@@ -47,17 +47,17 @@ TABLE = Table(
             Column("passes", "passes", "{:.2f}".format),
             Column("entries", "entries", "{:.1f}".format),
             Mean("seconds", "ms", lambda seconds: f"{seconds * 1e3:.0f}"),
-            Mean("times", "of AR's", lambda times: f"{times:.2f}"),
+            Mean("times", "of AR's", digits=2),
             Column("same", "same", "{:.0%}".format, optional=True),
             Mean("entropy", "entropy", "{:.2f}".format),
             Mean("judged", "judged", "{:.2f}".format),
             Column("sample"),
         ),
     },
-    "With 95% intervals over windows. Bits per byte: from the left exactly, or at random prefixes (slots); in any order "
-    "over random ones. Passes, entries, milliseconds of CPU: a token, a prompt at a time. Of AR's: of the time of "
-    "transformers' generate with the weights of AR, fine-tuned. Same: tokens equal to those of transformers' generate "
-    "with the same weights. Entropy of a sample's tokens, and judged: nats a token under the checkpoint.",
+    "With 95% intervals over windows. Bits per byte: from the left exactly, or at random prefixes (slots); in any "
+    "order over random ones. Passes, entries, milliseconds of CPU: a token, a prompt at a time. Of AR's: of the time "
+    "of transformers' generate with the weights of AR. Same: tokens equal to those of transformers' generate with the "
+    "same weights. Entropy of a sample's tokens, and judged: nats a token under the checkpoint.",
 )
 
 
@@ -112,7 +112,8 @@ class AdaptStudy(SeededStudy):
         train = self.train
         return (
             f"{', '.join(its.name for its in self.methods)}: {len(self.seeds)} seed(s) of {train.steps} steps of "
-            f"{train.batch} x {train.task.length} tokens of {train.task.title}, from {Path(train.trunk.checkpoint).name}"
+            f"{train.batch} x {train.task.length} tokens of {train.task.title}; from "
+            f"{Path(train.trunk.checkpoint).name}"
         )
 
     def findings(self, runs: Path) -> Generator[Stage, None, Findings]:
@@ -236,12 +237,12 @@ class AdaptStudy(SeededStudy):
                 f"{its.name}: {its.trained}, {its.attention.name}, rate {its.lr:g}, {its.objective}"
                 for its in self.methods
             ),
-            "Slots: each next token is read from a mask, beside masks for those after it. Next token: read at the token "
-            "before it, as the checkpoint does; with the shift both are one, and latents can change nothing of it.",
+            "Slots: each next token is read from a mask, beside masks for those after it. Next token: read at the "
+            "token before it, as the checkpoint does; with the shift both are one, and latents can not change it.",
             "Bits in any order are over random orders beside random latents: an upper bound on what the model spends, "
             "and no text is written in that order. They are not to be compared with those from the left.",
-            f"Decodings: the first seed, adapters merged, {self.prompts} prompts of {self.prompt} tokens one at a time, "
-            f"{self.new} tokens each, the likeliest; {torch.get_num_threads()} thread(s).",
+            f"Decodings: the first seed, adapters merged, {self.prompts} prompts of {self.prompt} tokens one at a "
+            f"time, {self.new} tokens each, the likeliest; {torch.get_num_threads()} thread(s).",
         ]
 
 
