@@ -18,7 +18,9 @@ from test_masks import words_of
 from toy import Exact, random_distribution
 
 import unspoken as us
+from unspoken.measure.excerpt import documents
 from unspoken.measure.scoring import default_likelihood, scores
+from unspoken.tasks.text.books import load as load_book
 
 
 @pytest.fixture
@@ -164,6 +166,44 @@ def test_the_harness_is_answered_by_the_library(harness: Any, folder: Path) -> N
     model.tokenizer = None
     with pytest.raises(ValueError, match="tokenizer"):
         harness.Harness(model)
+
+
+def test_it_goes_where_it_can_and_reads_a_foreign_model(harness: Any, folder: Path) -> None:
+    """The harness says cuda:0 unless it is told otherwise."""
+    adapter = harness.Harness(str(folder), attention="cached-joint", device="cuda:0")
+    assert adapter.model.attention.prompt == "causal"
+    assert adapter.model.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    adapter.model.save_pretrained(folder / "ours")
+    assert harness.Harness(str(folder / "ours"), device="cpu").model.attention == adapter.model.attention
+    with pytest.raises(ValueError, match="attention=x: give one of mdm"):
+        harness.Harness(str(folder), attention="x")
+
+
+def test_the_tasks_that_ship() -> None:
+    """Four different continuations, of which the right one is the book's; every place is right as often as others."""
+    its = documents.choices()
+    book = " ".join(load_book("excerpt").text.decode().split())
+    assert len(its) > 100 and all(len(set(each["choices"])) == 4 for each in its)
+    for each in its:
+        follows = [f"{each['passage']} {choice}" in book for choice in each["choices"]]
+        assert follows == [number == each["answer"] for number in range(4)]
+    places = [sum(each["answer"] == place for each in its) for place in range(4)]
+    assert max(places) - min(places) <= 1
+    assert all(each["text"] in book for each in documents.texts())
+    assert all(f"{each['passage']} " in book and each["word"].strip() for each in documents.words())
+    for path in Path(documents.__file__).parent.glob("*.yaml"):
+        assert "excerpt_" in path.read_text()
+
+
+@pytest.mark.skipif(find_spec("lm_eval") is None, reason="needs the harness")
+def test_the_harness_runs_the_tasks_that_ship(harness: Any, folder: Path) -> None:
+    from lm_eval import simple_evaluate  # pyright: ignore[reportMissingImports]
+    from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
+
+    adapter = harness.Harness(loaded(folder))
+    known = TaskManager(include_path=str(harness.TASKS))
+    found = simple_evaluate(adapter, tasks=["excerpt_choice"], task_manager=known, limit=3)["results"]
+    assert 0 <= found["excerpt_choice"]["acc,none"] <= 1
 
 
 def test_without_the_harness_it_says_what_to_install() -> None:

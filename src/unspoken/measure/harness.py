@@ -2,16 +2,22 @@
 
 python -m unspoken.measure.harness run --model unspoken --model_args pretrained=FOLDER --tasks lambada_openai
 
-Importing this file registers the model; `lm_eval` itself has no way to find it. Needs the extra `harness`.
+Importing this file registers the model; `lm_eval` itself has no way to find it. Run so, the command also knows the
+tasks that ship, on an excerpt of a novel: `--tasks unspoken_excerpt`. Needs the extra `harness`.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from unspoken.decoders.texts import generate
 from unspoken.extras import need
+from unspoken.layout.attention import ATTENTIONS
 from unspoken.measure.scoring import Likelihood, Score, scores
 from unspoken.model.denoiser import Denoiser
 from unspoken.model.tokens import ids_of, prompt_ids, tokenizer_of
@@ -21,6 +27,7 @@ need("lm_eval", "harness")
 from lm_eval.api.model import LM  # noqa: E402  # pyright: ignore[reportMissingImports]
 from lm_eval.api.registry import register_model  # noqa: E402  # pyright: ignore[reportMissingImports]
 
+TASKS = Path(__file__).parent / "excerpt"  # the tasks that ship
 LENGTH = 2048  # of a window, where the model does not say how far it knows
 UNDERSTOOD = {"until", "max_gen_toks", "do_sample", "temperature", "top_p"}
 
@@ -30,7 +37,8 @@ class Harness(LM):  # pyright: ignore[reportUntypedBaseClass]
     """See the file. `scored` keeps the `Score` of every continuation, with its standard error, in the order asked.
 
     pretrained: a run folder or a `save_pretrained` folder, or a `Denoiser`. likelihood, draws, seed: see
-        `scoring.scores`. max_gen_toks: where a task does not say it.
+        `scoring.scores`. max_gen_toks: where a task does not say it. attention: of a folder that is not ours, by its
+        name (`cached-joint` reads a causal model as it was trained).
     """
 
     def __init__(
@@ -41,10 +49,11 @@ class Harness(LM):  # pyright: ignore[reportUntypedBaseClass]
         seed: int = 0,
         max_gen_toks: int = 256,
         device: str | None = None,
+        attention: str = "",
         **_: Any,  # batch sizes, which the harness hands to every model: a request is scored at a time
     ):
         super().__init__()
-        self.model = pretrained if isinstance(pretrained, Denoiser) else load(pretrained, device)
+        self.model = pretrained if isinstance(pretrained, Denoiser) else _loaded(pretrained, attention, device)
         self.words = tokenizer_of(self.model, "lm-evaluation-harness")
         self.options: dict[str, Any] = {"likelihood": likelihood, "draws": int(draws), "seed": int(seed)}
         self.max_gen_toks, self.scored = int(max_gen_toks), list[Score]()
@@ -141,7 +150,21 @@ class Harness(LM):  # pyright: ignore[reportUntypedBaseClass]
         )
 
 
+def _loaded(folder: str, attention: str, device: str | None) -> Denoiser:
+    """A folder of ours, or with an attention any. device: the harness says cuda:0 unless told otherwise."""
+    there = device is None or torch.cuda.is_available() or not device.startswith("cuda")
+    device = device if there else "cpu"
+    if not attention:
+        return load(folder, device)
+    if attention not in ATTENTIONS:
+        raise ValueError(f"attention={attention}: give one of {', '.join(ATTENTIONS)}")
+    model = Denoiser.from_pretrained(folder, attention=ATTENTIONS[attention])
+    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
 if __name__ == "__main__":
     from lm_eval.__main__ import cli_evaluate  # pyright: ignore[reportMissingImports]
 
+    if sys.argv[1:2] == ["run"] and "--include_path" not in sys.argv:
+        sys.argv += ["--include_path", str(TASKS)]
     cli_evaluate()

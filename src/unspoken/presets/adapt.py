@@ -31,4 +31,4 @@ def adapt(checkpoint: str, data: str = "austen", held_out: str = "austen-persuas
     """One seed of every method from a checkpoint, on a text: an hour and a half on two cores for SmolLM2-135M."""
     task = Prompted(checkpoint, data, held_out=held_out, length=128)
     train = Train(task, trunk=Trunk(checkpoint=checkpoint), steps=steps, batch=4, warmup=min(10, steps), ema=0.98)
-    return AdaptStudy(replace(train, validate=steps, save=max(1, steps // 4)), METHODS, seeds=(0,))
+    return AdaptStudy(replace(train, validate=steps, held_out=16, save=max(1, steps // 4)), METHODS, seeds=(0,))
