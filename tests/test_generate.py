@@ -11,13 +11,13 @@ import torch
 from small import made
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
-from words import tokenizer
+from words import spaced, tokenizer
 
 import unspoken as us
 from unspoken.decoders.endings import Endings
 from unspoken.decoders.policies import entropy_of
 from unspoken.decoders.sampling import nucleus
-from unspoken.model.tokens import ids_of, prompt_ids
+from unspoken.model.tokens import ids_after, ids_of, prompt_ids, text_after
 
 
 @pytest.fixture(scope="module")
@@ -263,6 +263,19 @@ def test_gaps_are_filled_and_the_rest_is_kept_to_the_byte(model: us.Denoiser) ->
     assert us.generate(model, "a <fill 2>", decoder=us.Slots()).startswith("a ")
     with pytest.raises(ValueError, match="such prompts alone"):
         us.generate(model, ["a <fill 2>", "b"])
+
+
+@pytest.mark.parametrize("words", [tokenizer(), spaced()], ids=["bytes", "spaces"])
+def test_a_text_after_another_keeps_its_first_space(words: Any) -> None:
+    """Read after another text and written again, the two together are the whole; also where tokenizers add a space."""
+    whole = "the cat sat on the mat. a dog ran far away"
+    for at in (0, 3, 4, 7, 8, len(whole)):
+        before, after = whole[:at], whole[at:]
+        ids = ids_after(words, after, len(words))
+        assert text_after(words, ids) == after
+        both = [*ids_of(words, before, len(words), add_special_tokens=False), *ids] if before else []
+        assert not both or words.decode(both) == whole
+    assert words.decode(words(" dog", add_special_tokens=False)["input_ids"]).lstrip() == "dog"
 
 
 def test_a_mask_written_in_a_text_is_text(model: us.Denoiser) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from tokenizers.decoders import ByteLevel
+from tokenizers.decoders import ByteLevel, Metaspace
 from transformers import PreTrainedTokenizerFast
 
 SENTENCES = ["the cat sat on the mat", "a dog ran far away", "once upon a time there was a king"]
@@ -22,3 +22,13 @@ def tokenizer() -> PreTrainedTokenizerFast:
     trainer = trainers.BpeTrainer(vocab_size=SIZE, special_tokens=["<end>"], initial_alphabet=alphabet)
     plain.train_from_iterator(SENTENCES, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="<end>", pad_token="<end>", chat_template=CHAT)
+
+
+def spaced() -> PreTrainedTokenizerFast:
+    """As SentencePiece has it: a word begins with its space, which every text gets and which is not shown there."""
+    plain = Tokenizer(models.BPE(unk_token="<unk>"))
+    plain.pre_tokenizer = pre_tokenizers.Metaspace()
+    plain.decoder = Metaspace()
+    trainer = trainers.BpeTrainer(vocab_size=80, special_tokens=["<unk>", "<end>"])
+    plain.train_from_iterator([*SENTENCES, "abcdefghijklmnopqrstuvwxyz .,"], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="<end>", unk_token="<unk>")

@@ -14,7 +14,7 @@ from unspoken.decoders.endings import NONE, Endings
 from unspoken.decoders.generate import decoder_for, ends_of
 from unspoken.decoders.slots import Slots
 from unspoken.model.denoiser import Denoiser
-from unspoken.model.tokens import Tokenizer, ids_of, tokenizer_of
+from unspoken.model.tokens import Tokenizer, ids_after, ids_of, text_after, tokenizer_of
 
 FILL = re.compile(r"<fill (\d+)>")
 
@@ -42,7 +42,7 @@ def gapped(tokenizer: Tokenizer, text: str, model: Denoiser) -> Gapped:
     ids: list[int] = []
     gaps: list[tuple[int, int]] = []
     for number, part in enumerate(parts):
-        ids += ids_of(tokenizer, part, model.mask_id, add_special_tokens=number == 0) if part or number == 0 else []
+        ids += _ids(tokenizer, part, model.mask_id, first=number == 0)
         if number < len(sizes):
             gaps.append((len(ids), len(ids) + sizes[number]))
             ids += [model.mask_id] * sizes[number]
@@ -50,6 +50,13 @@ def gapped(tokenizer: Tokenizer, text: str, model: Denoiser) -> Gapped:
     if known is not None and len(ids) > known:
         raise ValueError(f"a text of {len(ids)} tokens with its gaps, and the model knows {known}: give a shorter one")
     return Gapped(parts, ids, gaps)
+
+
+def _ids(tokenizer: Tokenizer, part: str, mask_id: int, first: bool) -> list[int]:
+    """Of a part of a text, the first of which follows what the tokenizer puts before every text."""
+    if first:
+        return ids_of(tokenizer, part, mask_id, add_special_tokens=True)
+    return ids_after(tokenizer, part, mask_id) if part else []
 
 
 def filler_for(model: Denoiser, decoder: Decoder | None, changes: dict[str, Any]) -> Decoder:
@@ -74,7 +81,13 @@ def fill(model: Denoiser, text: str, decoder: Decoder, generator: torch.Generato
     endings = Endings(never=tuple(never)) if ends_rows(decoder) else NONE
     for step in decode(model, tokens, decoder=decoder, generator=generator, endings=endings):
         tokens = step.tokens
-    said = [tokenizer.decode(tokens[0, low:high], skip_special_tokens=True) for low, high in row.gaps]
+    begins = bool(row.parts[0])  # else the first gap is the text's beginning
+    said = [
+        text_after(tokenizer, tokens[0, low:high], skip_special_tokens=True)
+        if begins or number
+        else tokenizer.decode(tokens[0, low:high], skip_special_tokens=True)
+        for number, (low, high) in enumerate(row.gaps)
+    ]
     return "".join(a + b for a, b in zip(row.parts, [*said, ""], strict=True))
 
 

@@ -13,7 +13,7 @@ from unspoken.decoders.gaps import FILL, filler_for
 from unspoken.decoders.gaps import fill as fill_gaps
 from unspoken.decoders.generate import Streamer, ends_of, generate_ids
 from unspoken.model.denoiser import Denoiser
-from unspoken.model.tokens import Tokenizer, ids_of, prompt_ids, tokenizer_of
+from unspoken.model.tokens import Tokenizer, ids_of, prompt_ids, text_after, tokenizer_of
 
 Message = dict[str, str]  # role and content
 
@@ -87,7 +87,7 @@ def _stopped(tokenizer: Tokenizer, stops: Sequence[str]) -> Callable[[Tensor], l
     """Whether new tokens hold a stop string, which may be a special token."""
 
     def stopped(new: Tensor) -> list[bool]:
-        text = tokenizer.decode(new)
+        text = text_after(tokenizer, new)
         return [any(stop in text for stop in stops)]
 
     return stopped
@@ -127,7 +127,7 @@ def _padded(tokenizer: Tokenizer, texts: Sequence[str], plain: Sequence[bool], m
 def _said(tokenizer: Tokenizer, new: list[int], ends: Sequence[int], stops: Sequence[str]) -> str:
     """The text of new tokens, up to the first that ends it and before the first stop string; without special tokens."""
     length = next((at + 1 for at, token in enumerate(new) if token in ends), len(new))
-    text, whole = (tokenizer.decode(new[:length], skip_special_tokens=skip) for skip in (True, False))
+    text, whole = (text_after(tokenizer, new[:length], skip_special_tokens=skip) for skip in (True, False))
     before = [at for stop in stops if (at := whole.find(stop)) >= 0]
     if not before:
         return text

@@ -81,3 +81,27 @@ def ids_of(tokenizer: Tokenizer, text: str, mask_id: int, **options: Any) -> lis
     pieces = [first + known[0], *(known[1:] + each + known[0] for each in rest[:-1]), known[1:] + rest[-1]]
     begin = tokenizer(pieces[0], **options)["input_ids"]
     return [*begin, *(i for each in pieces[1:] for i in tokenizer(each, add_special_tokens=False)["input_ids"])]
+
+
+ANCHORS = ".", "a", "\n"  # short texts that others stand after
+
+
+def text_after(tokenizer: Tokenizer, new: Any, **options: Any) -> str:
+    """The text of tokens that stand after others: with the space before the first word.
+
+    By themselves, tokenizers of SentencePiece's kind take that space for the beginning of a text, and drop it.
+    """
+    anchor = tokenizer(ANCHORS[0], add_special_tokens=False)["input_ids"]
+    new = [int(token) for token in new]
+    begin, both = (tokenizer.decode(ids, **options) for ids in (anchor, [*anchor, *new]))
+    return both[len(begin) :] if both.startswith(begin) else tokenizer.decode(new, **options)
+
+
+def ids_after(tokenizer: Tokenizer, text: str, mask_id: int) -> list[int]:
+    """The tokens of a text that stands after others: tokenizers of SentencePiece's kind put no space before it."""
+    for anchor in ANCHORS:
+        begin = tokenizer(anchor, add_special_tokens=False)["input_ids"]
+        both = ids_of(tokenizer, anchor + text, mask_id, add_special_tokens=False)
+        if both[: len(begin)] == begin:
+            return both[len(begin) :]
+    return ids_of(tokenizer, text, mask_id, add_special_tokens=False)
