@@ -156,7 +156,7 @@ def peak(options: Options, way: str) -> float:
     given = [
         f"--{name}={value}"
         for name, value in asdict(options).items()
-        if value is not None and name not in ("peak", "out")
+        if value is not None and name not in ("peak", "peaks", "out")
     ]
     said = subprocess.run(
         [sys.executable, __file__, *given, f"--peak={way}"], capture_output=True, text=True, check=True

@@ -135,13 +135,19 @@ def speed(rows: list[Row], path: Path) -> Path:
 
 
 def family(rows: list[Row], path: Path) -> Path:
-    """Every method's share solved on each task."""
+    """Every method's share solved on each task, beside so many latents where a method has several; four in a line."""
     solved = [r for r in rows if "accuracy" in r]
     tasks = list(dict.fromkeys(r["task"] for r in solved))
-    figure = canvas(2.2 * max(len(tasks), 2), 3.4)
-    for axis, task in zip(figure.subplots(1, max(len(tasks), 1), sharex=True, squeeze=False)[0], tasks, strict=False):
+    lines, width = max(-(-len(tasks) // 4), 1), min(max(len(tasks), 2), 4)
+    figure = canvas(3.0 * width, 3.4 * lines)
+    panels = figure.subplots(lines, width, sharex=True, squeeze=False).flat
+    for axis, task in zip(panels, [*tasks, *[None] * (lines * width - len(tasks))], strict=True):
+        if task is None:
+            axis.set_axis_off()
+            continue
         shown = [r for r in solved if r["task"] == task]
-        names = [r["method"] + (f" ({r['latents']})" if r["method"] == "SCDM" else "") for r in shown]
+        methods = [r["method"] for r in shown]
+        names = [m if methods.count(m) == 1 else f"{m} ({r['latents']})" for m, r in zip(methods, shown, strict=True)]
         colours = {name.upper(): colour for name, colour in COLOURS.items()}
         _solved(axis, task, shown, names, colours, capsize=2, fontsize=7)
     figure.savefig(path, dpi=150)
