@@ -19,6 +19,7 @@ from unspoken import cli
 from unspoken.cli import commands, runs, solve
 from unspoken.cli.say import ChatRun, CompleteRun
 from unspoken.cli.solve import General
+from unspoken.cli.studies import AdaptRun
 from unspoken.decoders.autoregressive import NextToken, Speculation
 from unspoken.decoders.blocks import Blocks
 from unspoken.decoders.commit import Commit
@@ -175,6 +176,7 @@ HELP = {
         )
     },
     "study curves": (["study", "curves"], ["PATH", *flags(CurvesStudy, "runs", "grid"), *flags(Grid), "--out"]),
+    "study adapt": (["study", "adapt"], ["PATH", *flags(AdaptRun, "checkpoint")]),
     "show": (["show"], ["PATH"]),
 }
 
@@ -701,6 +703,17 @@ def test_a_study_of_another_budget_in_the_same_folder_is_refused(call, study):
     refused = call(*STUDY, *SIZE, "--runs", study, "--out", study / "out", "--train.lr", "1")
     assert refused.code == 2
     assert "(it differs in lr)" in refused.err
+
+
+def test_an_adaptation_that_can_not_be_ends_in_2_before_any_training(call, tmp_path):
+    out = ("--runs", tmp_path / "runs", "--out", tmp_path / "out")
+    for words, said in (
+        ((tmp_path / "nowhere", "--data", "excerpt", "--held-out", ""), "is not to be read"),
+        ((tmp_path, "--methods", "Ar"), "no method is called 'Ar'; give some of AR; AR + MTP"),
+    ):
+        refused = call("study", "adapt", *words, *out)
+        assert refused.code == 2 and said in " ".join(refused.err.split()), refused.err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

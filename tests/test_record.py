@@ -35,7 +35,10 @@ from unspoken.noise.times import (
     Sizes,
     Trapezoid,
 )
+from unspoken.presets.adapt import METHODS, adapt
 from unspoken.record import as_json, environment, from_record, new_folder, read_json, to_record, write_json, write_text
+from unspoken.study.adapt import AdaptStudy
+from unspoken.study.adapted import Adapted
 from unspoken.study.ar_latents import ArLatentsStudy, Setting
 from unspoken.study.curves import CurvesStudy
 from unspoken.study.dial import DialStudy
@@ -302,6 +305,8 @@ CONFIGS = {
     GiddStudy: st.just(presets.gidd()),
     ForcingStudy: st.just(presets.forcing()),
     LoopsStudy: st.just(presets.loops()),
+    AdaptStudy: st.just(adapt("models/smollm2-135m")),
+    Adapted: st.sampled_from(METHODS),
     StepsStudy: st.builds(
         StepsStudy, st.lists(st.text(), min_size=1, unique=True).map(tuple), examples=st.integers(1, 99)
     ),
@@ -331,6 +336,7 @@ def through_json(hint: typing.Any, value: typing.Any) -> typing.Any:
 
 def test_every_config_of_the_package_is_covered_here():
     studies = (LatentsStudy, ArLatentsStudy, DialStudy, GiddStudy, ForcingStudy, LoopsStudy, StepsStudy, CurvesStudy)
+    studies = (*studies, AdaptStudy)
     assert set().union(*map(reachable, studies)) == set(CONFIGS)
 
 

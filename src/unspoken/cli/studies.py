@@ -118,6 +118,7 @@ class AdaptRun:
         checkpoint: Folder of a causal language model with its tokenizer (python tools/smollm2.py writes one).
         data: The text: files and books, see `Prompted`.
         held_out: Those of them that are the test; without, a share of the windows is.
+        methods: Which of them; all by default, `AR` in any case.
         steps: Of each training run.
         seeds: Training seeds.
         workers: Runs trained at a time.
@@ -128,6 +129,7 @@ class AdaptRun:
     checkpoint: tyro.conf.Positional[Path]
     data: str = "austen"
     held_out: str = "austen-persuasion"
+    methods: tuple[str, ...] = ()
     steps: int = 100
     seeds: tuple[int, ...] = (0,)
     workers: int = 2
@@ -136,7 +138,12 @@ class AdaptRun:
 
     def __call__(self, console: Console) -> None:
         study = adapt(str(self.checkpoint), self.data, self.held_out, self.steps)
-        carry_out(console, replace(study, seeds=self.seeds, workers=self.workers), self.runs, self.out)
+        known = [method.name for method in study.methods]
+        if strange := [name for name in self.methods if name not in known]:
+            raise ValueError(f"no method is called {strange[0]!r}; give some of {'; '.join(known)}")
+        wanted = {known[0], *(self.methods or known)}
+        methods = tuple(method for method in study.methods if method.name in wanted)
+        carry_out(console, replace(study, methods=methods, seeds=self.seeds, workers=self.workers), self.runs, self.out)
 
 
 @dataclass(frozen=True)

@@ -122,8 +122,8 @@ class AdaptStudy(SeededStudy):
         yield from trained([job for its in jobs.values() for job in its], self.workers)
         yield Stage("measuring the checkpoint", 0, len(self.methods))
         before = self._checkpoint()
-        rows: list[Row] = [self._likelihood(BEFORE, NEXT, 0, None, self._per_byte(before, windows)[None])]
         bits: Bits = {(BEFORE, NEXT): self._per_byte(before, windows)[None]}
+        rows: list[Row] = [self._likelihood(BEFORE, NEXT, 0, None, bits[BEFORE, NEXT])]
         timed: Timed = {}
         for done, method in enumerate(self.methods):
             yield Stage(f"measuring {method.name}", done, len(self.methods))
