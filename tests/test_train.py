@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from dataclasses import replace
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -296,6 +297,41 @@ def test_every_objective_goes_on_as_if_nothing_had_been(tmp_path, objective):
     assert curve(tmp_path / "run") == curve(tmp_path / "whole")
     assert same_weights(model, load(tmp_path / "whole"))
     assert len({m["loss"] for m in curve(tmp_path / "run")}) == 4
+
+
+@pytest.mark.parametrize("changes", [{"anneal": 9}, {"recompute": True}], ids=["annealed", "recomputed"])
+def test_an_annealed_and_a_recomputed_run_go_on_as_if_nothing_had_been(tmp_path, changes):
+    config = replace(CONFIG, accumulate=1, **changes)
+    train(config, tmp_path / "whole")
+    stop_after(config, tmp_path / "run", 7)
+    train(config, tmp_path / "run")
+    assert curve(tmp_path / "run") == curve(tmp_path / "whole")
+
+
+def test_recomputed_states_are_the_same_states(tmp_path):
+    """And they are recomputed: the layers run again in the backward pass."""
+    seen = {}
+    for recompute in (False, True):
+        calls = 0
+
+        def count(*_: Any) -> None:
+            nonlocal calls
+            calls += 1
+
+        folder = tmp_path / str(recompute)
+        with pytest.MonkeyPatch.context() as patch:
+            real = new_denoiser
+
+            def counted(config: Train, real: Any = real) -> Denoiser:
+                model = real(config)
+                model.trunk.model.layers[0].mlp.register_forward_pre_hook(count)
+                return model
+
+            patch.setattr(import_module("unspoken.training.loop"), "new_denoiser", counted)
+            train(replace(CONFIG, steps=2, accumulate=1, recompute=recompute, validate=99, save=99), folder)
+        seen[recompute] = calls, [m["loss"] for m in curve(folder)]
+    assert seen[True][1] == pytest.approx(seen[False][1], rel=1e-6)
+    assert seen[True][0] == seen[False][0] + 2  # a step each
 
 
 def test_half_a_checkpoint_is_never_loaded_and_is_cleared_away(whole, tmp_path):

@@ -212,9 +212,12 @@ class Denoiser(nn.Module):
             self, input_ids, attention_mask, max_new_tokens=max_new_tokens, decoder=decoder, **options
         )
 
-    def gradient_checkpointing_enable(self, **options: Any) -> None:
+    def activation_checkpointing_enable(self, **options: Any) -> None:
         """The trunk's: states between layers are computed again in the backward pass, and need no memory."""
-        self.trunk.gradient_checkpointing_enable(**options)
+        trunk: Any = self.trunk
+        (getattr(trunk, "activation_checkpointing_enable", None) or trunk.gradient_checkpointing_enable)(**options)
+
+    gradient_checkpointing_enable = activation_checkpointing_enable  # what it was called before
 
     def carry(self, carry: bool = True) -> None:
         """From now on slots read carried states, by a new map of zeros where there is none yet; or they do not.

@@ -163,6 +163,8 @@ class Train:
         weight_decay: AdamW's.
         ema: Decay of the averaged weights, which are what is evaluated and saved; (1 + n) / (10 + n) while smaller.
         clip: The gradient's norm is at most this.
+        recompute: The states between layers are computed again in the backward pass, and need no memory (gradient
+            checkpointing): a third more time a step.
         precision: Of the passes; weights and average are float32. `auto` is bf16 on a GPU and float32 on a CPU.
         seed: Of the weights, the examples and the noise.
         validate: Steps between validations.
@@ -188,6 +190,7 @@ class Train:
     weight_decay: float = 0.0
     ema: float = 0.999
     clip: float = 1.0
+    recompute: bool = False
     precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     seed: int = 0
     validate: int = 200

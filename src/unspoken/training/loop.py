@@ -82,6 +82,8 @@ def _steps(
     """The loop: every step that is left. models: the one to train, and the average of its weights."""
     denoiser, average = models
     main = accelerator.is_main_process
+    if config.recompute:
+        denoiser.activation_checkpointing_enable()
     optimizer = torch.optim.AdamW(denoiser.parameters(), betas=(0.9, 0.999), weight_decay=config.weight_decay)
     average.to(accelerator.device).requires_grad_(False).eval()
     model, optimizer = accelerator.prepare(denoiser, optimizer)
