@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 
@@ -56,8 +57,7 @@ def test_an_annealed_model_is_causal_at_first_and_its_own_at_the_end(tmp_path: P
     assert [config.ahead(step) for step in range(4)] == [0.0, 0.5, 1.0, 1.0]
     rules: list[us.Attention] = []
     with pytest.MonkeyPatch.context() as patch:
-        import unspoken.training.loop as loop
-
+        loop = import_module("unspoken.training.loop")
         real = loop._backward
         patch.setattr(
             loop, "_backward", lambda c, model, *rest: (rules.append(model.attention), real(c, model, *rest))[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
@@ -161,6 +162,11 @@ def test_the_harness_is_answered_by_the_library(harness: Any, folder: Path) -> N
     long_one = [Request(("w1", {"max_gen_toks": 5})), Request(("w1", {"max_gen_toks": 64}))]
     with pytest.raises(ValueError, match="knows"):
         adapter.generate_until(long_one)
+    for wrong in ({"max_gen_toks": 0}, {"top_p": 2.0, "do_sample": True}):
+        with pytest.raises(ValueError, match="|".join(wrong)):
+            adapter.generate_until([Request(("w1", wrong))])
+    with pytest.raises(ValueError, match="likelyhood"):
+        harness.Harness(model, likelyhood="nelbo")
     drawn = {"max_gen_toks": 8, "do_sample": True, "temperature": 1.0}
     assert len(set(adapter.generate_until([Request(("w1", drawn))] * 4))) > 1, "the same request again is drawn anew"
     model.tokenizer = None
@@ -191,8 +197,12 @@ def test_the_tasks_that_ship() -> None:
     assert max(places) - min(places) <= 1
     assert all(each["text"] in book for each in documents.texts())
     assert all(f"{each['passage']} " in book and each["word"].strip() for each in documents.words())
-    for path in Path(documents.__file__).parent.glob("*.yaml"):
-        assert "excerpt_" in path.read_text()
+    asked = [path.read_text() for path in Path(documents.__file__).parent.glob("*.yaml")]
+    named = {name for text in asked for name in re.findall(r"!function documents\.(\w+)", text)}
+    assert named == {name for name in vars(documents) if name.startswith("of_")}
+    (group,) = (text for text in asked if text.startswith("group: unspoken_excerpt"))
+    tasks = {name for text in asked for name in re.findall(r"^task: (\w+)$", text, re.MULTILINE)}
+    assert set(re.findall(r"- (\w+)$", group, re.MULTILINE)) == tasks and len(tasks) == 3
 
 
 @pytest.mark.skipif(find_spec("lm_eval") is None, reason="needs the harness")

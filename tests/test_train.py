@@ -306,6 +306,8 @@ def test_an_annealed_and_a_recomputed_run_go_on_as_if_nothing_had_been(tmp_path,
     stop_after(config, tmp_path / "run", 7)
     train(config, tmp_path / "run")
     assert curve(tmp_path / "run") == curve(tmp_path / "whole")
+    train(replace(CONFIG, accumulate=1), tmp_path / "plain")
+    assert (curve(tmp_path / "plain") == curve(tmp_path / "whole")) == ("anneal" not in changes)
 
 
 def test_recomputed_states_are_the_same_states(tmp_path):

@@ -117,7 +117,8 @@ class AdaptRun:
     Attributes:
         checkpoint: Folder of a causal language model with its tokenizer (python tools/smollm2.py writes one).
         data: The text: files and books, see `Prompted`.
-        held_out: Those of them that are the test; without, a share of the windows is.
+        held_out: Those of them that are the test; by default one of Austen's novels, of other data a share of the
+            windows.
         methods: Which of them; all by default, `AR` in any case.
         steps: Of each training run.
         seeds: Training seeds.
@@ -128,7 +129,7 @@ class AdaptRun:
 
     checkpoint: tyro.conf.Positional[Path]
     data: str = "austen"
-    held_out: str = "austen-persuasion"
+    held_out: str | None = None
     methods: tuple[str, ...] = ()
     steps: int = 100
     seeds: tuple[int, ...] = (0,)

@@ -16,15 +16,15 @@ class Annealed(Attention):
     """A rule of which only a share of the pairs that look ahead is open: a query and a key at a later position.
 
     DiffuLLaMA (arXiv 2410.17891, attention mask annealing). With 0 nothing later is seen, as a causal model was
-    trained; with 1 it is the rule itself. Which pairs are open is fixed by their places in the list, and those that
-    are open at one share are open at every larger one.
+    trained; with 1 it is the rule itself. Which pairs are open is fixed by their positions, and those that are open at
+    one share are open at every larger one.
     """
 
     ahead: float = 1.0
 
     def visible(self, q: Entry, k: Entry) -> Tensor:
         """See `Attention.visible`."""
-        part = (q.slot * 73_856_093 + k.slot * 19_349_663) % 2_147_483_647 * 48_271 % 2_147_483_647 % PAIRS
+        part = (q.position * 73_856_093 + k.position * 19_349_663) % 2_147_483_647 * 48_271 % 2_147_483_647 % PAIRS
         return super().visible(q, k) & ((k.position <= q.position) | (part < self.ahead * PAIRS))
 
 

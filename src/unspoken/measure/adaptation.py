@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from unspoken.decoders.decode import Decoder
 from unspoken.decoders.generate import generate_ids
 from unspoken.layout.packing import Packed
 from unspoken.model.denoiser import Denoiser
+from unspoken.model.trunks import never_said
 from unspoken.noise import Absorbing
 from unspoken.tasks.base import Examples
 from unspoken.training.losses import packed_losses
@@ -95,25 +96,42 @@ class _Counter:
         self.entries += given.shape[0] * given.shape[1]
 
 
-def said(model: Denoiser, prompts: Tensor, new: int, decoder: Decoder | None) -> Said:
-    """So many new tokens after each of `prompts` `[n, length]`, the likeliest each.
+Ways = Mapping[str, tuple[Denoiser, Decoder | None]]  # by name: a model and its decoder, None: transformers' generate
 
-    decoder: None for the `generate` of transformers, with its cache and the same weights.
+
+def said(ways: Ways, prompts: Tensor, new: int) -> dict[str, Said]:
+    """So many new tokens after each of `prompts` `[n, length]`, the likeliest each; the ways take turns at a prompt.
+
+    `generate` of transformers has its cache and the same weights. Nothing ends a text before that many tokens.
     """
-    tokens, seconds = [], []
-    with _Counter(model) as counter:
-        for row in prompts:
-            clock = time.process_time()
-            tokens.append(_say(model, row[None], new, decoder)[0, len(row) :])
-            seconds.append((time.process_time() - clock) / new)
+    tokens: dict[str, list[Tensor]] = {way: [] for way in ways}
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    taken = {way: [0, 0] for way in ways}
+    for row in prompts:
+        for way, (model, decoder) in ways.items():
+            with _Counter(model) as counter:
+                clock = time.process_time()
+                tokens[way].append(_say(model, row[None], new, decoder)[0, len(row) :])
+                seconds[way].append((time.process_time() - clock) / new)
+            taken[way] = [taken[way][0] + counter.passes, taken[way][1] + counter.entries]
     total = len(prompts) * new
-    return Said(torch.stack(tokens), torch.tensor(seconds).double(), counter.passes / total, counter.entries / total)
+    return {
+        way: Said(torch.stack(tokens[way]), torch.tensor(seconds[way]).double(), passes / total, entries / total)
+        for way, (passes, entries) in taken.items()
+    }
 
 
 @torch.no_grad()
 def _say(model: Denoiser, row: Tensor, new: int, decoder: Decoder | None) -> Tensor:
     if decoder is not None:
         return generate_ids(model, row, max_new_tokens=new, decoder=decoder, eos_token_id=())
+    from transformers import GenerationConfig
+
     trunk: Any = model.trunk
-    fixed = {"min_new_tokens": new, "max_new_tokens": new, "do_sample": False, "pad_token_id": 0}
-    return trunk.generate(row, attention_mask=torch.ones_like(row), **fixed)
+    own, silent = trunk.generation_config, never_said(model.mask_id, model.unused, model.vocab_size)
+    # Its own may hold penalties and ends, which the other ways have not.
+    trunk.generation_config = GenerationConfig(pad_token_id=0, suppress_tokens=list(silent))
+    try:
+        return trunk.generate(row, attention_mask=torch.ones_like(row), max_new_tokens=new, do_sample=False)
+    finally:
+        trunk.generation_config = own

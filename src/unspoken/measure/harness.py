@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from unspoken import checks
+from unspoken.decoders.sampling import check_sampling
 from unspoken.decoders.texts import generate
 from unspoken.extras import need
 from unspoken.layout.attention import ATTENTIONS
@@ -29,6 +31,7 @@ from lm_eval.api.registry import register_model  # noqa: E402  # pyright: ignore
 
 TASKS = Path(__file__).parent / "excerpt"  # the tasks that ship
 LENGTH = 2048  # of a window, where the model does not say how far it knows
+GIVEN = {"batch_size", "max_batch_size"}  # by the harness to every model: a request is scored at a time
 UNDERSTOOD = {"until", "max_gen_toks", "do_sample", "temperature", "top_p"}
 
 
@@ -50,13 +53,17 @@ class Harness(LM):  # pyright: ignore[reportUntypedBaseClass]
         max_gen_toks: int = 256,
         device: str | None = None,
         attention: str = "",
-        **_: Any,  # batch sizes, which the harness hands to every model: a request is scored at a time
+        **more: Any,
     ):
         super().__init__()
+        if unknown := more.keys() - GIVEN:
+            raise ValueError(f"model_args {', '.join(sorted(unknown))}: no such option of the model unspoken")
         self.model = pretrained if isinstance(pretrained, Denoiser) else _loaded(pretrained, attention, device)
         self.words = tokenizer_of(self.model, "lm-evaluation-harness")
         self.options: dict[str, Any] = {"likelihood": likelihood, "draws": int(draws), "seed": int(seed)}
         self.max_gen_toks, self.scored = int(max_gen_toks), list[Score]()
+        if self.prefix[0] is None:
+            raise ValueError("the tokenizer has neither BOS nor EOS, and a text without a context begins after one")
 
     @property
     def prefix(self) -> list[int]:
@@ -126,6 +133,9 @@ class Harness(LM):  # pyright: ignore[reportUntypedBaseClass]
         if unknown := asked.keys() - UNDERSTOOD:
             raise ValueError(f"generation with {', '.join(sorted(unknown))}: known are {', '.join(sorted(UNDERSTOOD))}")
         n, new = len(self._ids(context)), asked.get("max_gen_toks", self.max_gen_toks)
+        checks.count("max_gen_toks", new, 1)
+        if asked.get("do_sample") and asked.get("temperature", 1.0) > 0:
+            check_sampling(asked.get("temperature", 1.0), 0, asked.get("top_p", 1.0))
         if n == 0 or n + new > (self.model.known_positions or n + new):
             raise ValueError(
                 f"a context of {n} tokens and max_gen_toks={new}: give contexts of a token or more, and "
@@ -165,6 +175,6 @@ def _loaded(folder: str, attention: str, device: str | None) -> Denoiser:
 if __name__ == "__main__":
     from lm_eval.__main__ import cli_evaluate  # pyright: ignore[reportMissingImports]
 
-    if sys.argv[1:2] == ["run"] and "--include_path" not in sys.argv:
+    if sys.argv[1:2] == ["run"] and not any(word.startswith("--include_path") for word in sys.argv):
         sys.argv += ["--include_path", str(TASKS)]
     cli_evaluate()

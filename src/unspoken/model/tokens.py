@@ -91,17 +91,25 @@ def text_after(tokenizer: Tokenizer, new: Any, **options: Any) -> str:
 
     By themselves, tokenizers of SentencePiece's kind take that space for the beginning of a text, and drop it.
     """
-    anchor = tokenizer(ANCHORS[0], add_special_tokens=False)["input_ids"]
     new = [int(token) for token in new]
-    begin, both = (tokenizer.decode(ids, **options) for ids in (anchor, [*anchor, *new]))
-    return both[len(begin) :] if both.startswith(begin) else tokenizer.decode(new, **options)
+    for _, anchor in _anchors(tokenizer):
+        begin, both = (tokenizer.decode(ids, **options) for ids in (anchor, [*anchor, *new]))
+        if both.startswith(begin):
+            return both[len(begin) :]
+    return tokenizer.decode(new, **options)
 
 
 def ids_after(tokenizer: Tokenizer, text: str, mask_id: int) -> list[int]:
     """The tokens of a text that stands after others: tokenizers of SentencePiece's kind put no space before it."""
-    for anchor in ANCHORS:
-        begin = tokenizer(anchor, add_special_tokens=False)["input_ids"]
+    for anchor, begin in _anchors(tokenizer):
         both = ids_of(tokenizer, anchor + text, mask_id, add_special_tokens=False)
         if both[: len(begin)] == begin:
             return both[len(begin) :]
     return ids_of(tokenizer, text, mask_id, add_special_tokens=False)
+
+
+def _anchors(tokenizer: Tokenizer) -> list[tuple[str, list[int]]]:
+    """The anchors and their tokens, of those that the tokenizer knows."""
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    both = [(text, list(tokenizer(text, add_special_tokens=False)["input_ids"])) for text in ANCHORS]
+    return [(text, ids) for text, ids in both if ids and (unknown is None or unknown not in ids)]

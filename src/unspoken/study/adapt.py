@@ -6,6 +6,8 @@ are timed beside the `generate` of transformers with the same weights, in one ru
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,13 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unspoken.measure.adaptation import Said, next_token_bits, said, slot_bits
+from unspoken.decoders.decode import Decoder
+from unspoken.measure.adaptation import next_token_bits, said, slot_bits
 from unspoken.measure.samples import unigram_entropy
 from unspoken.measure.text import bits_per_byte
 from unspoken.model.denoiser import Denoiser
-from unspoken.study.adapted import Adapted
-from unspoken.study.adapted_claims import BEFORE, GENERATE, NEXT, Bits, Timed, verdicts
-from unspoken.study.base import Findings, SeededStudy, check_once, folder_of, trained
+from unspoken.study.adapted import BEFORE, Adapted
+from unspoken.study.adapted_claims import GENERATE, NEXT, Bits, Timed, verdicts
+from unspoken.study.base import Findings, SeededStudy, check_once, trained
 from unspoken.study.kept import kept
 from unspoken.study.report import Stage
 from unspoken.study.table import Column, Mean, Row, Table, count
@@ -60,6 +63,8 @@ TABLE = Table(
     "same weights. Entropy of a sample's tokens, and judged: nats a token under the checkpoint.",
 )
 
+AR = "AR, transformers' generate"  # what all times are told as shares of
+
 
 @dataclass(frozen=True)
 class AdaptStudy(SeededStudy):
@@ -80,19 +85,21 @@ class AdaptStudy(SeededStudy):
 
     train: Train
     methods: tuple[Adapted, ...]
-    windows: int = 48
-    prefixes: int = 16
-    draws: int = 4
-    prompts: int = 6
+    windows: int = 32
+    prefixes: int = 8
+    draws: int = 2
+    prompts: int = 4
     prompt: int = 32
-    new: int = 48
+    new: int = 32
 
     def __post_init__(self) -> None:
         task = self.train.task
         if not isinstance(task, Prompted) or not self.train.trunk.checkpoint:
             raise ValueError(f"{task.title} from {self.train.trunk}: give Prompted(...) and Trunk(checkpoint=...)")
         super().__post_init__()
-        check_once("methods, by their folders,", [folder_of(its.name) for its in self.methods])
+        check_once("methods, by their folders,", [its.folder for its in self.methods])
+        if self.train.trunk.loops != 1 or self.train.objective.carries:
+            raise ValueError("a trunk that loops or carries states is no model of transformers' generate; give loops=1")
         if not self.methods[0].reads:
             raise ValueError(
                 f"{self.methods[0].name!r} is first, and no token of it is asked for the next; put AR first"
@@ -131,21 +138,24 @@ class AdaptStudy(SeededStudy):
             bits |= its
             latents = {way: n for way, (n, _) in method.ways().items()}
             rows += [self._likelihood(name, way, latents.get(way, 0), method, v) for (name, way), v in its.items()]
-        decoded = []
+        control = _merged(jobs[self.methods[0].name][0])
         for done, method in enumerate(self.methods):
             yield Stage(f"decoding with {method.name}", done, len(self.methods))
-            model = _merged(jobs[method.name][0])
-            decoded += self._decoded(method, model, windows, before, timed)
-        return rows + decoded, verdicts(self.methods, bits, timed, len(self.seeds)), self._notes(windows)
+            models = (_merged(jobs[method.name][0]) if done else control, control, before)
+            rows += self._decoded(method, models, windows, timed)
+        return rows, verdicts(self.methods, bits, timed, len(self.seeds)), self._notes(windows)
 
     def _windows(self) -> Examples:
-        """Whole windows of the test split. ValueError where there are fewer."""
-        its = self.task.sample("test", min(self.task.size("test"), 2 * self.windows))
+        """Whole windows, spread over the test split. ValueError where there are fewer."""
+        its = self.task.sample("test", self.task.size("test"))
         whole = its if its.document is None else its.rows((its.document >= 0).all(1).nonzero()[:, 0])
-        if len(whole.x0) < max(self.windows, self.prompts):
-            raise ValueError(f"{self.task.title}: {len(whole.x0)} whole windows of test; give windows={len(whole.x0)}")
-        whole = whole.rows(torch.arange(max(self.windows, self.prompts)))
-        return replace(whole, document=None)
+        few = [name for name in ("windows", "prompts") if getattr(self, name) > len(whole)]
+        if few:
+            raise ValueError(
+                f"{few[0]}={getattr(self, few[0])}, and the test of {self.task.title} has {len(whole)} whole windows: "
+                + (f"give {few[0]}={len(whole)}" if len(whole) else "give plain text, more of it or a shorter length")
+            )
+        return replace(_spread(whole, self.windows), document=None)
 
     def _checkpoint(self) -> Denoiser:
         return Denoiser.from_pretrained(
@@ -162,13 +172,14 @@ class AdaptStudy(SeededStudy):
 
     def _kept_bits(self, method: Adapted, jobs: list[Job], windows: Examples, runs: Path) -> Bits:
         """`[seeds, windows]` bits per byte of a method, by its name and the way it is asked; kept beside its runs."""
-        asked = {"method": method, "settings": (self.windows, self.prefixes, self.draws), "task": self.task}
+        text = hashlib.sha256(windows.x0.numpy().tobytes()).hexdigest()
+        asked = {"method": method, "settings": (self.prefixes, self.draws), "windows": text}
 
         def measure() -> dict[str, Any]:
             of_seeds = [dict(self._bits(method, load(folder, "cpu"), windows)) for _, folder in jobs]
             return {way: [its[way].tolist() for its in of_seeds] for way in of_seeds[0]}
 
-        found = kept(runs / f"bits-{folder_of(method.name)}.json", jobs, asked, measure)
+        found = kept(runs / f"bits-{method.folder}.json", jobs, asked, measure)
         return {(method.name, way): torch.tensor(its).double() for way, its in found.items()}
 
     def _bits(self, method: Adapted, model: Denoiser, windows: Examples) -> Iterator[tuple[str, Tensor]]:
@@ -197,33 +208,37 @@ class AdaptStudy(SeededStudy):
         )
 
     def _decoded(
-        self, method: Adapted, model: Denoiser, windows: Examples, before: Denoiser, timed: Timed
+        self, method: Adapted, models: tuple[Denoiser, Denoiser, Denoiser], windows: Examples, timed: Timed
     ) -> Iterator[Row]:
-        """A row for each way of decoding the first seed's model; adds what it took to `timed`."""
-        prompts = windows.x0[: self.prompts, : self.prompt]
-        ways: dict[str, Any] = {way: its for way, its in method.ways().items()}
-        if method.reads:
-            ways = {GENERATE: (0, None), **ways}
-        for way, (latents, decoder) in ways.items():
-            its = timed[method.name, way] = said(model, prompts, self.new, decoder)
-            theirs = timed.get((method.name, GENERATE))
+        """A row for each way of decoding the first seed's model; adds what it took to `timed`.
+
+        models: the method's, the control's (the first method), and the checkpoint.
+        """
+        model, control, before = models
+        prompts = _spread(windows, self.prompts).x0[:, : self.prompt]
+        latents = {GENERATE: 0} | {way: n for way, (n, _) in method.ways().items()}
+        ways: dict[str, tuple[Denoiser, Decoder | None]] = {GENERATE: (model, None)} if method.reads else {}
+        ways |= {way: (model, decoder) for way, (_, decoder) in method.ways().items()}
+        found = said({AR: (control, None), **ways}, prompts, self.new)
+        timed |= {(method.name, way): its for way, its in found.items()}
+        for way in ways:
+            its, theirs = found[way], found.get(GENERATE)
             both = torch.cat([prompts, its.tokens], 1)
-            given = torch.arange(both.shape[1])[None] < self.prompt
-            judged = next_token_bits(before, Examples(both, given.expand_as(both)))
+            given = (torch.arange(both.shape[1]) < self.prompt).expand_as(both)
+            judged = next_token_bits(before, Examples(both, given)) * math.log(2) / self.new
+            every = torch.ones_like(its.tokens, dtype=torch.bool)
             yield TABLE.row(
                 "decoding",
                 method=method.name,
                 way=way,
-                latents=latents,
+                latents=latents[way],
                 passes=its.passes,
                 entries=its.entries,
                 seconds=its.seconds[None],
-                times=(its.seconds / timed[self.methods[0].name, GENERATE].seconds)[None],
-                same=_same(its, theirs) if method.reads and theirs is not None else None,
-                entropy=unigram_entropy(its.tokens, torch.ones_like(its.tokens, dtype=torch.bool), model.vocab_size)[
-                    None
-                ],
-                judged=(judged * torch.log(torch.tensor(2.0)) / self.new)[None],
+                times=(its.seconds / found[AR].seconds)[None],
+                same=None if theirs is None else float((its.tokens == theirs.tokens).double().mean()),
+                entropy=unigram_entropy(its.tokens, every, model.vocab_size)[None],
+                judged=judged[None],
                 sample=self.task.coding.tokenizer.decode(its.tokens[0].tolist()),
             )
 
@@ -232,7 +247,7 @@ class AdaptStudy(SeededStudy):
         few = "" if len(self.seeds) > 1 else " One seed: what another would change is unknown."
         return [
             f"{train.steps} steps of {train.batch} windows of {train.task.length} tokens, {len(self.seeds)} seed(s); "
-            f"{len(windows.x0)} windows of the held-out text.{few}",
+            f"{len(windows)} windows, spread evenly over the held-out text.{few}",
             *(
                 f"{its.name}: {its.trained}, {its.attention.name}, rate {its.lr:g}, {its.objective}"
                 for its in self.methods
@@ -242,7 +257,9 @@ class AdaptStudy(SeededStudy):
             "Bits in any order are over random orders beside random latents: an upper bound on what the model spends, "
             "and no text is written in that order. They are not to be compared with those from the left.",
             f"Decodings: the first seed, adapters merged, {self.prompts} prompts of {self.prompt} tokens one at a "
-            f"time, {self.new} tokens each, the likeliest; {torch.get_num_threads()} thread(s).",
+            f"time, {self.new} tokens each, the likeliest; {torch.get_num_threads()} thread(s). The ways of a method, "
+            "and AR's generate beside them, take turns at each prompt. Slots of masked models commit the surest of 8 "
+            "candidates, which see each other.",
         ]
 
 
@@ -254,5 +271,6 @@ def _merged(job: Job) -> Denoiser:
     return model.eval()
 
 
-def _same(mine: Said, theirs: Said) -> float:
-    return float((mine.tokens == theirs.tokens).double().mean())
+def _spread(examples: Examples, n: int) -> Examples:
+    """So many rows, evenly over all."""
+    return examples.rows(torch.linspace(0, len(examples) - 1, n).round().long())

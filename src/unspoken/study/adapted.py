@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +16,9 @@ from unspoken.study.base import check_once, folder_of
 from unspoken.training.config import Train
 from unspoken.training.objective import MaskedDiffusion, MultiToken, NextTokenPrediction, Objectives
 from unspoken.training.pool import Job
+
+BEFORE = "before"  # what the checkpoint itself is called
+NAMES = re.compile(r"\w[\w ,+-]*")
 
 
 @dataclass(frozen=True)
@@ -43,16 +48,52 @@ class Adapted:
     drafts: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for count in self.drafts:
-            checks.count("drafts", count, 1)
+        if not NAMES.fullmatch(self.name) or self.name == BEFORE:
+            raise ValueError(f"a method is called {self.name!r}; give another name, of letters and digits")
+        if not (self.reads or self.masked or isinstance(self.objective, MultiToken)):
+            raise ValueError(
+                f"{self.name!r} has {self.objective}: give NextTokenPrediction, MultiToken or MaskedDiffusion"
+            )
+        self._check_latents()
+        self._check_drafts()
+
+    def _check_latents(self) -> None:
+        """Raises ValueError for latents that the model is not trained beside, or that are not in their order."""
+        counts = [math.inf if n is None else n for n in self.latents]
         for count in self.latents:
             checks.count("latents", 0 if count is None else count)
-        for name in ("latents", "drafts"):
-            if getattr(self, name):
-                check_once(f"{name} of {self.name!r}", getattr(self, name))
-        if self.drafts and not (isinstance(self.objective, MultiToken) and self.shift):
+        if counts != sorted(set(counts)):
             raise ValueError(
-                f"{self.name!r}: drafts are guesses of latents, checked by next tokens; give MultiToken and shift=True"
+                f"{self.name!r}: latents={self.latents}: give numbers that rise, None (all) last, each once"
+            )
+        if not self.latents:
+            return
+        if isinstance(self.objective, NextTokenPrediction) or (self.shift and not self.masked):
+            raise ValueError(
+                f"{self.name!r}: latents={self.latents}, and no mask slot is asked for a next token; give latents=()"
+            )
+        if self.masked and self.shift and (self.latents != (None,) or self.attention.latents == "ordered"):
+            raise ValueError(
+                f"{self.name!r}: with shift=True the answer is read at the entry to the left, which has to be in the "
+                "pass and to see the others; give latents=(None,) and joint latents"
+            )
+
+    def _check_drafts(self) -> None:
+        """Raises ValueError for drafts that next tokens do not check, or more than a block is trained with."""
+        for count in self.drafts:
+            checks.count("drafts", count, 1)
+        if not self.drafts:
+            return
+        check_once(f"drafts of {self.name!r}", self.drafts)
+        if not (isinstance(self.objective, MultiToken) and self.reads and self.shift):
+            raise ValueError(
+                f"{self.name!r}: drafts are guesses of latents, checked by next tokens; give "
+                "MultiToken(next_token=0.5) and shift=True"
+            )
+        if self.objective.window and max(self.drafts) >= self.objective.window:
+            raise ValueError(
+                f"{self.name!r}: drafts={self.drafts} of blocks of {self.objective.window} slots, the first of which "
+                "is the next token; give fewer drafts or a wider window"
             )
 
     @property
@@ -78,14 +119,19 @@ class Adapted:
         its = {"objective": self.objective, "attention": self.attention, "lr": self.lr, "anneal": self.anneal}
         return replace(base, trunk=trunk, **its)
 
+    @property
+    def folder(self) -> str:
+        """What its runs are called."""
+        return folder_of(self.name.replace(" + ", " "))
+
     def job(self, base: Train, seed: int, runs: Path) -> Job:
         """The training run, and its folder."""
-        return replace(self.train(base), seed=seed), runs / f"{folder_of(self.name.replace(' + ', ' '))}-seed{seed}"
+        return replace(self.train(base), seed=seed), runs / f"{self.folder}-seed{seed}"
 
     def ways(self) -> dict[str, tuple[int | None, Decoder]]:
-        """How it is decoded, by name: beside how many latents, and by what. The first of them is the cheapest."""
+        """How it is decoded, by name: beside how many latents, and by what."""
         found: dict[str, tuple[int | None, Decoder]] = {"next token": (0, NextToken())} if self.reads else {}
-        for n in () if self.shift and not self.masked else self.latents:
+        for n in self.latents:
             way = Slots(latents=n) if self.masked else Slots(latents=n, order="left_to_right", latent_policy="next")
             found[f"slots, {'all' if n is None else n} latents"] = n, way
         for n in self.drafts:

@@ -211,6 +211,11 @@ class Train:
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; give one of {', '.join(known)}")
         checks.count("anneal", self.anneal)
+        if self.anneal and self.anneal >= self.steps:
+            raise ValueError(
+                f"anneal={self.anneal} of {self.steps} steps: the model would not be trained under its own attention; "
+                "give fewer than the steps"
+            )
         if not (0 < self.lr <= LARGEST and self.clip > 0 and 0 <= self.ema < 1 and self.warmup >= 0):
             raise ValueError(
                 f"lr={self.lr}, clip={self.clip}, ema={self.ema}, warmup={self.warmup}: lr and clip must be above "
