@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import torch
 from small import made
+from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 from words import spaced, tokenizer
 
 import unspoken as us
@@ -276,6 +278,15 @@ def test_a_text_after_another_keeps_its_first_space(words: Any) -> None:
         both = [*ids_of(words, before, len(words), add_special_tokens=False), *ids] if before else []
         assert not both or words.decode(both) == whole
     assert words.decode(words(" dog", add_special_tokens=False)["input_ids"]).lstrip() == "dog"
+
+
+def test_words_after_others_are_kept_where_the_anchors_are_unknown() -> None:
+    """A tokenizer that knows a few words alone."""
+    plain = Tokenizer(models.WordLevel({"<unk>": 0, "A": 1, "C": 2, "G": 3}, unk_token="<unk>"))
+    plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    words = PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="<unk>", eos_token="<unk>")
+    assert ids_after(words, "C G", 9) == [2, 3]
+    assert [text_after(words, [2, 3], skip_special_tokens=skip).strip() for skip in (True, False)] == ["C G"] * 2
 
 
 def test_a_mask_written_in_a_text_is_text(model: us.Denoiser) -> None:
