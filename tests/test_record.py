@@ -35,10 +35,9 @@ from unspoken.noise.times import (
     Sizes,
     Trapezoid,
 )
-from unspoken.presets.adapt import METHODS, adapt
+from unspoken.presets.adapt import adapt
 from unspoken.record import as_json, environment, from_record, new_folder, read_json, to_record, write_json, write_text
 from unspoken.study.adapt import AdaptStudy
-from unspoken.study.adapted import Adapted
 from unspoken.study.ar_latents import ArLatentsStudy, Setting
 from unspoken.study.curves import CurvesStudy
 from unspoken.study.dial import DialStudy
@@ -306,7 +305,6 @@ CONFIGS = {
     ForcingStudy: st.just(presets.forcing()),
     LoopsStudy: st.just(presets.loops()),
     AdaptStudy: st.just(adapt("models/smollm2-135m")),
-    Adapted: st.sampled_from(METHODS),
     StepsStudy: st.builds(
         StepsStudy, st.lists(st.text(), min_size=1, unique=True).map(tuple), examples=st.integers(1, 99)
     ),
