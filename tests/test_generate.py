@@ -284,7 +284,7 @@ def test_words_after_others_are_kept_where_the_anchors_are_unknown() -> None:
     """A tokenizer that knows a few words alone."""
     plain = Tokenizer(models.WordLevel({"<unk>": 0, "A": 1, "C": 2, "G": 3}, unk_token="<unk>"))
     plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    words = PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="<unk>", eos_token="<unk>")
+    words: Any = PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="<unk>", eos_token="<unk>")
     assert ids_after(words, "C G", 9) == [2, 3]
     assert [text_after(words, [2, 3], skip_special_tokens=skip).strip() for skip in (True, False)] == ["C G"] * 2
 

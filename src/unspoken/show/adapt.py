@@ -27,7 +27,7 @@ def adapt(rows: list[Row], path: Path) -> Path:
     _bars(
         other, [row for row in likelihood if row["method"] not in reading], "bits_per_byte", "bits per byte, any order"
     )
-    _bars(cost, decoding, "times", "CPU time a token, of AR's by transformers")
+    _bars(cost, decoding, "times", "CPU time a token, of AR's")
     cost.axvline(1.0, color="#6b6b6b", lw=0.8)
     left.figure.savefig(path, dpi=150)
     return path
