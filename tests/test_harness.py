@@ -19,7 +19,7 @@ from test_masks import words_of
 from toy import Exact, random_distribution
 
 import unspoken as us
-from unspoken.measure.excerpt import documents
+from unspoken.measure.harness_tasks import documents
 from unspoken.measure.scoring import default_likelihood, scores
 from unspoken.tasks.text.books import load as load_book
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from words import SENTENCES, SIZE, tokenizer
 
 import unspoken as us
 from unspoken.layout.entries import one_block
-from unspoken.measure.adaptation import Said, next_token_bits, said, slot_bits
-from unspoken.measure.text import SLOT
+from unspoken.measure.generation import Said, said
+from unspoken.measure.text import SLOT, asked_nats, slot_nats
 from unspoken.presets.adapt import METHODS, adapt
 from unspoken.show.adapt import adapt as figure
 from unspoken.show.report import table_cells
@@ -109,15 +108,15 @@ def test_bits_are_those_of_plain_code(study: AdaptStudy, folder: Path) -> None:
     """Next tokens by the trunk's own logits; slots beside none, at every prefix, by the objective."""
     model = us.Denoiser.from_pretrained(folder, attention=us.CACHED_JOINT)
     windows = study._windows().rows(slice(0, 3))
-    found = next_token_bits(model, windows)
+    found = asked_nats(model, NextTokenPrediction(), us.Absorbing(), windows)
     with torch.no_grad():
         logits = model.trunk(windows.x0).logits[:, :-1, : model.mask_id].transpose(1, 2)
-    plain = torch.nn.functional.cross_entropy(logits, windows.x0[:, 1:], reduction="none").sum(1) / math.log(2)
+    plain = torch.nn.functional.cross_entropy(logits, windows.x0[:, 1:], reduction="none").sum(1)
     assert torch.allclose(found, plain.double(), atol=1e-3)
     packed = SLOT.pack(us.Absorbing(), windows.x0, windows.given, model.mask_id)
     with torch.no_grad():
-        every = packed_losses(model, packed).sum(1).double() / math.log(2)
-    assert torch.allclose(slot_bits(model, windows, [0], LENGTH)[0], every, rtol=1e-5)
+        every = packed_losses(model, packed).sum(1).double()
+    assert torch.allclose(slot_nats(model, windows, [0], LENGTH)[0], every, rtol=1e-5)
 
 
 def test_slots_at_some_prefixes_estimate_those_at_all(study: AdaptStudy, folder: Path) -> None:
@@ -131,10 +130,10 @@ def test_slots_at_some_prefixes_estimate_those_at_all(study: AdaptStudy, folder:
         layout = one_block(masked, masked == model.mask_id, torch.arange(13)[None] * 0)
         with torch.no_grad():
             logits = model(layout, torch.tensor([[start]]))[0, 0]
-        costs.append(float(-3 * logits.log_softmax(-1)[x0[0, start]] / math.log(2)))
-    found = float(slot_bits(model, window, [2], 1))
+        costs.append(float(-3 * logits.log_softmax(-1)[x0[0, start]]))
+    found = float(slot_nats(model, window, [2], 1))
     assert min(abs(found - cost) for cost in costs) < 1e-3
-    assert abs(float(slot_bits(model, window, [2], 3)) - sum(costs) / 3) < 1e-3
+    assert abs(float(slot_nats(model, window, [2], 3)) - sum(costs) / 3) < 1e-3
 
 
 def test_what_saying_takes_is_counted(folder: Path) -> None:
@@ -198,6 +197,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no AR first": ({"methods": METHODS[4:]}, "put AR first"),
     "twice": ({"methods": (METHODS[0], METHODS[0])}, "each once"),
     "too long": ({"prompt": 20, "new": 20}, "give less"),
+    "prompts without windows": ({"prompts": 5}, "give more windows"),
     "one folder": ({"methods": (METHODS[0], Adapted("D + E"), Adapted("D E"))}, "each once"),
 }
 
@@ -261,7 +261,6 @@ def test_ends_and_penalties_of_a_checkpoint_are_left_out(folder: Path) -> None:
 
 
 def test_too_few_windows_are_said_before_any_training(study: AdaptStudy, tmp_path: Path) -> None:
-    for name in ("windows", "prompts"):
-        with pytest.raises(ValueError, match=f"whole windows: give {name}="):
-            next(replace(study, **{name: 5000}).run(tmp_path))
+    with pytest.raises(ValueError, match="whole ones: give windows="):
+        next(replace(study, windows=5000).run(tmp_path))
     assert not list(tmp_path.iterdir())

@@ -29,7 +29,7 @@ need("lm_eval", "harness")
 from lm_eval.api.model import LM  # noqa: E402  # pyright: ignore[reportMissingImports]
 from lm_eval.api.registry import register_model  # noqa: E402  # pyright: ignore[reportMissingImports]
 
-TASKS = Path(__file__).parent / "excerpt"  # the tasks that ship
+TASKS = Path(__file__).parent / "harness_tasks"  # the tasks that ship
 LENGTH = 2048  # of a window, where the model does not say how far it knows
 GIVEN = {"batch_size", "max_batch_size"}  # by the harness to every model: a request is scored at a time
 UNDERSTOOD = {"until", "max_gen_toks", "do_sample", "temperature", "top_p"}
@@ -162,14 +162,10 @@ class Harness(LM):  # pyright: ignore[reportUntypedBaseClass]
 
 def _loaded(folder: str, attention: str, device: str | None) -> Denoiser:
     """A folder of ours, or with an attention any. device: the harness says cuda:0 unless told otherwise."""
-    there = device is None or torch.cuda.is_available() or not device.startswith("cuda")
-    device = device if there else "cpu"
-    if not attention:
-        return load(folder, device)
-    if attention not in ATTENTIONS:
+    if attention and attention not in ATTENTIONS:
         raise ValueError(f"attention={attention}: give one of {', '.join(ATTENTIONS)}")
-    model = Denoiser.from_pretrained(folder, attention=ATTENTIONS[attention])
-    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    there = device is None or torch.cuda.is_available() or not device.startswith("cuda")
+    return load(folder, device if there else "cpu", ATTENTIONS.get(attention))
 
 
 if __name__ == "__main__":

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from unspoken.decoders.decode import Decoder
-from unspoken.measure.adaptation import next_token_bits, said, slot_bits
+from unspoken.measure.generation import said
 from unspoken.measure.samples import unigram_entropy
-from unspoken.measure.text import bits_per_byte
+from unspoken.measure.text import asked_nats, bits_per_byte, bytes_asked, slot_nats
 from unspoken.model.denoiser import Denoiser
-from unspoken.study.adapted import BEFORE, Adapted
-from unspoken.study.adapted_claims import GENERATE, NEXT, Bits, Timed, verdicts
+from unspoken.study.adapted import BEFORE, NEXT, Adapted
+from unspoken.study.adapted_claims import GENERATE, Bits, Timed, verdicts
 from unspoken.study.base import Findings, SeededStudy, check_once, trained
 from unspoken.study.kept import kept
 from unspoken.study.report import Stage
@@ -31,6 +31,7 @@ from unspoken.tasks import Prompted
 from unspoken.tasks.base import Examples
 from unspoken.training.config import Train
 from unspoken.training.models import load
+from unspoken.training.objective import NextTokenPrediction
 from unspoken.training.pool import Job
 
 _HEAD = (Column("part", "part"), Column("method", "method"), Column("way", "way"))
@@ -104,6 +105,8 @@ class AdaptStudy(SeededStudy):
             raise ValueError(
                 f"{self.methods[0].name!r} is first, and no token of it is asked for the next; put AR first"
             )
+        if self.prompts > self.windows:
+            raise ValueError(f"prompts={self.prompts} of windows={self.windows}: give more windows, or fewer prompts")
         if self.prompt + self.new > task.length:
             raise ValueError(f"prompt={self.prompt}, new={self.new} of windows of {task.length} tokens: give less")
         for method in self.methods:
@@ -136,8 +139,8 @@ class AdaptStudy(SeededStudy):
             yield Stage(f"measuring {method.name}", done, len(self.methods))
             its = self._kept_bits(method, jobs[method.name], windows, runs)
             bits |= its
-            latents = {way: n for way, (n, _) in method.ways().items()}
-            rows += [self._likelihood(name, way, latents.get(way, 0), method, v) for (name, way), v in its.items()]
+            latents = {way.name: way.latents for way in method.ways()}
+            rows += [self._likelihood(name, way, latents[way], method, v) for (name, way), v in its.items()]
         control = _merged(jobs[self.methods[0].name][0])
         for done, method in enumerate(self.methods):
             yield Stage(f"decoding with {method.name}", done, len(self.methods))
@@ -149,11 +152,10 @@ class AdaptStudy(SeededStudy):
         """Whole windows, spread over the test split. ValueError where there are fewer."""
         its = self.task.sample("test", self.task.size("test"))
         whole = its if its.document is None else its.rows((its.document >= 0).all(1).nonzero()[:, 0])
-        few = [name for name in ("windows", "prompts") if getattr(self, name) > len(whole)]
-        if few:
+        if self.windows > len(whole):
             raise ValueError(
-                f"{few[0]}={getattr(self, few[0])}, and the test of {self.task.title} has {len(whole)} whole windows: "
-                + (f"give {few[0]}={len(whole)}" if len(whole) else "give plain text, more of it or a shorter length")
+                f"windows={self.windows}, and the test of {self.task.title} has {len(whole)} whole ones: "
+                + (f"give windows={len(whole)}" if len(whole) else "give plain text, more of it or a shorter length")
             )
         return replace(_spread(whole, self.windows), document=None)
 
@@ -162,13 +164,10 @@ class AdaptStudy(SeededStudy):
             self.train.trunk.checkpoint, attention=self.methods[0].attention, dtype=torch.float32
         )
 
-    def _size(self, windows: Examples) -> Tensor:
-        """Mean bytes of what is asked of a window."""
-        task = self.task
-        return (task.bytes_in(windows.x0) - task.bytes_in(windows.prompt(task.mask_id))).double().mean()
-
     def _per_byte(self, model: Denoiser, windows: Examples) -> Tensor:
-        return next_token_bits(model, windows) / self._size(windows)
+        """`[windows]` bits per byte by next tokens."""
+        nats = asked_nats(model, NextTokenPrediction(), self.train.process, windows)
+        return nats / math.log(2) / bytes_asked(self.task, windows)
 
     def _kept_bits(self, method: Adapted, jobs: list[Job], windows: Examples, runs: Path) -> Bits:
         """`[seeds, windows]` bits per byte of a method, by its name and the way it is asked; kept beside its runs."""
@@ -183,18 +182,17 @@ class AdaptStudy(SeededStudy):
         return {(method.name, way): torch.tensor(its).double() for way, its in found.items()}
 
     def _bits(self, method: Adapted, model: Denoiser, windows: Examples) -> Iterator[tuple[str, Tensor]]:
-        size = self._size(windows)
         if method.reads:
             yield NEXT, self._per_byte(model, windows)
-        ways = [(way, n) for way, (n, _) in method.ways().items() if way.startswith("slots")]
-        counts = [windows.x0.shape[1] if n is None else n for _, n in ways]
-        if not ways:
+        if not method.latents:
             return
+        counts = [windows.x0.shape[1] if n is None else n for n in method.latents]
         if method.masked:
             its = bits_per_byte(self.task, model, self.train.process, windows, counts, self.draws)
         else:
-            its = slot_bits(model, windows, counts, self.prefixes) / size
-        yield from ((way, row) for (way, _), row in zip(ways, its, strict=True))
+            nats = slot_nats(model, windows, counts, self.prefixes)
+            its = nats / math.log(2) / bytes_asked(self.task, windows)
+        yield from ((way.name, row) for way, row in zip(method.slots(), its, strict=True))
 
     def _likelihood(self, name: str, way: str, latents: int | None, method: Adapted | None, bits: Tensor) -> Row:
         return TABLE.row(
@@ -216,16 +214,16 @@ class AdaptStudy(SeededStudy):
         """
         model, control, before = models
         prompts = _spread(windows, self.prompts).x0[:, : self.prompt]
-        latents = {GENERATE: 0} | {way: n for way, (n, _) in method.ways().items()}
+        latents = {GENERATE: 0} | {way.name: way.latents for way in method.ways()}
         ways: dict[str, tuple[Denoiser, Decoder | None]] = {GENERATE: (model, None)} if method.reads else {}
-        ways |= {way: (model, decoder) for way, (_, decoder) in method.ways().items()}
+        ways |= {way.name: (model, way.decoder) for way in method.ways()}
         found = said({AR: (control, None), **ways}, prompts, self.new)
         timed |= {(method.name, way): its for way, its in found.items()}
         for way in ways:
             its, theirs = found[way], found.get(GENERATE)
             both = torch.cat([prompts, its.tokens], 1)
             given = (torch.arange(both.shape[1]) < self.prompt).expand_as(both)
-            judged = next_token_bits(before, Examples(both, given)) * math.log(2) / self.new
+            judged = asked_nats(before, NextTokenPrediction(), self.train.process, Examples(both, given)) / self.new
             every = torch.ones_like(its.tokens, dtype=torch.bool)
             yield TABLE.row(
                 "decoding",

@@ -6,18 +6,19 @@ import math
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from unspoken import checks
 from unspoken.decoders.autoregressive import NextToken, Speculation
-from unspoken.decoders.decode import Decoder
 from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import CACHED_JOINT, Attention
 from unspoken.study.base import check_once, folder_of
+from unspoken.study.ways import Way
 from unspoken.training.config import Train
 from unspoken.training.objective import MaskedDiffusion, MultiToken, NextTokenPrediction, Objectives
 from unspoken.training.pool import Job
 
-BEFORE = "before"  # what the checkpoint itself is called
+BEFORE, NEXT = "before", "next token"  # what the checkpoint itself and its way of reading are called
 NAMES = re.compile(r"\w[\w ,+-]*")
 
 
@@ -128,12 +129,15 @@ class Adapted:
         """The training run, and its folder."""
         return replace(self.train(base), seed=seed), runs / f"{self.folder}-seed{seed}"
 
-    def ways(self) -> dict[str, tuple[int | None, Decoder]]:
-        """How it is decoded, by name: beside how many latents, and by what."""
-        found: dict[str, tuple[int | None, Decoder]] = {"next token": (0, NextToken())} if self.reads else {}
-        for n in self.latents:
-            way = Slots(latents=n) if self.masked else Slots(latents=n, order="left_to_right", latent_policy="next")
-            found[f"slots, {'all' if n is None else n} latents"] = n, way
-        for n in self.drafts:
-            found[f"self-speculation, {n} drafts"] = n, Speculation(latents=n, drafts=n)
-        return found
+    def slots(self) -> list[Way]:
+        """Decodings from masks, beside so many latents each."""
+        order: dict[str, Any] = {} if self.masked else {"order": "left_to_right", "latent_policy": "next"}
+        return [Way(f"slots, {'all' if n is None else n} latents", n, Slots(latents=n, **order)) for n in self.latents]
+
+    def speculations(self) -> list[Way]:
+        """Decodings by self-speculation, with so many drafts each."""
+        return [Way(f"self-speculation, {n} drafts", n, Speculation(latents=n, drafts=n)) for n in self.drafts]
+
+    def ways(self) -> list[Way]:
+        """All that it is decoded by."""
+        return [*([Way(NEXT, 0, NextToken())] if self.reads else []), *self.slots(), *self.speculations()]

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from unspoken.measure.adaptation import Said
+from unspoken.measure.generation import Said
 from unspoken.measure.intervals import Estimate
-from unspoken.study.adapted import BEFORE, Adapted
+from unspoken.study.adapted import BEFORE, NEXT, Adapted
 from unspoken.study.report import Check, Claim, claim, monotone
 
 Bits = dict[tuple[str, str], Tensor]  # by method and way: `[seeds, windows]` bits per byte
 Timed = dict[tuple[str, str], Said]  # by method and way
 
-NEXT, GENERATE = "next token", "transformers' generate"
+GENERATE = "transformers' generate"
 KEPT = 0.02  # bits per byte that an adaptation may lose beside one to the same text without latents
 PASSES = 0.6  # a token
 
@@ -22,16 +22,12 @@ PASSES = 0.6  # a token
 def verdicts(methods: Sequence[Adapted], bits: Bits, timed: Mapping[tuple[str, str], Said], seeds: int) -> list[Claim]:
     """Those that the methods allow; see the functions below."""
     found = [ability(methods, bits, seeds)]
-    slots = [m for m in methods if not m.masked and len(_ways(m)) > 1]
-    masked = [m for m in methods if m.masked and len(_ways(m)) > 1]
+    several = [m for m in methods if len(m.latents) > 1]
+    slots, masked = [m for m in several if not m.masked], [m for m in several if m.masked]
     found += [dial("lookahead on text", slots, bits, seeds)] if slots else []
     found += [dial("dial on text", masked, bits, seeds)] if masked else []
     drafting = [m for m in methods if m.drafts]
     return found + ([speculation(drafting, timed)] if drafting else [])
-
-
-def _ways(method: Adapted) -> list[str]:
-    return [way for way in method.ways() if way.startswith("slots")]
 
 
 def ability(methods: Sequence[Adapted], bits: Bits, seeds: int) -> Claim:
@@ -52,10 +48,11 @@ def ability(methods: Sequence[Adapted], bits: Bits, seeds: int) -> Claim:
 
 def dial(name: str, methods: Sequence[Adapted], bits: Bits, seeds: int) -> Claim:
     """More latents, fewer bits."""
-    checks = [
-        monotone([bits[m.name, way] for way in _ways(m)], "lower", f"{m.name}: bits per byte, {', '.join(_ways(m))}")
-        for m in methods
-    ]
+    checks = []
+    for method in methods:
+        names = [way.name for way in method.slots()]
+        its = [bits[method.name, each] for each in names]
+        checks.append(monotone(its, "lower", f"{method.name}: bits per byte, {', '.join(names)}"))
     return claim(name, checks, seeds)
 
 
@@ -64,12 +61,12 @@ def speculation(methods: Sequence[Adapted], timed: Mapping[tuple[str, str], Said
     told, same, fast = [], [], []
     for method in methods:
         theirs = timed[method.name, GENERATE]
-        for way in (way for way in method.ways() if way.startswith("self-speculation")):
-            its = timed[method.name, way]
+        for way in method.speculations():
+            its = timed[method.name, way.name]
             times = Estimate.of_ratios(its.seconds[None], theirs.seconds[None])
             same.append(bool((its.tokens == theirs.tokens).all()))
             fast.append(its.passes <= PASSES and times.mean <= 1)
-            told.append(f"{method.name}, {way}: {its.passes:.2f} passes a token, {times:} of the time")
+            told.append(f"{method.name}, {way.name}: {its.passes:.2f} passes a token, {times:} of the time")
     checks = [
         Check(all(same), f"{sum(same)} of {len(same)} ways say the tokens of transformers' generate, to the last"),
         Check(any(fast), f"one takes {PASSES} passes a token at most, and no more time: {'; '.join(told)}"),

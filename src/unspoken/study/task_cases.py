@@ -8,12 +8,13 @@ from pathlib import Path
 from torch import Tensor
 
 from unspoken import checks
-from unspoken.decoders.decode import Decoder, changed, read_decoder
+from unspoken.decoders.decode import changed, read_decoder
 from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import CACHED_ALONE, CACHED_JOINT, MDM, SCDM, SIDM, Attention
 from unspoken.layout.groups import Groups
 from unspoken.measure.text import SLOT
 from unspoken.study.base import check_once, check_rising, folder_of
+from unspoken.study.ways import Way
 from unspoken.tasks import SudokuGrids, Text
 from unspoken.tasks.base import Examples
 from unspoken.tasks.generated import Generated
@@ -53,15 +54,6 @@ METHODS: dict[str, Method] = {
 ON_TEXT = ("AR, every prefix", "SIDM", "SCDM", "MDM", "grouped")  # by their likelihoods
 ORDERS = {"confidence": "MDM, by confidence", "uniform": "MDM, in random order"}
 CHOICES = ((1e-3, 0.07), (2e-3, 0.07), (2e-3, 0.02))  # learning rate and first weights
-
-
-@dataclass(frozen=True)
-class Way:
-    """How a method is decoded: its name in the table, its number of latents (None for all), and the decoder."""
-
-    name: str
-    latents: int | None
-    decoder: Decoder
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,9 @@ from unspoken.study.base import Findings, SeededStudy, folder_of, loaded, traine
 from unspoken.study.kept import kept
 from unspoken.study.report import Claim, Stage
 from unspoken.study.table import Column, Mean, Row, Table, cost_columns, costs
-from unspoken.study.task_cases import CANDIDATES, PREFIXES, Case, Way
+from unspoken.study.task_cases import CANDIDATES, PREFIXES, Case
 from unspoken.study.task_claims import Key, explanation, verdicts
+from unspoken.study.ways import Way
 from unspoken.tasks import SudokuGrids, Text
 from unspoken.tasks.base import Examples
 from unspoken.tasks.sudoku.grids import diversity

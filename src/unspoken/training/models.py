@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from unspoken.layout.attention import Attention
 from unspoken.model.adapters import adapted
 from unspoken.model.denoiser import Denoiser
 from unspoken.model.folder import read_ours
@@ -83,17 +84,18 @@ def check_vocabulary(model: Denoiser, task: Task) -> None:
         )
 
 
-def load(folder: str | Path, device: torch.device | str | None = None) -> Denoiser:
+def load(folder: str | Path, device: torch.device | str | None = None, attention: Attention | None = None) -> Denoiser:
     """The averaged model of a run folder's last checkpoint, or of any `save_pretrained` folder.
 
-    device: where it goes; by default the GPU where there is one.
+    device: where it goes; by default the GPU where there is one. attention: of a folder that records none, as those of
+        foreign models; see `Denoiser.from_pretrained`.
 
     Raises ValueError where there is neither.
     """
     if not Path(folder).exists():
         raise ValueError(f"there is no {folder}; train a run first: unspoken train sudoku-6x6")
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device is None else device
-    model = Denoiser.from_pretrained(checkpoint_folder(folder)).to(device)
+    model = Denoiser.from_pretrained(checkpoint_folder(folder), attention=attention).to(device)
     model.decoder = decoder_record(folder)
     return model
 

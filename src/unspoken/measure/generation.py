@@ -1,10 +1,9 @@
-"""What is measured of a model of text from the left: bits of windows, and what saying a text takes."""
+"""What saying a text takes: passes, entries and CPU seconds a token, beside the `generate` of transformers."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,48 +12,8 @@ from torch import Tensor
 
 from unspoken.decoders.decode import Decoder
 from unspoken.decoders.generate import generate_ids
-from unspoken.layout.packing import Packed
 from unspoken.model.denoiser import Denoiser
 from unspoken.model.trunks import never_said
-from unspoken.noise import Absorbing
-from unspoken.tasks.base import Examples
-from unspoken.training.losses import packed_losses
-from unspoken.training.objective import MultiToken, NextTokenPrediction
-from unspoken.training.seeds import seeded
-
-TOGETHER = 4  # windows in a pass
-
-
-@torch.no_grad()
-def next_token_bits(model: Denoiser, windows: Examples) -> Tensor:
-    """`[n]` float64 bits of the tokens of each window that are not given, read at the tokens before them: exact."""
-    found = []
-    for part in windows.split(TOGETHER):
-        packed = NextTokenPrediction().pack(Absorbing(), part.x0, part.given, model.mask_id)
-        found.append(packed_losses(model, packed).double().sum(1))
-    return torch.cat(found) / math.log(2)
-
-
-@torch.no_grad()
-def slot_bits(model: Denoiser, windows: Examples, latents: Sequence[int], prefixes: int) -> Tensor:
-    """`[len(latents), n]` float64 bits of each window, every token read from a mask slot beside masks for those after.
-
-    An unbiased estimate at so many random prefixes of each window, the same for every number of latents.
-    """
-    rows = [_at_prefixes(model, windows, n, prefixes) for n in latents]
-    return torch.stack(rows) / math.log(2)
-
-
-def _at_prefixes(model: Denoiser, windows: Examples, latents: int, prefixes: int) -> Tensor:
-    objective = MultiToken(window=latents + 1, prefixes=prefixes, weight=0.0)
-    found = []
-    for index, part in enumerate(windows.split(TOGETHER)):
-        generator = seeded("prefixes", index)
-        packed: Packed = objective.pack(Absorbing(), part.x0, part.given, model.mask_id, generator)
-        losses, real = packed_losses(model, packed).double(), packed.one.real
-        mean = (losses * real).sum(1) / real.sum(1)
-        found.append(mean * (~part.given).sum(1))
-    return torch.cat(found)
 
 
 @dataclass(frozen=True)
