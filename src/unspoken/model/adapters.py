@@ -6,6 +6,9 @@ trunk then, and run in every pass. `model.trunk = model.trunk.merge_and_unload()
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +39,16 @@ def adapted(trunk: PreTrainedModel, rank: int, mask_id: int) -> Any:
     from peft import LoraConfig, get_peft_model
 
     linear: dict[str, Any] = {"target_modules": "all-linear", "trainable_token_indices": [mask_id]}
-    return get_peft_model(trunk, LoraConfig(r=rank, lora_alpha=2 * rank, task_type="CAUSAL_LM", **linear))
+    with _without_old_names():
+        return get_peft_model(trunk, LoraConfig(r=rank, lora_alpha=2 * rank, task_type="CAUSAL_LM", **linear))
+
+
+@contextmanager
+def _without_old_names() -> Iterator[None]:
+    """Without the warning that `peft` asks a trunk by a name that transformers calls old: users can not mend it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+        yield
 
 
 def base_of(folder: str | Path, base: str | Path | None) -> str | Path:
@@ -81,7 +93,8 @@ def with_adapter(trunk: PreTrainedModel, folder: str | Path, base: str | Path) -
     try:
         with safe_open(Path(folder) / WEIGHTS, "pt") as file:
             saved = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        made = PeftModel.from_pretrained(trunk, str(folder), is_trainable=True)
+        with _without_old_names():
+            made = PeftModel.from_pretrained(trunk, str(folder), is_trainable=True)
         held: Any = get_peft_model_state_dict(made, save_embedding_layers=False)
         wanted = {name: tuple(weight.shape) for name, weight in held.items()}
     except Exception as error:  # whatever peft says of a trunk that has other layers

@@ -36,4 +36,6 @@ def adapt(checkpoint: str, data: str = "austen", held_out: str | None = None, st
     task = Prompted(checkpoint, data, held_out=held_out, length=128)
     train = Train(task, trunk=Trunk(checkpoint=checkpoint), steps=steps, batch=4, warmup=min(10, steps), ema=0.98)
     methods = tuple(replace(its, anneal=min(its.anneal, steps // 2)) for its in METHODS)
-    return AdaptStudy(replace(train, validate=steps, held_out=16, save=max(1, steps // 4)), methods, seeds=(0,))
+    return AdaptStudy(
+        replace(train, validate=steps, validation_examples=16, save=max(1, steps // 4)), methods, seeds=(0,)
+    )

@@ -168,7 +168,7 @@ class Train:
         precision: Of the passes; weights and average are float32. `auto` is bf16 on a GPU and float32 on a CPU.
         seed: Of the weights, the examples and the noise.
         validate: Steps between validations.
-        held_out: Validation examples that the loss is measured on, at most.
+        validation_examples: Those that the loss is measured on, at most.
         save: Steps between checkpoints.
         log: Steps between lines of metrics.jsonl.
         keep: Checkpoints kept.
@@ -194,14 +194,14 @@ class Train:
     precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     seed: int = 0
     validate: int = 200
-    held_out: int = 256
+    validation_examples: int = 256
     save: int = 200
     log: int = 10
     keep: int = 1
 
     def __post_init__(self) -> None:
         _check_sizes(self)
-        for name in ("steps", "batch", "accumulate", "validate", "held_out", "save", "log", "keep"):
+        for name in ("steps", "batch", "accumulate", "validate", "validation_examples", "save", "log", "keep"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
         if self.batch % self.accumulate:

@@ -68,7 +68,7 @@ def training(config: Train, folder: str | Path) -> Iterator[Update]:
     config.check_memory()
     denoiser, average = new_denoiser(config), new_denoiser(config)
     config.task.sample("train", 1, seeded(config.seed))  # what fails fails here, before anything is written
-    held_out = config.task.sample("validation", min(config.held_out, config.task.size("validation")))
+    held_out = config.task.sample("validation", min(config.validation_examples, config.task.size("validation")))
     with run.alone() if main else nullcontext():
         if main:
             run.start(config)
