@@ -87,17 +87,20 @@ class Harness(LM):  # pyright: ignore[reportUntypedBaseClass]
     def pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """The tokens of both, as they are when the two stand together; spaces between them go to the continuation."""
         if not context:
-            return self.prefix, self._ids(continuation, add_special_tokens=False)
+            return self.prefix, self._bare(continuation)
         bare = context.rstrip()
         if not bare:
-            return self.prefix, self._ids(context + continuation, add_special_tokens=False)
+            return self.prefix, self._bare(context + continuation)
         before, whole = self._ids(bare), self._ids(context + continuation)
         return whole[: len(before)], whole[len(before) :]
 
-    def _ids(self, text: str, **options: Any) -> list[int]:
-        if options:
-            return ids_of(self.words, text, self.model.mask_id, **options)
+    def _ids(self, text: str) -> list[int]:
+        """Of a text with what the tokenizer puts before it."""
         return prompt_ids(self.words, text, self.model.mask_id)
+
+    def _bare(self, text: str) -> list[int]:
+        """Of a text alone."""
+        return ids_of(self.words, text, self.model.mask_id, add_special_tokens=False)
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
         """Of every (context, continuation): its log-likelihood in nats, and whether it is the greedy one."""
@@ -110,7 +113,7 @@ class Harness(LM):  # pyright: ignore[reportUntypedBaseClass]
         """Of every text: the log-likelihood of all its tokens, in windows that begin with the token before them."""
         width, totals = (self.model.known_positions or LENGTH) - 1, []
         for request in requests:
-            ids = self._ids(request.args[0], add_special_tokens=False)
+            ids = self._bare(request.args[0])
             firsts = range(0, len(ids), width)
             windows = [(ids[at - 1 : at] if at else self.prefix, ids[at : at + width]) for at in firsts]
             totals.append(sum(score.total for score in self._scores(windows)))

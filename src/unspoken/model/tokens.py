@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -108,8 +109,10 @@ def ids_after(tokenizer: Tokenizer, text: str, mask_id: int) -> list[int]:
     return ids_of(tokenizer, text, mask_id, add_special_tokens=False)
 
 
-def _anchors(tokenizer: Tokenizer) -> list[tuple[str, list[int]]]:
+def _anchors(tokenizer: Tokenizer) -> Iterator[tuple[str, list[int]]]:
     """The anchors and their tokens, of those that the tokenizer knows."""
     unknown = getattr(tokenizer, "unk_token_id", None)
-    both = [(text, list(tokenizer(text, add_special_tokens=False)["input_ids"])) for text in ANCHORS]
-    return [(text, ids) for text, ids in both if ids and (unknown is None or unknown not in ids)]
+    for text in ANCHORS:
+        ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        if ids and (unknown is None or unknown not in ids):
+            yield text, ids
