@@ -20,6 +20,7 @@ from unspoken.tasks.prompted import Prompted
 from unspoken.training.config import Train
 from unspoken.training.run import Run
 from unspoken.training.seeds import seeded_globally
+from unspoken.training.stages import Made
 
 
 def new_denoiser(config: Train) -> Denoiser:
@@ -82,6 +83,18 @@ def check_vocabulary(model: Denoiser, task: Task) -> None:
             f"the model has {model.vocab_size} token ids with the mask at {model.mask_id}; {task} has "
             f"{task.vocab_size} with the mask at {task.mask_id}: it was made for another vocabulary"
         )
+
+
+def made(stage: Made) -> Denoiser:
+    """The model of an earlier stage, frozen, on the CPU. Raises ValueError, with the command, where it is not done."""
+    run = Run(Path(stage.folder))
+    how = f": make it first, `{stage.command}`" if stage.command else ""
+    if not run.exists() or not run.checkpoints():
+        raise ValueError(f"{stage.folder} holds no trained run, which this one begins with{how}")
+    config, (step, _) = run.config(Train), run.checkpoints()[-1]
+    if step < config.steps:
+        raise ValueError(f"{stage.folder} has {step} of its {config.steps} steps, and this run begins with it{how}")
+    return load(stage.folder, "cpu").requires_grad_(False)
 
 
 def load(folder: str | Path, device: torch.device | str | None = None, attention: Attention | None = None) -> Denoiser:
