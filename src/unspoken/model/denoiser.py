@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -21,12 +22,14 @@ from unspoken.layout.entries import Layout, entries_of
 from unspoken.layout.packing import Packed
 from unspoken.layout.pricing import costs
 from unspoken.layout.questions import Question
-from unspoken.model.adapters import with_adapter
+from unspoken.layout.reads import Before, States
+from unspoken.model.adapters import with_adapter, without_adapter
 from unspoken.model.cache import Cache
-from unspoken.model.folder import OURS
+from unspoken.model.folder import OURS, codec_in
 from unspoken.model.loading import load_inputs
 from unspoken.model.masks import write_silence
 from unspoken.model.ports import Categorical, CodeWeights, Port, VectorWeights, check_port, check_values
+from unspoken.model.posterior import PosteriorWeights
 from unspoken.model.pretrained import Asked, read_parts
 from unspoken.model.probe import check_trunk
 from unspoken.model.reach import check_reach
@@ -94,6 +97,7 @@ class Denoiser(nn.Module):
         self.decoder = decoder
         self.added = False  # whether the mask is a new token of the trunk, begun at the mean
         self.tokenizer: Tokenizer | None = None
+        self.codec: Denoiser | None = None  # of thoughts; it is never trained with this model
         self.place = places(trunk, positions)
         self.clock = Clock(trunk.config.hidden_size).to(trunk.device, trunk.dtype) if times else None
         self.port, self.values, self.carried = port, None, None
@@ -179,6 +183,9 @@ class Denoiser(nn.Module):
             load_inputs(model.inputs, folder)
         if carry is not None:
             model.carry(carry)
+        if (codec := codec_in(folder)) is not None:
+            options: dict[str, Any] = dict(trunk_options)
+            model.codec = cls.from_pretrained(codec, kernel=kernel, **options).requires_grad_(False)
         model.tokenizer, model.added = parts.tokenizer, parts.added
         if parts.base != folder:
             model.trunk = with_adapter(model.trunk, folder, parts.base)
@@ -219,6 +226,13 @@ class Denoiser(nn.Module):
 
     gradient_checkpointing_enable = activation_checkpointing_enable  # what it was called before
 
+    def train(self, mode: bool = True) -> Denoiser:
+        """As of every module; a codec stays in evaluation."""
+        super().train(mode)
+        if self.codec is not None:
+            self.codec.eval()
+        return self
+
     def carry(self, carry: bool = True) -> None:
         """From now on slots read carried states, by a new map of zeros where there is none yet; or they do not.
 
@@ -247,7 +261,7 @@ class Denoiser(nn.Module):
         """Logits `[batch, m, vocab]` (float32 or wider) at the entries `at` `[batch, m]`; see `Model`.
 
         questions: in place of `at`: the loss of each, `[batch, m]`, all from one pass of the trunk (`layout.pricing`).
-        then: a pass after this one, whose slots read its states; the losses of its questions follow.
+        then: a pass after this one, which reads of it what `Packed.reads` says; the losses of its questions follow.
         """
         hidden = self.states(layout, cache=cache)
         if questions is None:
@@ -256,9 +270,17 @@ class Denoiser(nn.Module):
         losses = costs(read, hidden, self._answer, self.vocab_size)
         if then is None:
             return losses
-        if self.carried is None:
+        return losses + self._after(
+            Before(layout, hidden, lambda at: self._values.predict(entries_of(hidden, at))), then
+        )
+
+    def _after(self, before: Before, then: Packed) -> tuple[Tensor, ...]:
+        """The losses of a pass that follows on another, and of those after it."""
+        if isinstance(then.reads, States) and self.carried is None:
             raise ValueError("the second pass reads states of the first, and this model carries none: give carry=True")
-        return losses + self(replace(then.layout, carried=hidden), questions=then.questions, then=then.then)
+        layout = then.layout if then.reads is None else then.reads(then.layout, before)
+        with without_adapter(self.trunk) if then.bare else nullcontext():
+            return self(layout, questions=then.questions, then=then.then)
 
     def _answer(self, hidden: Tensor, question: Question) -> Any:
         port = self.ids if question.port == "ids" else self._values
@@ -274,7 +296,7 @@ class Denoiser(nn.Module):
         return Categorical(self.trunk, self.mask_id, self.unused)
 
     @property
-    def _values(self) -> VectorWeights | CodeWeights:
+    def _values(self) -> VectorWeights | CodeWeights | PosteriorWeights:
         if self.values is None:
             raise ValueError("the model has no port of values; make it with port=us.Vectors(...) or us.Codes(...)")
         return self.values
@@ -314,7 +336,7 @@ class Denoiser(nn.Module):
     def embed(self, layout: Layout) -> Tensor:
         """What the trunk reads of each entry, `[batch, entries, width]`: token, place, time, and a slot its state."""
         embedded = self.ids.read(layout.token)
-        if self.values is not None or layout.value is not None:
+        if layout.value is not None or (self.values is not None and bool((layout.token == self.placeholder).any())):
             embedded = embedded + self._shown(layout)
         if self.place is not None:
             embedded = embedded + self.place(layout.position)

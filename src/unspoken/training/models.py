@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from unspoken.layout.attention import Attention
+from unspoken.messages import first_line
 from unspoken.model.adapters import adapted
 from unspoken.model.denoiser import Denoiser
 from unspoken.model.folder import read_ours
@@ -18,6 +19,7 @@ from unspoken.noise.space import MASK
 from unspoken.tasks import Task
 from unspoken.tasks.prompted import Prompted
 from unspoken.training.config import Train
+from unspoken.training.objective import Autoencoding, ThoughtDiffusion
 from unspoken.training.run import Run
 from unspoken.training.seeds import seeded_globally
 from unspoken.training.stages import Made
@@ -25,7 +27,7 @@ from unspoken.training.stages import Made
 
 def new_denoiser(config: Train) -> Denoiser:
     """The untrained model of a config: same seed, same weights; the global generator is left as it was."""
-    task = config.task
+    task, length = config.task, max(config.task.length, config.objective.positions)
     with seeded_globally(config.seed):
         if config.trunk.checkpoint:
             start = checkpoint_folder(config.trunk.checkpoint)
@@ -44,10 +46,10 @@ def new_denoiser(config: Train) -> Denoiser:
                 model.trunk = adapted(model.trunk, config.trunk.lora, model.mask_id)
         else:
             model = Denoiser.from_config(
-                config.trunk.config(task.vocab_size, task.length),
+                config.trunk.config(task.vocab_size, length),
                 attention=config.attention,
                 mask_id=task.mask_id,
-                positions=task.length if config.trunk.learned_positions else 0,
+                positions=length if config.trunk.learned_positions else 0,
                 times=config.trunk.times,
                 port=config.port,
                 loops=config.trunk.loops,
@@ -57,6 +59,10 @@ def new_denoiser(config: Train) -> Denoiser:
                 words = model.tokenizer = copy.deepcopy(task.coding.tokenizer)
                 add_token(words, task.mask or MASK)
     check_vocabulary(model, task)
+    if config.codec is not None:
+        model.codec = codec_of(config, config.codec)
+    if config.start is not None:
+        _begin_with(model, config.start)
     model.decoder = config.objective.decoder(config.process)
     return model
 
@@ -83,6 +89,31 @@ def check_vocabulary(model: Denoiser, task: Task) -> None:
             f"the model has {model.vocab_size} token ids with the mask at {model.mask_id}; {task} has "
             f"{task.vocab_size} with the mask at {task.mask_id}: it was made for another vocabulary"
         )
+
+
+def codec_of(config: Train, stage: Made) -> Denoiser:
+    """The frozen model of `Train.codec`. Raises ValueError where it was trained for other thoughts or vectors."""
+    model, objective = made(stage), config.objective
+    of = Run(Path(stage.folder)).config(Train).objective
+    assert isinstance(objective, ThoughtDiffusion) and config.port is not None
+    if not isinstance(of, Autoencoding) or (of.form, of.vectors, of.width) != (
+        objective.form,
+        objective.vectors,
+        config.port.size[0],
+    ):
+        raise ValueError(
+            f"{stage.folder} was trained by {of}: give the run of an Autoencoding of the same form, with "
+            f"vectors={objective.vectors} and width={config.port.size[0]}"
+        )
+    return model
+
+
+def _begin_with(model: Denoiser, stage: Made) -> None:
+    """Loads the averaged weights of an earlier run. Raises ValueError where they are of another shape."""
+    try:
+        model.load_state_dict(made(stage).state_dict())
+    except RuntimeError as error:
+        raise ValueError(f"{stage.folder} holds a model of another shape: {first_line(error)}") from error
 
 
 def made(stage: Made) -> Denoiser:
