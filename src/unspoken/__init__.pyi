@@ -1,6 +1,6 @@
 """The public names, and where each is from. `__init__.py` loads them when they are first asked for."""
 
-from . import presets, study, systems, tasks
+from . import presets, study, tasks
 from .decoders.autoregressive import NextToken, Speculation, next_tokens, speculate
 from .decoders.blocks import Blocks, block_by_block
 from .decoders.commit import Commit
@@ -23,7 +23,6 @@ from .decoders.reading import Reading, Slot, read, read_ids, readings, readings_
 from .decoders.slots import Slots
 from .decoders.step import Step, last
 from .decoders.texts import generate
-from .decoders.thoughts import ThoughtWalk
 from .decoders.walk import DenoisingStep, walk
 from .layout.attention import ANY_ORDER, CACHED_ALONE, CACHED_JOINT, JOINT, MDM, SCDM, SIDM, Attention
 from .layout.entries import Layout, one_block, random_order
@@ -38,11 +37,9 @@ from .measure.pseudo_cost import PseudoCost, pseudo_cost
 from .model.denoiser import Denoiser
 from .model.network import Model
 from .model.ports import Categorical, Codes, Vectors
-from .model.posterior import Posterior
 from .model.prediction import Prediction, guided, predictor
 from .noise import Absorbing, Discrete, Gaussian, Hybrid, Ids, Reals, SNRMix, Uniform
 from .noise.schedule import Cosine, Linear, Polynomial
-from .noise.thoughts import Thoughts
 from .noise.times import (
     AlongPath,
     Autoregressive,

@@ -40,6 +40,15 @@ from unspoken.presets.studies import (
     loops_quick,
     quick,
 )
+from unspoken.presets.vectors import (
+    LADIR,
+    ladir_arithmetic,
+    ladir_encoder,
+    ladir_quick,
+    ladir_reasoner,
+    ladir_reference,
+    ladir_rollout,
+)
 
 __all__ = [
     "AR_LATENTS",
@@ -47,6 +56,7 @@ __all__ = [
     "DIAL",
     "FORCING",
     "GIDD",
+    "LADIR",
     "LATENTS",
     "LOOPS",
     "PRESETS",
@@ -65,6 +75,12 @@ __all__ = [
     "forcing_quick",
     "gidd",
     "gidd_quick",
+    "ladir_arithmetic",
+    "ladir_encoder",
+    "ladir_quick",
+    "ladir_reasoner",
+    "ladir_reference",
+    "ladir_rollout",
     "latents_6x6",
     "latents_9x9",
     "loops",

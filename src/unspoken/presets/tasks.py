@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from unspoken.layout.attention import CACHED_JOINT
 from unspoken.presets.runs import PRESETS
+from unspoken.presets.vectors import VECTORS
 from unspoken.study.task_cases import Case
 from unspoken.study.tasks import FamilyStudy
 from unspoken.tasks import (
@@ -141,6 +142,7 @@ def prompted() -> Train:
 # What `unspoken train` knows: the presets, the user's own text, and every other task on its budget here.
 TRAIN = (
     PRESETS
+    | VECTORS
     | {"prompted": prompted}
     | {case.name: _preset(case) for case in two_cores().cases if case.name not in PRESETS}
 )
