@@ -12,6 +12,7 @@ from unspoken.study.task_cases import Case
 from unspoken.study.tasks import FamilyStudy
 from unspoken.tasks import (
     Addition,
+    Arithmetic,
     Bouncing,
     Chain,
     Colouring,
@@ -19,6 +20,7 @@ from unspoken.tasks import (
     Digits,
     Paths,
     PathStar,
+    Permutations,
     Prompted,
     Sat,
     Sudoku,
@@ -42,6 +44,8 @@ TASKS: dict[str, Callable[[], Task]] = {
     "countdown-4": Countdown,
     "countdown-5": lambda: Countdown(numbers=5),
     "addition": Addition,
+    "arithmetic": Arithmetic,
+    "permutations": Permutations,
     "sat-5": lambda: Sat(variables=5),
     "sat-7": Sat,
     "sat-9": lambda: Sat(variables=9),
