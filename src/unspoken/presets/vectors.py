@@ -54,12 +54,12 @@ def _ladir(task: Task, steps: int, *, vectors: int = 2, width: int = 8, next_tok
 
 def ladir_reference() -> LadirStudy:
     """Three seeds on two permutations, whose right answers can all be counted: some twenty minutes on two cores."""
-    return _ladir(Permutations(), 1600, next_token=2_700)
+    return _ladir(Permutations(), 1_600, next_token=3_224)
 
 
 def ladir_arithmetic() -> LadirStudy:
     """Three seeds on arithmetic in words, up to three thoughts of five words: an hour on two cores."""
-    whole = _ladir(Arithmetic(), 2_000, vectors=4, width=8, next_token=2_700)
+    whole = _ladir(Arithmetic(), 2_000, vectors=4, width=8, next_token=2_954)
     return replace(whole, questions=200, samples=4, rounds=1, passes=(1, 2, 4, 8, 16), chance=1e-3)
 
 
@@ -71,7 +71,7 @@ def ladir_quick() -> LadirStudy:
         whole,
         encoder=replace(whole.encoder, steps=150),
         reasoner=replace(whole.reasoner, trunk=small, steps=300),
-        baseline=replace(whole.baseline, trunk=replace(small, times=False), steps=500),
+        baseline=replace(whole.baseline, trunk=replace(small, times=False), steps=607),
         more=40,
         rollout=4,
         passes=(1, 2, 8),
