@@ -25,6 +25,7 @@ from unspoken.model.denoiser import Denoiser
 from unspoken.tasks.base import Examples
 from unspoken.training.checkpoint import restore, save_checkpoint
 from unspoken.training.config import Train
+from unspoken.training.foresight import ask_foreseen
 from unspoken.training.losses import losses_in_parts, packed_losses
 from unspoken.training.models import load, new_denoiser
 from unspoken.training.run import Run
@@ -198,7 +199,8 @@ def packed_batch(
     progress: how much of training is done, in [0, 1]; what is validated is what training ends with.
     """
     x0, given, value, document = examples.x0, examples.given, examples.value, examples.document
-    return config.objective.pack(config.process, x0, given, mask_id, generator, value, progress, document)
+    packed = config.objective.pack(config.process, x0, given, mask_id, generator, value, progress, document)
+    return packed if config.foresight is None else ask_foreseen(packed, config.foresight.weight)
 
 
 @torch.no_grad()
