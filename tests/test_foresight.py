@@ -149,7 +149,7 @@ def test_what_is_foreseen_is_computed_once_a_walk_and_is_the_same_in_every_pass(
 @pytest.mark.parametrize("options", [{"latents": 1}, {"latents": 0, "order": "uniform"}, {"commit": 2}], ids=str)
 @torch.no_grad()
 def test_slots_foresee_once_a_decoding(rule: str, options: dict[str, Any], monkeypatch) -> None:
-    """Whatever a pass leaves out: its predictions are those beside the states of all positions before anything is said."""
+    """Whatever a pass leaves out: it reads the states of all positions before anything is said."""
     model = foreseer(ATTENTIONS[rule], None)
     prompt = torch.full((2, 7), 6)
     prompt[0, :3] = torch.tensor([1, 2, 3])
@@ -324,7 +324,7 @@ def test_another_predictor_in_the_folder_is_refused(stage: Path, tmp_path: Path)
 def test_ids_foresee_by_a_frozen_model_from_left_to_right(tmp_path: Path) -> None:
     """A masked model reads the states of a frozen AR + MTP model; decoded with its latents."""
     board = Sudoku(2, 2, givens=6, train=50, validation=4, test=4)
-    short = {"steps": 2, "batch": 4, "warmup": 1, "save": 2, "validation_examples": 4}
+    short: dict[str, Any] = {"steps": 2, "batch": 4, "warmup": 1, "save": 2, "validation_examples": 4}
     first = us.Train(
         board, attention=us.CACHED_JOINT, objective=us.MultiToken(prefixes=1), trunk=us.Trunk(1, 16, 2), **short
     )

@@ -81,7 +81,7 @@ def first_guess(model: Denoiser, value: Tensor, draws: int = 16, generator: torc
     checks.count("draws", draws, 1)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     drawn = [next(denoise_values(model, FLOW, value, steps=1, generator=generator)).z for _ in range(draws)]
-    return torch.stack(drawn).mean(0)
+    return torch.where(value.isnan(), torch.stack(drawn).mean(0), value)
 
 
 def _port(task: Tasks, view: Any) -> Vectors:
