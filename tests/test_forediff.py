@@ -12,7 +12,6 @@ from toy import seeded
 import unspoken as us
 from unspoken import cli
 from unspoken.layout.entries import one_block
-from unspoken.presets.runs import PRESETS
 from unspoken.systems import forediff
 from unspoken.tasks import Bouncing, Chain
 from unspoken.training.models import new_denoiser
@@ -51,14 +50,15 @@ def test_both_streams_have_the_vanilla_models_weights_but_the_predictors_and_the
     more = [name for name, _ in both.named_parameters() if name not in own]
     assert {name.split(".")[0] for name in more} == {"foresight", "fusion"}
     assert all(torch.equal(weight, dict(both.named_parameters())[name]) for name, weight in own.items())
-    assert new_denoiser(forediff.joint(TASK, weight=0.0)).foresight.port.head == "none"
+    zero = new_denoiser(forediff.joint(TASK, weight=0.0)).foresight
+    assert zero is not None and isinstance(zero.port, us.Vectors) and zero.port.head == "none"
 
 
-def test_the_stages_fit_together(tmp_path: Path, monkeypatch) -> None:
+def test_the_stages_fit_together(tmp_path: Path, monkeypatch, capsys) -> None:
     """By their presets' own folders: the second stage is refused before the first, with its command, and then runs."""
     monkeypatch.chdir(tmp_path)
-    assert PRESETS["forediff"]().foresight.stage.command == "unspoken train forediff-predictor"
     assert cli.main(["train", "forediff", *FLAGS]) == 2 and not Path("runs").exists()
+    assert "`unspoken train forediff-predictor`" in " ".join(capsys.readouterr().err.split())
     for command in ("forediff-predictor", "forediff"):
         assert cli.main(["train", command, *FLAGS]) == 0
     assert cli.main(["solve", "runs/forediff-predictor/mdm-teacherless-seed0"]) == 0

@@ -16,7 +16,7 @@ from unspoken.decoders.walk import gaussian, walk
 from unspoken.layout.attention import ATTENTIONS
 from unspoken.layout.condition import condition_of
 from unspoken.layout.entries import one_block, random_order
-from unspoken.model.ports import Codes, Vectors
+from unspoken.model.ports import Codes, Vectors, VectorWeights
 from unspoken.tasks import Bouncing, Sudoku
 from unspoken.training.foresight import Foresight, ask_foreseen
 from unspoken.training.loop import packed_batch, training
@@ -124,8 +124,8 @@ def test_a_condition_is_what_teacherless_training_shows() -> None:
     there = foreseen.gather(1, position[..., None].expand(-1, -1, 16))
     assert int(asked.real.sum()) == 3 * 5 and torch.allclose(trained, there, **EXACT)
     losses = packed_losses(model, packed)
-    assert model.values is not None
     target = value.gather(1, position[..., None].expand(-1, -1, 2))
+    assert isinstance(model.values, VectorWeights)
     by_hand = (model.values.predict(there).value - target).square().mean(-1)
     assert torch.allclose(losses, by_hand, **EXACT)
     assert float(packed.reduce(losses)) == pytest.approx(float(by_hand.mean()), abs=1e-6)  # weights are float32
@@ -185,7 +185,7 @@ def test_a_cache_without_foresight_is_refused() -> None:
 
 
 def packed_of(config: us.Train) -> Any:
-    return packed_batch(config, TASK.mask_id, TASK.sample("train", 4, seeded()), seeded(1))
+    return packed_batch(config, new_denoiser(config), TASK.sample("train", 4, seeded()), seeded(1))
 
 
 @pytest.mark.parametrize("foresight", [Foresight(layers=2), Foresight(layers=1, weight=0.5)], ids=str)
@@ -216,6 +216,7 @@ def test_a_predictor_is_asked_beside_the_model() -> None:
     wanted = plain.reduce(packed_losses(model, plain)) + 0.5 * (guess - plain.one.target).square().mean()
     assert torch.allclose(packed.reduce(losses), wanted)
     packed.reduce(losses).backward()
+    assert model.foresight.values is not None
     assert all(p.grad is not None for p in model.foresight.values.parameters())
 
 

@@ -381,7 +381,7 @@ def by_hand(config: Train) -> tuple[Denoiser, list[float]]:
     curve = []
     for n in range(config.steps):
         generator = seeded(config.seed, n, 0, 0)
-        packed = packed_batch(config, model.mask_id, config.task.sample("train", config.batch, generator), generator)
+        packed = packed_batch(config, model, config.task.sample("train", config.batch, generator), generator)
         loss = packed.reduce(packed_losses(model, packed))
         curve.append(loss.item())
         grads = torch.autograd.grad(loss, weights)

@@ -17,6 +17,7 @@ from unspoken.decoders.denoise import Walk
 from unspoken.decoders.endings import NONE, Endings
 from unspoken.decoders.slots import Slots
 from unspoken.decoders.step import Step
+from unspoken.decoders.thoughts import ThoughtWalk
 from unspoken.model.network import Model
 from unspoken.record import from_record
 
@@ -37,7 +38,7 @@ class Decoder(Protocol):
         ...
 
 
-Decoders = Slots | NextToken | Speculation | Blocks | Walk
+Decoders = Slots | NextToken | Speculation | Blocks | Walk | ThoughtWalk
 
 
 def decode(

@@ -71,7 +71,8 @@ class Documents:
         layout = replace(each_tensor(its, entries.take), document=entries.numbered())
         asked = [_Columns(self, q.real) for q in packed.questions]
         questions = tuple(_joined(q, mine, entries, asked) for q, mine in zip(packed.questions, asked, strict=True))
-        return Packed(layout, questions, None if packed.then is None else self.join(packed.then))
+        then = None if packed.then is None else self.join(packed.then)
+        return replace(packed, layout=layout, questions=questions, then=then)
 
 
 class _Columns:

@@ -121,8 +121,8 @@ class Layout:
         both = {name: torch.cat([getattr(self, name), getattr(other, name)], 1) for name in _WHOLE}
         timed = self.time is not None or other.time is not None
         time = torch.cat([self.times, other.times], 1) if timed else None
-        wide = {name: self._wide(name, other) for name in _WIDE}
-        return Layout(**both, time=time, **wide)
+        value, carried, foreseen = (self._wide(name, other) for name in _WIDE)
+        return Layout(**both, time=time, value=value, carried=carried, foreseen=foreseen)
 
     def _wide(self, name: str, other: Layout) -> Tensor | None:
         """The values or states of both, 0 at the entries of the one that has none."""

@@ -8,6 +8,7 @@ differ in which thresholds there are and in which ranks a block holds, and in no
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from unspoken.layout.entries import PADDING, Layout, entries_of, first_where, most, one_block, uniform
 from unspoken.layout.questions import SUCCESSOR, Question, SquaredError, each_tensor, joined
+from unspoken.layout.reads import STATES, Reads
 
 
 @dataclass(frozen=True)
@@ -126,13 +128,17 @@ def blocks(
 class Packed:
     """A pass, and the questions it is asked. Mixing objectives is concatenating their questions.
 
-    then: a pass after this one over the same entries, in the same places: its slots read the states that they had in
-        this one (`Layout.carried`). Its questions come after this pass's.
+    then: a pass after this one. Its questions come after this pass's.
+    reads: what this pass reads of the one before it (`layout.reads`); by default the states that its slots had there,
+        for which it must hold the same entries in the same places. None reads nothing.
+    bare: this pass runs without the trunk's adapter, where it has one.
     """
 
     layout: Layout
     questions: tuple[Question, ...]
     then: Packed | None = None
+    reads: Reads | None = STATES
+    bare: bool = False
 
     @property
     def passes(self) -> tuple[Packed, ...]:
@@ -176,17 +182,18 @@ class Packed:
     def rows(self, first: int, last: int) -> Packed:
         """The rows first ... last - 1. Weights stay: the parts' losses sum to the whole's, however a batch is cut."""
         batch = self.layout.token.shape[0]
-
-        def cut(tensor: Tensor) -> Tensor:
-            return tensor[first:last] if tensor.dim() and tensor.shape[0] == batch else tensor
-
-        then = None if self.then is None else self.then.rows(first, last)
-        return Packed(each_tensor(self.layout, cut), tuple(each_tensor(q, cut) for q in self.questions), then)
+        return self.each(lambda its: its[first:last] if its.dim() and its.shape[0] == batch else its)
 
     def to(self, device: torch.device) -> Packed:
         """The same on another device."""
-        then = None if self.then is None else self.then.to(device)
-        return Packed(self.layout.to(device), tuple(q.to(device) for q in self.questions), then)
+        return self.each(lambda its: its.to(device))
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Packed:
+        """The same with every tensor changed: of its layout, its questions, what it reads, and the pass after it."""
+        questions = tuple(each_tensor(q, change) for q in self.questions)
+        layout, reads = each_tensor(self.layout, change), each_tensor(self.reads, change)
+        then = None if self.then is None else self.then.each(change)
+        return replace(self, layout=layout, questions=questions, reads=reads, then=then)
 
 
 def slot_of(layout: Layout, seq: int) -> Tensor:

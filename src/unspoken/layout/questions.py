@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from unspoken.noise import Gaussian, Marginal, Views
-from unspoken.noise.gaussian import Seen
+from unspoken.noise.gaussian import Normal, Seen
 
 PortName = Literal["ids", "values", "foreseen"]
 
@@ -79,6 +79,20 @@ class SquaredError:
             return error
         snr = self.process.snr(self.t.clamp_min(1e-4))
         return error * self.process.loss_weight(snr, prediction.view, self.clip)
+
+
+@dataclass(frozen=True)
+class KL:
+    """The divergence of normal numbers from standard normal ones in nats, the sum over their width.
+
+    What the code of a variational autoencoder costs (Kingma and Welling 2014, arXiv 1312.6114); it has no target.
+    """
+
+    by_entry: ClassVar[bool] = True
+
+    def __call__(self, prediction: Normal, target: Tensor) -> Tensor:
+        """prediction: `[batch, m, width]` normal numbers; target: `[batch, m]` or more, not looked at."""
+        return (prediction.mean**2 + prediction.logvar.exp() - 1 - prediction.logvar).sum(-1) / 2
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def training_flops(config: Train) -> float:
     for step in range(batches):
         generator = seeded("costs", step)
         examples = config.task.sample("train", config.batch, generator)
-        packed = packed_batch(config, model.mask_id, examples, generator, step / batches)
+        packed = packed_batch(config, model, examples, generator, step / batches)
         for each in packed.passes:
             total += pass_flops(model, each.layout.shape[1], sum(q.at.shape[1] for q in each.questions))
     return 3.0 * config.steps * config.batch * total / batches

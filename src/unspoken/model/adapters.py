@@ -51,6 +51,16 @@ def _without_old_names() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def without_adapter(trunk: Any) -> Iterator[None]:
+    """Inside, a trunk runs as it was before it got an adapter; one that has none runs as it is."""
+    if not is_adapted(trunk):
+        yield
+        return
+    with trunk.disable_adapter():
+        yield
+
+
 def base_of(folder: str | Path, base: str | Path | None) -> str | Path:
     """Where the trunk's weights are: the folder itself, or where it holds an adapter, what that belongs on.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -22,13 +23,15 @@ from unspoken.layout.entries import Layout, entries_of
 from unspoken.layout.packing import Packed
 from unspoken.layout.pricing import costs
 from unspoken.layout.questions import Question
-from unspoken.model.adapters import with_adapter
+from unspoken.layout.reads import Before, States
+from unspoken.model.adapters import with_adapter, without_adapter
 from unspoken.model.cache import Cache
-from unspoken.model.folder import OURS
+from unspoken.model.folder import OURS, codec_in
 from unspoken.model.foresight import fusion_of, is_frozen, load_foresight
 from unspoken.model.loading import load_inputs
 from unspoken.model.masks import write_silence
 from unspoken.model.ports import Categorical, CodeWeights, Port, VectorWeights, check_port, check_values
+from unspoken.model.posterior import PosteriorWeights
 from unspoken.model.pretrained import Asked, read_parts
 from unspoken.model.probe import check_trunk
 from unspoken.model.reach import check_reach
@@ -96,6 +99,7 @@ class Denoiser(nn.Module):
         self.decoder = decoder
         self.added = False  # whether the mask is a new token of the trunk, begun at the mean
         self.tokenizer: Tokenizer | None = None
+        self.codec: Denoiser | None = None  # of thoughts; it is never trained with this model
         self.place = places(trunk, positions)
         self.clock = Clock(trunk.config.hidden_size).to(trunk.device, trunk.dtype) if times else None
         self.port, self.values, self.carried = port, None, None
@@ -183,6 +187,9 @@ class Denoiser(nn.Module):
             load_inputs(model.inputs, folder)
         if carry is not None:
             model.carry(carry)
+        if (codec := codec_in(folder)) is not None:
+            options: dict[str, Any] = dict(trunk_options)
+            model.codec = cls.from_pretrained(codec, kernel=kernel, **options).requires_grad_(False)
         model.tokenizer, model.added = parts.tokenizer, parts.added
         if parts.base != folder:
             model.trunk = with_adapter(model.trunk, folder, parts.base)
@@ -223,6 +230,15 @@ class Denoiser(nn.Module):
 
     gradient_checkpointing_enable = activation_checkpointing_enable  # what it was called before
 
+    def train(self, mode: bool = True) -> Denoiser:
+        """As of every module; a codec, and a predictor that is not trained, stay in evaluation."""
+        super().train(mode)
+        if self.codec is not None:
+            self.codec.eval()
+        if self.foresight is not None and is_frozen(self.foresight):
+            self.foresight.eval()
+        return self
+
     def carry(self, carry: bool = True) -> None:
         """From now on slots read carried states, by a new map of zeros where there is none yet; or they do not.
 
@@ -243,13 +259,6 @@ class Denoiser(nn.Module):
         self.fusion = None if predictor is None else fusion_of(self, predictor)
         self.foresight = predictor
         self.train(self.training)
-
-    def train(self, mode: bool = True) -> Denoiser:
-        """As every module; a predictor that is not trained stays in evaluation."""
-        super().train(mode)
-        if self.foresight is not None and is_frozen(self.foresight):
-            self.foresight.eval()
-        return self
 
     def foreseeing(self, layout: Layout, cache: Cache | None = None) -> Layout:
         """The layout with what the predictor foresees of every entry, as it is where it has that or there is none.
@@ -283,7 +292,7 @@ class Denoiser(nn.Module):
         """Logits `[batch, m, vocab]` (float32 or wider) at the entries `at` `[batch, m]`; see `Model`.
 
         questions: in place of `at`: the loss of each, `[batch, m]`, all from one pass of the trunk (`layout.pricing`).
-        then: a pass after this one, whose slots read its states; the losses of its questions follow.
+        then: a pass after this one, which reads of it what `Packed.reads` says; the losses of its questions follow.
         """
         layout = self.foreseeing(layout, cache)
         hidden = self.states(layout, cache=cache)
@@ -295,10 +304,19 @@ class Denoiser(nn.Module):
         losses += self._foreseen_costs(questions[len(own) :], layout)
         if then is None:
             return losses
-        if self.carried is None:
+        return losses + self._after(
+            Before(layout, hidden, lambda at: self._values.predict(entries_of(hidden, at))), then
+        )
+
+    def _after(self, before: Before, then: Packed) -> tuple[Tensor, ...]:
+        """The losses of a pass that follows on another, and of those after it."""
+        if isinstance(then.reads, States) and self.carried is None:
             raise ValueError("the second pass reads states of the first, and this model carries none: give carry=True")
-        second = replace(then.layout, carried=hidden, foreseen=layout.foreseen)
-        return losses + self(second, questions=then.questions, then=then.then)
+        layout = then.layout if then.reads is None else then.reads(then.layout, before)
+        if isinstance(then.reads, States):  # over the same entries
+            layout = replace(layout, foreseen=before.layout.foreseen)
+        with without_adapter(self.trunk) if then.bare else nullcontext():
+            return self(layout, questions=then.questions, then=then.then)
 
     def _foreseen_costs(self, questions: Sequence[Question], layout: Layout) -> tuple[Tensor, ...]:
         """What the predictor's own answers cost."""
@@ -324,7 +342,7 @@ class Denoiser(nn.Module):
         return Categorical(self.trunk, self.mask_id, self.unused)
 
     @property
-    def _values(self) -> VectorWeights | CodeWeights:
+    def _values(self) -> VectorWeights | CodeWeights | PosteriorWeights:
         if self.values is None:
             raise ValueError("the model has no port of values; make it with port=us.Vectors(...) or us.Codes(...)")
         return self.values
@@ -365,7 +383,7 @@ class Denoiser(nn.Module):
     def embed(self, layout: Layout) -> Tensor:
         """What the trunk reads of each entry, `[batch, entries, width]`: token, place, time, and a slot its state."""
         embedded = self.ids.read(layout.token)
-        if self.values is not None or layout.value is not None:
+        if layout.value is not None or (self.values is not None and bool((layout.token == self.placeholder).any())):
             embedded = embedded + self._shown(layout)
         if self.place is not None:
             embedded = embedded + self.place(layout.position)

@@ -9,7 +9,7 @@ from typing import Any
 
 from unspoken.record import from_record, read_json
 
-OURS, WEIGHTS = "unspoken.json", "unspoken.safetensors"
+OURS, WEIGHTS, CODEC = "unspoken.json", "unspoken.safetensors", "codec"
 FORESIGHT = "foresight"  # the folder of a predictor
 HELD: dict[str, Any] = {  # in `OURS`
     "attention": dict[str, Any],
@@ -26,8 +26,19 @@ HELD: dict[str, Any] = {  # in `OURS`
     "added": bool,
     "base": dict[str, str],
     "foresight": dict[str, str],
+    "codec": bool,
     "sha256": dict[str, str],
 }
+
+
+def codec_in(folder: str | Path) -> Path | None:
+    """The folder of a model's codec, None where it has none. Raises ValueError where it is gone."""
+    if not (read_ours(folder) or {}).get("codec"):
+        return None
+    held = Path(folder) / CODEC
+    if not (held / OURS).exists():
+        raise ValueError(f"{held} is missing, which holds the codec of the model: copy the folder anew")
+    return held
 
 
 @contextmanager

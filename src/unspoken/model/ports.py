@@ -5,6 +5,7 @@
 | `Categorical` | a token id            | logits of the clean token          | cross-entropy                   |
 | `Vectors`     | a vector of reals     | one view of clean vector and noise | squared error                   |
 | `Codes`       | a vector of integers  | logits, one dim after the other    | cross-entropy, summed over dims |
+| `Posterior`   | a vector of reals     | normal numbers to draw it from     | their divergence from N(0, 1)   |
 
 `Categorical` is the trunk's own embedding and head. A `Denoiser` may have one port of values beside it: the entries
 whose token is the port's placeholder id show their value (`Layout.value`). `Vectors` and `Codes` are data; `build`
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from unspoken import checks
 from unspoken.layout.questions import CrossEntropy, SquaredError
+from unspoken.model.posterior import Posterior
 from unspoken.model.trunks import logits_of, never_said
 from unspoken.noise.gaussian import Seen, View
 
@@ -275,7 +277,7 @@ def draw_ids(logits: Tensor, generator: torch.Generator | None, temperature: flo
     return ids, logp.gather(-1, ids[..., None])[..., 0]
 
 
-Port = Vectors | Codes  # of values; ids always go by the trunk's own embedding and head
+Port = Vectors | Codes | Posterior  # of values; ids always go by the trunk's own embedding and head
 
 
 def check_port(port: Port, vocab: int, mask_id: int) -> None:
@@ -297,7 +299,7 @@ def check_values(port: Port | None, value: Tensor | None) -> None:
         raise ValueError("the layout shows values, and the model can not read them: make it with port=us.Vectors(...)")
     if value is None:
         raise ValueError(f"the model reads values by {port}, and the layout has none: give Layout.value")
-    width = port.width if isinstance(port, Vectors) else port.dims
+    width = port.size[0]
     if value.shape[2] != width or (isinstance(port, Codes) and value.is_floating_point()):
         kind = "floats" if isinstance(port, Vectors) else "int64 codes"
         raise ValueError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import save_file
 
 from unspoken.model.adapters import FILES, base_of, check_base_known, is_adapted, save_adapter
-from unspoken.model.folder import FORESIGHT, OURS, WEIGHTS, quietly
+from unspoken.model.folder import CODEC, FORESIGHT, OURS, WEIGHTS, quietly
 from unspoken.model.loading import sums
 from unspoken.record import to_record
 
@@ -34,6 +34,8 @@ def save(model: Denoiser, folder: str | Path) -> None:
             model.tokenizer.save_pretrained(str(folder))
     if model.inputs:
         save_file(model.inputs.state_dict(), Path(folder) / WEIGHTS)
+    if model.codec is not None:
+        save(model.codec, Path(folder) / CODEC)
     record: dict[str, Any] = {
         "attention": asdict(model.attention),
         "mask_id": model.mask_id,
@@ -43,6 +45,7 @@ def save(model: Denoiser, folder: str | Path) -> None:
         "carry": model.carried is not None,
         "shift": model.shift,
         "decoder": decoder,
+        "codec": model.codec is not None,
         "unused": model.unused,
         "sha256": sums(folder),
     }

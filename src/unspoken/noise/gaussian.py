@@ -24,6 +24,18 @@ class Seen:
 
 
 @dataclass(frozen=True)
+class Normal:
+    """Independent normal numbers, as a network states them: `mean` and `logvar` `[batch, m, width]`."""
+
+    mean: Tensor
+    logvar: Tensor
+
+    def at(self, eps: Tensor) -> Tensor:
+        """The draw that standard normal numbers `eps` make: mean + standard deviation * eps."""
+        return self.mean + (self.logvar / 2).exp() * eps
+
+
+@dataclass(frozen=True)
 class Views:
     """One prediction: the clean token and the noise that z = alpha x0 + sigma eps is made of, `[batch, seq, width]`."""
 

@@ -15,7 +15,9 @@ from unspoken.layout.packing import (
     Packed,
     ask_values,
 )
+from unspoken.model.denoiser import Denoiser
 from unspoken.noise import Absorbing, AnyProcess, Gaussian, Hybrid, SNRMix, Uniform
+from unspoken.tasks.base import Examples
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,17 @@ class Objective(ABC):
         """Raises ValueError for a rule under which a token would see what it is asked for."""
 
     @abstractmethod
-    def decoder(self, process: AnyProcess) -> dict[str, Any]:
+    def decoder(self, process: AnyProcess) -> dict[str, Any] | None:
         """The record of the decoder that it trains for (`record.from_record` reads it into one of `decoders`)."""
+
+    @property
+    def positions(self) -> int:
+        """Positions of its passes, where they may be more than those of a sequence."""
+        return 0
+
+    def values(self, model: Denoiser, examples: Examples) -> Tensor | None:
+        """`[batch, m, width]`: the values that it is trained on, by default the examples' own, if any."""
+        return examples.value
 
     @property
     def carries(self) -> bool:

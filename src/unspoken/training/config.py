@@ -12,7 +12,16 @@ from unspoken.model.ports import Port, Vectors
 from unspoken.noise import Absorbing, Gaussian, Process
 from unspoken.tasks import Tasks
 from unspoken.training.foresight import Foresight
-from unspoken.training.objective import Denoising, MaskedDiffusion, MultiToken, Objectives, Teacherless
+from unspoken.training.objective import (
+    Autoencoding,
+    Denoising,
+    MaskedDiffusion,
+    MultiToken,
+    Objectives,
+    Teacherless,
+    ThoughtDiffusion,
+)
+from unspoken.training.stages import Made
 
 if TYPE_CHECKING:  # slow to import: loaded where a trunk is made
     from transformers import LlamaConfig
@@ -139,6 +148,33 @@ class Trunk:
         )
 
 
+def check_thoughts(config: Train, objective: Autoencoding | ThoughtDiffusion) -> None:
+    """Raises ValueError where the task's thoughts, the port, the process and the codec do not go together."""
+    form, title = getattr(config.task, "thoughts", None), config.task.title
+    if form is None:
+        raise ValueError(f"{title} has no thoughts, and {type(objective).__name__} is about them: take arithmetic, say")
+    if form != objective.form:
+        raise ValueError(f"form={objective.form} is not how {title} has its thoughts: give form=task.thoughts")
+    if isinstance(objective, Autoencoding):
+        if config.port != objective.port():
+            raise ValueError(f"port={config.port} with {objective}: give port=objective.port()")
+        if config.codec is not None or not config.process.absorbs:
+            raise ValueError("Autoencoding makes a codec, and has no noise process: leave codec= and process= out")
+        if config.trunk.lora and config.recompute:
+            raise ValueError("recompute=True with lora: the decoder's pass would be computed again with the adapter on")
+        return
+    port = config.port
+    if not isinstance(port, Vectors) or port.placeholder != form.more or port.view == "eps" or not config.trunk.times:
+        raise ValueError(
+            f"port={port}, times={config.trunk.times}: thoughts are drawn from noise; give port=us.Vectors(width, "
+            f"view='u', placeholder={form.more}) and Trunk(times=True)"
+        )
+    if not isinstance(config.process, Gaussian):
+        raise ValueError(f'process={config.process}: vectors take us.Gaussian(path="linear")')
+    if config.codec is None:
+        raise ValueError("ThoughtDiffusion without codec=: give the run that made the vectors, us.Made(folder)")
+
+
 @dataclass(frozen=True)
 class Train:
     """A training run, whole: the object is its own config.
@@ -153,6 +189,8 @@ class Train:
         objective: What a pass holds and is asked: masked diffusion, or one of the autoregressive family.
         port: Of a task whose tokens are values: how they are read and predicted.
         foresight: A predictor of the condition, whose states the model reads (ForeDiff).
+        codec: The run that made the vectors of a task's thoughts, for `ThoughtDiffusion`; it stays as it is.
+        start: The run whose averaged weights are trained on; the model must be of the same shape.
         steps: Optimiser steps.
         batch: Sequences an optimiser step, over all processes.
         accumulate: Parts that a process computes its share of the batch in, where it does not fit into memory at once.
@@ -183,6 +221,8 @@ class Train:
     objective: Objectives = field(default_factory=MaskedDiffusion)
     port: Port | None = None
     foresight: Foresight | None = None
+    codec: Made | None = None
+    start: Made | None = None
     steps: int = 1000
     batch: int = 192
     accumulate: int = 1
@@ -229,7 +269,7 @@ class Train:
                 f"weight_decay={self.weight_decay}, seed={self.seed}: give 0 or more, and no infinite decay"
             )
         self.objective.check(self.attention)
-        if not (self.process.absorbs or isinstance(self.objective, Denoising)):
+        if not (self.process.absorbs or isinstance(self.objective, Denoising | ThoughtDiffusion)):
             raise ValueError(
                 f"process={self.process} with objective={self.objective}, which asks masks alone: take Denoising()"
             )
@@ -266,6 +306,13 @@ class Train:
 
     def _check_values(self) -> None:
         """Raises ValueError where the task's tokens, the port and the process do not go together."""
+        if isinstance(self.objective, Autoencoding | ThoughtDiffusion):
+            check_thoughts(self, self.objective)
+            return
+        if self.codec is not None:
+            raise ValueError(
+                f"codec={self.codec} with {self.objective}: it is ThoughtDiffusion that reads vectors by it"
+            )
         values = getattr(self.task, "values", None)
         if values is None:
             if self.port is not None or isinstance(self.process, Gaussian):

@@ -96,7 +96,7 @@ def _steps(
         for group in optimizer.param_groups:
             group["lr"] = config.rate(step)
         denoiser.attention = annealed(average.attention, config.ahead(step))
-        for part, packed in _parts(config, denoiser.mask_id, step, accelerator):
+        for part, packed in _parts(config, denoiser, step, accelerator):
             last = part == config.accumulate - 1
             with nullcontext() if last else accelerator.no_sync(model):
                 meter.add(_backward(config, model, packed, (step, part), accelerator))
@@ -141,7 +141,7 @@ class _Meter:
         return float(total) / steps, (time.perf_counter() - self.clock) / steps
 
 
-def _parts(config: Train, mask_id: int, step: int, accelerator: Accelerator) -> Iterator[tuple[int, Packed]]:
+def _parts(config: Train, model: Denoiser, step: int, accelerator: Accelerator) -> Iterator[tuple[int, Packed]]:
     """This process's rows of a step's batch, part by part.
 
     The whole batch is drawn and packed, and then cut, by every process alike: so its weights are those of the whole
@@ -149,7 +149,7 @@ def _parts(config: Train, mask_id: int, step: int, accelerator: Accelerator) -> 
     """
     generator = seeded(config.seed, step, 0, 0)
     examples = config.task.sample("train", config.batch, generator)
-    packed = packed_batch(config, mask_id, examples, generator, step / config.steps)
+    packed = packed_batch(config, model, examples, generator, step / config.steps)
     size = config.batch // (config.accumulate * accelerator.num_processes)
     for part in range(config.accumulate):
         first = size * (accelerator.process_index * config.accumulate + part)
@@ -192,21 +192,22 @@ def _accelerator(config: Train) -> Accelerator:
 
 
 def packed_batch(
-    config: Train, mask_id: int, examples: Examples, generator: torch.Generator, progress: float = 1.0
+    config: Train, model: Denoiser, examples: Examples, generator: torch.Generator, progress: float = 1.0
 ) -> Packed:
     """A pass over a batch, and what it is asked, by the config's objective. On the CPU.
 
     progress: how much of training is done, in [0, 1]; what is validated is what training ends with.
     """
-    x0, given, value, document = examples.x0, examples.given, examples.value, examples.document
-    packed = config.objective.pack(config.process, x0, given, mask_id, generator, value, progress, document)
+    x0, given, document = examples.x0, examples.given, examples.document
+    value = config.objective.values(model, examples)
+    packed = config.objective.pack(config.process, x0, given, model.mask_id, generator, value, progress, document)
     return packed if config.foresight is None else ask_foreseen(packed, config.foresight.weight)
 
 
 @torch.no_grad()
 def validation_loss(config: Train, model: Denoiser, held_out: Examples) -> tuple[float, list[float]]:
     """The training loss on held-out examples at four fixed draws of the noise each, and the first draw's by slot."""
-    packs = [packed_batch(config, model.mask_id, held_out, seeded("validation", draw)) for draw in range(4)]
+    packs = [packed_batch(config, model, held_out, seeded("validation", draw)) for draw in range(4)]
     packs = [packed.to(model.device) for packed in packs]
     losses = [losses_in_parts(model, packed) for packed in packs]
     loss = torch.stack([packed.reduce(its) for packed, its in zip(packs, losses, strict=True)]).mean()

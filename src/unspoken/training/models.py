@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from unspoken.layout.attention import Attention
+from unspoken.messages import first_line
 from unspoken.model.adapters import adapted
 from unspoken.model.denoiser import Denoiser
 from unspoken.model.folder import read_ours
@@ -21,6 +22,7 @@ from unspoken.tasks import Task
 from unspoken.tasks.prompted import Prompted
 from unspoken.training.config import Train, Trunk
 from unspoken.training.foresight import Foresight
+from unspoken.training.objective import Autoencoding, ThoughtDiffusion
 from unspoken.training.run import Run
 from unspoken.training.seeds import seeded_globally
 from unspoken.training.stages import Made
@@ -54,17 +56,22 @@ def new_denoiser(config: Train) -> Denoiser:
         if config.foresight is not None:  # last, so that all other weights are those of the model without it
             model.foresee(_predictor(config, config.foresight) if before is None else before)
     check_vocabulary(model, task)
+    if config.codec is not None:
+        model.codec = codec_of(config, config.codec)
+    if config.start is not None:
+        _begin_with(model, config.start)
     model.decoder = config.objective.decoder(config.process)
     return model
 
 
 def _from_scratch(config: Train, trunk: Trunk, port: Port | None, carry: bool = False) -> Denoiser:
     """Drawn from the global generator."""
+    length = max(config.task.length, config.objective.positions)
     return Denoiser.from_config(
-        trunk.config(config.task.vocab_size, config.task.length),
+        trunk.config(config.task.vocab_size, length),
         attention=config.attention,
         mask_id=config.task.mask_id,
-        positions=config.task.length if trunk.learned_positions else 0,
+        positions=length if trunk.learned_positions else 0,
         times=trunk.times,
         port=port,
         loops=trunk.loops,
@@ -117,6 +124,31 @@ def _of_stage(foresight: Foresight) -> Denoiser | None:
     if isinstance(predictor.port, Vectors) and isinstance(predictor.values, VectorWeights) and not foresight.weight:
         predictor.port, predictor.values.head = _read_alone(predictor.port, False), None
     return predictor
+
+
+def codec_of(config: Train, stage: Made) -> Denoiser:
+    """The frozen model of `Train.codec`. Raises ValueError where it was trained for other thoughts or vectors."""
+    model, objective = made(stage), config.objective
+    of = Run(Path(stage.folder)).config(Train).objective
+    assert isinstance(objective, ThoughtDiffusion) and config.port is not None
+    if not isinstance(of, Autoencoding) or (of.form, of.vectors, of.width) != (
+        objective.form,
+        objective.vectors,
+        config.port.size[0],
+    ):
+        raise ValueError(
+            f"{stage.folder} was trained by {of}: give the run of an Autoencoding of the same form, with "
+            f"vectors={objective.vectors} and width={config.port.size[0]}"
+        )
+    return model
+
+
+def _begin_with(model: Denoiser, stage: Made) -> None:
+    """Loads the averaged weights of an earlier run. Raises ValueError where they are of another shape."""
+    try:
+        model.load_state_dict(made(stage).state_dict())
+    except RuntimeError as error:
+        raise ValueError(f"{stage.folder} holds a model of another shape: {first_line(error)}") from error
 
 
 def made(stage: Made) -> Denoiser:

@@ -9,15 +9,29 @@
 | `MuToR`               | left to right            | all                 | a register: one token some way ahead |
 | `BlockDiffusion`      | left to right            | every block's first | the block's tokens, partly masked    |
 | `Denoising`           | (none: all at once)      | (none)              | every free token, at its own time    |
+| `ThoughtDiffusion`    | block after block        | every block's first | a thought's vectors, at one time     |
+| `Autoencoding`        | (two passes)             | (none)              | a thought's vectors, drawn from words|
 """
 
 from unspoken.training.autoregressive import MultiToken, MuToR, NextTokenPrediction, Teacherless
 from unspoken.training.base import Objective
 from unspoken.training.diffusion import BlockDiffusion, Denoising, MaskedDiffusion
+from unspoken.training.reasoning import Autoencoding, ThoughtDiffusion
 
-Objectives = MaskedDiffusion | NextTokenPrediction | MultiToken | Teacherless | MuToR | BlockDiffusion | Denoising
+Objectives = (
+    MaskedDiffusion
+    | NextTokenPrediction
+    | MultiToken
+    | Teacherless
+    | MuToR
+    | BlockDiffusion
+    | Denoising
+    | Autoencoding
+    | ThoughtDiffusion
+)
 
 __all__ = [
+    "Autoencoding",
     "BlockDiffusion",
     "Denoising",
     "MaskedDiffusion",
@@ -27,4 +41,5 @@ __all__ = [
     "Objective",
     "Objectives",
     "Teacherless",
+    "ThoughtDiffusion",
 ]

@@ -8,15 +8,14 @@ Ours(model, args, train_dataset=rows, data_collator=Collator(objective, process,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from unspoken.layout.packing import Packed
-from unspoken.layout.questions import each_tensor
 from unspoken.noise import Absorbing, AnyProcess
 from unspoken.noise.space import PADDING
 from unspoken.training.base import Objective
@@ -92,22 +91,13 @@ def inputs_of(packed: Packed) -> dict[str, Any]:
         tensors.append(tensor)
         return tensor
 
-    return {"tensors": tensors, "packed": _each(packed, take)}
+    return {"tensors": tensors, "packed": packed.each(take)}
 
 
 def packed_of(inputs: Mapping[str, Any]) -> Packed:
     """The pass of `inputs_of`, its tensors where they have been moved to."""
     moved = iter(inputs["tensors"])
-    return _each(inputs["packed"], lambda _: next(moved))
-
-
-def _each(packed: Packed, change: Callable[[Tensor], Tensor]) -> Packed:
-    """A pass with every tensor changed, those of its questions and of the pass after it too."""
-    layout = each_tensor(packed.layout, change)
-    questions = tuple(each_tensor(q, change) for q in packed.questions)
-    return replace(
-        packed, layout=layout, questions=questions, then=None if packed.then is None else _each(packed.then, change)
-    )
+    return inputs["packed"].each(lambda _: next(moved))
 
 
 def compute_loss(
