@@ -49,6 +49,7 @@ from unspoken.study.loops import LoopsStudy
 from unspoken.study.steps import StepsStudy
 from unspoken.tasks import (
     Addition,
+    Arithmetic,
     Bouncing,
     Chain,
     Colouring,
@@ -56,6 +57,7 @@ from unspoken.tasks import (
     Digits,
     Paths,
     PathStar,
+    Permutations,
     Prompted,
     Sat,
     Sudoku,
@@ -120,9 +122,11 @@ generated = {
         Chain, states=st.integers(3, 26), length=st.integers(2, 99), validation=st.integers(0, 99), seed=sizes["seed"]
     ),
     Addition: st.builds(Addition, least=st.integers(1, 4), digits=st.integers(4, 17), **sizes),
+    Arithmetic: st.builds(Arithmetic, terms=st.integers(2, 8), **sizes),
     Colouring: st.builds(Colouring, nodes=st.integers(6, 10), edges=st.integers(9, 15), **sizes),
     Countdown: st.builds(Countdown, numbers=st.integers(2, 6), largest=st.integers(10, 99), **sizes),
     Paths: st.builds(Paths, nodes=st.integers(7, 20), edges=st.integers(9, 40), **sizes),
+    Permutations: st.builds(Permutations, *[st.integers(0, 99)] * 2, sizes["seed"]),
     Prompted: st.builds(
         Prompted,
         tokenizer=st.text(),

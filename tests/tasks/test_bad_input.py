@@ -6,7 +6,21 @@ import pytest
 
 from unspoken.messages import quoted
 from unspoken.presets.tasks import TASKS
-from unspoken.tasks import Bouncing, Chain, Colouring, Countdown, Digits, Paths, PathStar, Sat, Sudoku, Text, Zebra
+from unspoken.tasks import (
+    Arithmetic,
+    Bouncing,
+    Chain,
+    Colouring,
+    Countdown,
+    Digits,
+    Paths,
+    PathStar,
+    Permutations,
+    Sat,
+    Sudoku,
+    Text,
+    Zebra,
+)
 from unspoken.tasks.files import LONGEST
 
 FIELDS = [
@@ -26,6 +40,8 @@ FIELDS = [
     (Bouncing, "positions", 4.5, "a whole number"),
     (Bouncing, "speed", "fast", "a number"),
     (Digits, "known", 1.5, "a whole number"),
+    (Arithmetic, "terms", 3.5, "a whole number"),
+    (Permutations, "test", 3.5, "a whole number"),
     (Text, "length", 12.5, "a whole number"),
     (Text, "books", None, "text"),
 ]

@@ -17,7 +17,7 @@ from unspoken.cli.solve import General, parse_solve
 from unspoken.cli.studies import AdaptRun, CurvesRun, FamilyRun, Show, StepsRun, StudyRun
 from unspoken.cli.tasks import ListTasks, ShowTask
 from unspoken.layout.attention import ATTENTIONS, Attention
-from unspoken.presets import AR_LATENTS, DECODE, DIAL, FORCING, GIDD, LATENTS, LOOPS
+from unspoken.presets import AR_LATENTS, DECODE, DIAL, FORCING, GIDD, LADIR, LATENTS, LOOPS
 from unspoken.presets.tasks import OWN, TASKS, TRAIN
 from unspoken.show import terminal
 from unspoken.study.base import Study
@@ -90,6 +90,7 @@ COMMANDS: dict[str, tuple[Callable[[], Any], str]] = {
     "study steps": (lambda: StepsRun, "how many steps are enough: the information profile of trained runs"),
     "study curves": (lambda: CurvesRun, "accuracy against tokens a pass, FLOPs and seconds, of any trained runs"),
     "study adapt": (lambda: AdaptRun, "a pretrained model made into ones with latent tokens: what it gains and loses"),
+    "study ladir": (_study("ladir", LADIR), "reasoning in blocks of vectors: do more denoising steps answer more?"),
     "study tasks": (lambda: FamilyRun, "the family on every task: which claims hold where"),
     "tasks list": (lambda: ListTasks, "the tasks by name"),
     "tasks show": (_task_type, "the card of a task: sizes, vocabulary, duplicates, symmetries, examples"),

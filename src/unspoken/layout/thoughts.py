@@ -47,7 +47,7 @@ def to_words(thoughts: Tensor, there: Tensor, vectors: int, form: Thoughts) -> L
     n, blocks, _ = thoughts.shape
     document = torch.where(there, torch.arange(blocks, device=there.device), PADDING)
     shape = torch.full((n, blocks, vectors), form.more, device=there.device)
-    start = torch.full_like(thoughts[..., :1], form.done)
+    start = thoughts.new_full((n, blocks, 1), form.done)
     words = torch.cat([start, thoughts], 2)
     order = torch.arange(1, words.shape[2] + 1, device=there.device).expand_as(words)
     return _context(shape, 0, torch.zeros_like(shape), document).join(_context(words, vectors, order, document))

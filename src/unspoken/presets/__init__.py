@@ -42,6 +42,15 @@ from unspoken.presets.studies import (
     loops_quick,
     quick,
 )
+from unspoken.presets.vectors import (
+    LADIR,
+    ladir_arithmetic,
+    ladir_encoder,
+    ladir_quick,
+    ladir_reasoner,
+    ladir_reference,
+    ladir_rollout,
+)
 
 __all__ = [
     "AR_LATENTS",
@@ -49,6 +58,7 @@ __all__ = [
     "DIAL",
     "FORCING",
     "GIDD",
+    "LADIR",
     "LATENTS",
     "LOOPS",
     "PRESETS",
@@ -69,6 +79,12 @@ __all__ = [
     "forediff_predictor",
     "gidd",
     "gidd_quick",
+    "ladir_arithmetic",
+    "ladir_encoder",
+    "ladir_quick",
+    "ladir_reasoner",
+    "ladir_reference",
+    "ladir_rollout",
     "latents_6x6",
     "latents_9x9",
     "loops",

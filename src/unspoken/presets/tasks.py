@@ -7,10 +7,12 @@ from dataclasses import replace
 
 from unspoken.layout.attention import CACHED_JOINT
 from unspoken.presets.runs import PRESETS
+from unspoken.presets.vectors import VECTORS
 from unspoken.study.task_cases import Case
 from unspoken.study.tasks import FamilyStudy
 from unspoken.tasks import (
     Addition,
+    Arithmetic,
     Bouncing,
     Chain,
     Colouring,
@@ -18,6 +20,7 @@ from unspoken.tasks import (
     Digits,
     Paths,
     PathStar,
+    Permutations,
     Prompted,
     Sat,
     Sudoku,
@@ -41,6 +44,8 @@ TASKS: dict[str, Callable[[], Task]] = {
     "countdown-4": Countdown,
     "countdown-5": lambda: Countdown(numbers=5),
     "addition": Addition,
+    "arithmetic": Arithmetic,
+    "permutations": Permutations,
     "sat-5": lambda: Sat(variables=5),
     "sat-7": Sat,
     "sat-9": lambda: Sat(variables=9),
@@ -141,6 +146,7 @@ def prompted() -> Train:
 # What `unspoken train` knows: the presets, the user's own text, and every other task on its budget here.
 TRAIN = (
     PRESETS
+    | VECTORS
     | {"prompted": prompted}
     | {case.name: _preset(case) for case in two_cores().cases if case.name not in PRESETS}
 )

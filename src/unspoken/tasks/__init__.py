@@ -1,6 +1,7 @@
 """Tasks: data and their judges, one room each."""
 
 from unspoken.tasks.addition import Addition
+from unspoken.tasks.arithmetic import Arithmetic
 from unspoken.tasks.base import Examples, Split, Task, Values
 from unspoken.tasks.bouncing import Bouncing
 from unspoken.tasks.chain import Chain
@@ -9,6 +10,7 @@ from unspoken.tasks.countdown import Countdown
 from unspoken.tasks.digits import Digits
 from unspoken.tasks.paths import Paths
 from unspoken.tasks.pathstar import PathStar
+from unspoken.tasks.permutations import Permutations
 from unspoken.tasks.prompted import Prompted
 from unspoken.tasks.sat import Sat
 from unspoken.tasks.sudoku import Sudoku
@@ -19,6 +21,7 @@ from unspoken.tasks.zebra import Zebra
 # The union of all tasks: the CLI's choices and the record's tags come from it.
 Tasks = (
     Addition
+    | Arithmetic
     | Bouncing
     | Chain
     | Colouring
@@ -26,6 +29,7 @@ Tasks = (
     | Digits
     | Paths
     | PathStar
+    | Permutations
     | Prompted
     | Sat
     | Sudoku
@@ -36,6 +40,7 @@ Tasks = (
 
 __all__ = [
     "Addition",
+    "Arithmetic",
     "Bouncing",
     "Chain",
     "Colouring",
@@ -44,6 +49,7 @@ __all__ = [
     "Examples",
     "PathStar",
     "Paths",
+    "Permutations",
     "Prompted",
     "Sat",
     "Split",

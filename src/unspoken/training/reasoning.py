@@ -238,7 +238,7 @@ class ThoughtDiffusion(Objective):
         whole = whole.join(seats.say(seats.starts(answer)))
         for b in range(blocks):
             whole = whole.join(seats.block(b, start[:, b], zero + 1, there[:, b], noisy=b))
-        times = torch.linspace(1, 0, self.rollout + 1).tolist()
+        times = torch.linspace(1, 0, self.rollout + 1, dtype=torch.float64).tolist()
         passes: list[Packed] = []
         reads: Reads | None = None
         for b in range(blocks):
@@ -251,7 +251,7 @@ class ThoughtDiffusion(Objective):
                 time = whole.times.scatter(1, at, torch.full_like(at, t, dtype=whole.times.dtype))
                 layout = replace(whole.without(gone.expand(n, -1)), time=time)
                 passes.append(Packed(layout, (), reads=reads))
-                reads = Stepped(process, at, at if s else clean, torch.full(at.shape, s, device=at.device))
+                reads = Stepped(process, at, at if s else clean, z.new_full(at.shape, s))
         gone = torch.arange(whole.shape[1], device=answer.device) >= seats.reach
         packed = Packed(whole.without(gone.expand(n, -1)), (self._stops(there), self._answers(answer)), reads=reads)
         for each in reversed(passes):
