@@ -140,7 +140,7 @@ def flags_of_blocks() -> list[str]:
     return [flag.replace("--", "--objective.") for flag in flags(MultiToken)]
 
 
-NESTED = ("task", "trunk", "process", "objective", "port")
+NESTED = ("task", "trunk", "process", "objective", "port", "foresight", "codec", "start")
 OBJECTIVES = (
     *("masked-diffusion", "next-token-prediction", "multi-token"),
     *("teacherless", "mu-to-r", "block-diffusion", "denoising"),

@@ -50,6 +50,7 @@ OBJECTIVES: list[tuple[Objective, Attention, AnyProcess, Port | None]] = [
     (Denoising(), MDM, Hybrid(), None),
     (MaskedDiffusion(), MDM, Absorbing(), Codes(3, 5, placeholder=6)),
     (Denoising(weight="flat"), MDM, Gaussian(), Vectors(3, "v", placeholder=6)),
+    (Teacherless(), MDM, Absorbing(), Vectors(3, placeholder=6)),
 ]
 
 

@@ -66,6 +66,7 @@ from unspoken.tasks import (
     Zebra,
 )
 from unspoken.training.config import Train, Trunk
+from unspoken.training.foresight import Foresight
 from unspoken.training.objective import (
     BlockDiffusion,
     Denoising,
@@ -76,6 +77,7 @@ from unspoken.training.objective import (
     Teacherless,
 )
 from unspoken.training.run import Run
+from unspoken.training.stages import Made
 
 TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)
 CONFIG = Train(TASK, trunk=TRUNK)
@@ -209,6 +211,11 @@ pairs = st.one_of(
     st.tuples(attentions.filter(lambda rule: rule.latents != "ordered"), teacherless),
     st.tuples(cacheable, st.one_of(*from_the_left.values())),
 )
+stages = st.builds(Made, st.text(min_size=1), st.text())
+foresights = st.one_of(
+    st.builds(Foresight, stages, frozen=st.booleans()),
+    st.builds(Foresight, layers=st.integers(1, 99), weight=st.floats(0, 9, **held)),
+)
 trains = st.builds(
     lambda accumulate, parts, pair, **rest: Train(
         accumulate=accumulate, batch=accumulate * parts, attention=pair[0], objective=pair[1], **rest
@@ -288,6 +295,8 @@ CONFIGS = {
     Setting: settings_of_ar,
     Train: trains,
     Trunk: trunks,
+    Foresight: foresights,
+    Made: stages,
     Sudoku: sudokus,
     PathStar: path_stars(),
     **generated,
@@ -301,7 +310,13 @@ CONFIGS = {
     Mixture: mixtures,
     Denoising: diffused,
     Gaussian: st.builds(Gaussian, st.sampled_from(("vp", "linear")), st.floats(0, 1, **held)),
-    Vectors: st.builds(Vectors, st.integers(1, 99), st.sampled_from(("eps", "x0", "v", "u")), st.integers(0, 9)),
+    Vectors: st.builds(
+        Vectors,
+        st.integers(1, 99),
+        st.sampled_from(("eps", "x0", "v", "u")),
+        st.integers(0, 9),
+        st.sampled_from(("drawn", "zero", "none")),
+    ),
     Codes: st.builds(Codes, st.integers(1, 99), st.integers(2, 99), st.integers(1, 99), st.integers(0, 9)),
     Bouncing: st.builds(Bouncing, st.integers(3, 99), st.floats(0.1, 0.9), above_0, *[st.integers(0, 99)] * 3),
     Digits: st.builds(Digits, st.integers(0, 3)),

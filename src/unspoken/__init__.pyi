@@ -1,6 +1,6 @@
 """The public names, and where each is from. `__init__.py` loads them when they are first asked for."""
 
-from . import presets, study, tasks
+from . import presets, study, systems, tasks
 from .decoders.autoregressive import NextToken, Speculation, next_tokens, speculate
 from .decoders.blocks import Blocks, block_by_block
 from .decoders.commit import Commit
@@ -55,6 +55,7 @@ from .noise.times import (
     Trapezoid,
 )
 from .training.config import Train, Trunk
+from .training.foresight import Foresight
 from .training.loop import train, training
 from .training.losses import noised, packed_losses, token_losses
 from .training.models import load
@@ -67,6 +68,7 @@ from .training.objective import (
     NextTokenPrediction,
     Teacherless,
 )
+from .training.stages import Made
 
 __all__ = [
     "ANY_ORDER",
@@ -103,6 +105,7 @@ __all__ = [
     "Discrete",
     "Divergence",
     "Endings",
+    "Foresight",
     "Gaussian",
     "Groups",
     "Hybrid",
@@ -112,6 +115,7 @@ __all__ = [
     "LatentPolicy",
     "Layout",
     "Linear",
+    "Made",
     "MaskedDiffusion",
     "Mixture",
     "Model",
@@ -180,6 +184,7 @@ __all__ = [
     "sampler_losses",
     "speculate",
     "study",
+    "systems",
     "tasks",
     "token_losses",
     "train",

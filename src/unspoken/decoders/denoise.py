@@ -171,8 +171,12 @@ def denoise_values(
     token = torch.full_like(tokens, known.placeholder)
     every = torch.arange(token.shape[1], device=token.device).expand_as(token)
 
+    prompt = replace(one_block(token, ~given, torch.zeros_like(token)), value=value)
+    with torch.no_grad():
+        foreseen = known.foreseeing(prompt).foreseen  # once: it does not change with the noise
+
     def predict(z: Tensor, t: Tensor) -> Tensor:
-        layout = replace(one_block(token, ~given, torch.zeros_like(token), time=t), value=z)
+        layout = replace(one_block(token, ~given, torch.zeros_like(token), time=t), value=z, foreseen=foreseen)
         return known.predict_values(layout, every).value
 
     advance = gaussian(process, port.view)

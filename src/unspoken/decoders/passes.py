@@ -239,8 +239,9 @@ def _layout(
             )
             at, fresh = went[:, f : f + asked], went[:, :f]
     horizon, block = torch.where(unsaid, FOREVER, order + 1), torch.where(unsaid, 0, -1)
-    value, carried = (None if held is None else entries_of(held, index) for held in (state.value, state.carried))
-    return Layout(token, index, order, horizon, block, document, value=value, carried=carried), at, fresh
+    held = {"value": state.value, "carried": state.carried, "foreseen": state.foreseen}
+    wide = {name: None if its is None else entries_of(its, index) for name, its in held.items()}
+    return Layout(token, index, order, horizon, block, document, **wide), at, fresh
 
 
 def _closed_up(real: Tensor, width: int) -> tuple[Tensor, Tensor]:

@@ -36,7 +36,7 @@ from unspoken.decoders.rules import Rules, candidates_of
 from unspoken.decoders.sampling import check_sampling
 from unspoken.decoders.state import DecodingState, begin
 from unspoken.decoders.step import Step
-from unspoken.decoders.values import need_ids, port_of, split_prompt
+from unspoken.decoders.values import foreseen_of, need_ids, port_of, sees_times, split_prompt
 from unspoken.model.cache import Cache
 from unspoken.model.network import Model
 from unspoken.model.ports import Vectors
@@ -174,9 +174,9 @@ class Slots:
 
     def _check_values(self, model: Model) -> None:
         """Raises ValueError for what is not known of values: a vector of codes is drawn whole, with one probability."""
-        if isinstance(port_of(model), Vectors) or self.top_k or self.top_p < 1:
+        order, vectors = order_named(self.order), isinstance(port_of(model), Vectors)
+        if self.top_k or self.top_p < 1 or (vectors and (sees_times(model) or not order.blind)):
             need_ids(self, model)
-        order = order_named(self.order)
         entropies = order.needs_entropy or policy_named(self.latent_policy).needs_entropy
         if order.after not in (None, top_probability) or entropies or self.entropy_bound < math.inf:
             raise ValueError(
@@ -215,7 +215,9 @@ def _steps(
 ) -> Iterator[Step]:
     """The loop, whose arguments are checked and complete."""
     numbers, passes = Numbers(tokens.device), 0
-    groups = [(begin(tokens, value, (tokens == model.mask_id) & present, present), cache)]
+    every = begin(tokens, value, (tokens == model.mask_id) & present, present)
+    every.foreseen = foreseen_of(model, every)
+    groups = [(every, cache)]
     while groups:
         state, cache = groups.pop()
         going = state.left > 0

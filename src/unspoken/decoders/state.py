@@ -22,7 +22,7 @@ class DecodingState:
     tokens; value, `[r, seq + 1, width]` where tokens are values; unsaid and context, bool, what is to be said and what
     was; order, of the context; document, of what is there; entropy and looked, see `Ahead`; carried, `[r, seq + 1,
     width]` the states of the slots of the pass before, where the model carries them: 0 at all other positions, None
-    before the first pass.
+    before the first pass; foreseen, `[r, seq + 1, width]` what a predictor's states tell (`Layout.foreseen`), or None.
 
     index: `[r]` which of the batch they are.
     fresh, new: `[r, f]` context that the next pass computes beside a cache: positions, and which of them are real.
@@ -46,6 +46,7 @@ class DecodingState:
     news: Tensor
     length: Tensor
     carried: Tensor | None = None
+    foreseen: Tensor | None = None
 
     @property
     def seq(self) -> int:

@@ -1,14 +1,16 @@
-"""What a model tells beside logits: values, of which a prompt knows some; and states that the next pass reads."""
+"""What a model tells beside logits: values, states that the next pass reads, and what its predictor foresees."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from unspoken import checks
-from unspoken.layout.entries import Layout
+from unspoken.decoders.state import DecodingState
+from unspoken.layout.entries import Layout, one_block
 from unspoken.model.cache import Cache
 from unspoken.model.denoiser import Denoiser
 from unspoken.model.network import Model
@@ -59,6 +61,23 @@ def need_ids(decoder: object, model: Model) -> None:
     if (port := port_of(model)) is not None:
         other = "Walk(process=us.Gaussian())" if isinstance(port, Vectors) else "Slots()"
         raise ValueError(f"{type(decoder).__name__} can not decode the tokens of {port}: take us.{other}")
+
+
+def sees_times(model: Model) -> bool:
+    """Whether the model was made to read noise, at times that it is shown."""
+    return getattr(model, "clock", None) is not None
+
+
+def foreseen_of(model: Model, state: DecodingState) -> Tensor | None:
+    """`[r, seq + 1, width]`: what the model's predictor tells of every position, before anything is said; or None."""
+    if not isinstance(model, Denoiser) or model.foresight is None:
+        return None
+    tokens, unsaid, document = (field[:, :-1] for field in (state.tokens, state.unsaid, state.document))
+    layout = one_block(tokens, unsaid, torch.zeros_like(tokens), document >= 0)
+    value = None if state.value is None else state.value[:, :-1]
+    foreseen = model.foreseeing(replace(layout, value=value)).foreseen
+    assert foreseen is not None
+    return torch.cat([foreseen, foreseen[:, :1]], 1)
 
 
 def with_states(model: Model, layout: Layout, at: Tensor, cache: Cache | None) -> tuple[Tensor, Tensor | None]:

@@ -19,6 +19,7 @@ from unspoken.noise.space import PADDING
 
 FOREVER = 2**30  # a horizon past every order: "sees the whole context"
 _WHOLE = ("token", "position", "order", "horizon", "block", "document")  # the fields of whole numbers
+_WIDE = {"value": "values", "carried": "carried states", "foreseen": "foreseen states"}
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Layout:
         None where all is ids.
     carried: `[batch, entries, width]` the last states that the entries had in the pass before, 0 of those that were not
         in it. Read by a model that carries, at its slots alone: unsaid entries of the mask. None where nothing is.
+    foreseen: `[batch, entries, width]` what a predictor's states tell of each entry (`Denoiser.foresee`), which depends
+        on the prompt alone. None where the model is to compute it, or has no predictor.
     """
 
     token: Tensor
@@ -48,6 +51,7 @@ class Layout:
     time: Tensor | None = None
     value: Tensor | None = None
     carried: Tensor | None = None
+    foreseen: Tensor | None = None
 
     def __post_init__(self) -> None:
         shape = self.token.shape
@@ -67,6 +71,11 @@ class Layout:
             raise ValueError(
                 f"carried states of shape {tuple(self.carried.shape)} for entries {tuple(self.token.shape)}; give "
                 "[batch, entries, width]: the state of every entry, 0 where it has none"
+            )
+        if self.foreseen is not None and (self.foreseen.dim() != 3 or self.foreseen.shape[:2] != shape):
+            raise ValueError(
+                f"foreseen states of shape {tuple(self.foreseen.shape)} for entries {tuple(self.token.shape)}; give "
+                "[batch, entries, width]: what the predictor's states tell of every entry"
             )
 
     @property
@@ -112,17 +121,17 @@ class Layout:
         both = {name: torch.cat([getattr(self, name), getattr(other, name)], 1) for name in _WHOLE}
         timed = self.time is not None or other.time is not None
         time = torch.cat([self.times, other.times], 1) if timed else None
-        return Layout(**both, time=time, value=self._wide("value", other), carried=self._wide("carried", other))
+        value, carried, foreseen = (self._wide(name, other) for name in _WIDE)
+        return Layout(**both, time=time, value=value, carried=carried, foreseen=foreseen)
 
     def _wide(self, name: str, other: Layout) -> Tensor | None:
-        """The values or carried states of both, 0 at the entries of the one that has none."""
+        """The values or states of both, 0 at the entries of the one that has none."""
         mine, its = getattr(self, name), getattr(other, name)
         some = mine if mine is not None else its
         if some is None:
             return None
         if mine is not None and its is not None and mine.shape[2] != its.shape[2]:
-            what = "values" if name == "value" else "carried states"
-            raise ValueError(f"{what} of width {mine.shape[2]} and {its.shape[2]} do not join; give one")
+            raise ValueError(f"{_WIDE[name]} of width {mine.shape[2]} and {its.shape[2]} do not join; give one")
         nothing = [some.new_zeros(*side.shape, some.shape[2]) for side in (self, other)]
         return torch.cat([n if held is None else held for n, held in zip(nothing, (mine, its), strict=True)], 1)
 

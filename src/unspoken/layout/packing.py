@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from unspoken.layout.entries import PADDING, Layout, entries_of, first_where, most, one_block, uniform
-from unspoken.layout.questions import SUCCESSOR, Question, each_tensor, joined
+from unspoken.layout.questions import SUCCESSOR, Question, SquaredError, each_tensor, joined
 from unspoken.layout.reads import STATES, Reads
 
 
@@ -236,15 +236,18 @@ def _ask(layout: Layout, asked: Tensor, target: Tensor, slot: Tensor) -> Packed:
 def ask_values(packed: Packed, value: Tensor, mask_id: int) -> Packed:
     """The same pass over values: said entries show theirs, and each question is for the value at its own position.
 
-    value: `[batch, seq, width]` clean vectors or codes; hidden (0) at every entry whose token is the mask.
+    value: `[batch, seq, width]` clean vectors or codes; hidden (0) at every entry whose token is the mask. Vectors are
+        priced by their squared error.
     Raises ValueError for questions about another position than the entry's own (next-token prediction).
     """
     layout = packed.layout
     if any(bool((q.slot == SUCCESSOR).any()) for q in packed.questions):
         raise ValueError("next-token questions are about ids; values are asked at their own masked entries")
     shown = entries_of(value, layout.position) * (layout.token != mask_id)[..., None]
+    loss = {"loss": SquaredError()} if value.is_floating_point() else {}
     asked = tuple(
-        replace(q, target=entries_of(value, layout.position.gather(1, q.at)), port="values") for q in packed.questions
+        replace(q, target=entries_of(value, layout.position.gather(1, q.at)), port="values", **loss)
+        for q in packed.questions
     )
     return Packed(replace(layout, value=shown), asked)
 

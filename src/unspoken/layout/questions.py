@@ -17,7 +17,7 @@ from torch import Tensor
 from unspoken.noise import Gaussian, Marginal, Views
 from unspoken.noise.gaussian import Normal, Seen
 
-PortName = Literal["ids", "values"]
+PortName = Literal["ids", "values", "foreseen"]
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,8 @@ class Question:
     weight: `[batch, m]` of its loss; 0 where a row has fewer questions than the batch.
     slot: `[batch, m]` its place in its block: 0 is the token committed next, j > 0 the j-th latent; `SUCCESSOR` is a
         clean entry that is asked for the token after it.
-    port: by which the answer is predicted: the model's head over ids, or the port of its values.
+    port: by which the answer is predicted: the model's head over ids, the port of its values, or what its predictor
+        has `foreseen` alone, by the predictor's own head. Those of the last kind come last.
     loss: how the answer is priced, row by row. Of a dataclass, the tensors as long as the batch are cut with its rows.
     """
 
@@ -184,7 +185,7 @@ class Question:
 
     def __post_init__(self) -> None:
         if self.port not in get_args(PortName):
-            raise ValueError(f"port={self.port!r}: give 'ids' for the head over ids, 'values' for the port of values")
+            raise ValueError(f"port={self.port!r}: give 'ids', 'values' or 'foreseen'")
         for name, field in (("weight", self.weight), ("slot", self.slot), ("target", self.target)):
             if field.shape[:2] != self.at.shape or (field.dim() > 2 and name != "target"):
                 raise ValueError(

@@ -51,7 +51,8 @@ class Cache:
 
     def before(self, layout: Layout) -> Layout:
         """What is held, then the entries of `layout`: the keys that a pass over `layout` sees."""
-        bare = layout if layout.carried is None else replace(layout, carried=None)  # what was read is in the keys
+        read = layout.carried is not None or layout.foreseen is not None
+        bare = replace(layout, carried=None, foreseen=None) if read else layout  # what was read is in the keys
         return bare if self.layout is None else self.layout.join(bare)
 
     def keep(self, layout: Layout, width: int) -> None:

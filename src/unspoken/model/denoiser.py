@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from unspoken.layout.attention import Attention, Prompt
+from unspoken.layout.condition import condition_of
 from unspoken.layout.entries import Layout, entries_of
 from unspoken.layout.packing import Packed
 from unspoken.layout.pricing import costs
@@ -26,6 +27,7 @@ from unspoken.layout.reads import Before, States
 from unspoken.model.adapters import with_adapter, without_adapter
 from unspoken.model.cache import Cache
 from unspoken.model.folder import OURS, codec_in
+from unspoken.model.foresight import fusion_of, is_frozen, load_foresight
 from unspoken.model.loading import load_inputs
 from unspoken.model.masks import write_silence
 from unspoken.model.ports import Categorical, CodeWeights, Port, VectorWeights, check_port, check_values
@@ -101,6 +103,7 @@ class Denoiser(nn.Module):
         self.place = places(trunk, positions)
         self.clock = Clock(trunk.config.hidden_size).to(trunk.device, trunk.dtype) if times else None
         self.port, self.values, self.carried = port, None, None
+        self.foresight, self.fusion = None, None
         self.cache_argument = cache_argument(trunk)
         self.loops = 1  # it is probed with one loop and without flex, whatever follows: each loop obeys the same laws
         use_attention(trunk, self.kernel)
@@ -179,6 +182,7 @@ class Denoiser(nn.Module):
         parts = read_parts(folder, asked, trunk_options)
         with torch.random.fork_rng():  # the places drawn here are loaded over
             model = cls(parts.trunk, kernel=kernel, **parts.given)
+            load_foresight(model, folder, {"kernel": kernel, **trunk_options})
         if model.inputs and (Path(folder) / OURS).exists():
             load_inputs(model.inputs, folder)
         if carry is not None:
@@ -227,10 +231,12 @@ class Denoiser(nn.Module):
     gradient_checkpointing_enable = activation_checkpointing_enable  # what it was called before
 
     def train(self, mode: bool = True) -> Denoiser:
-        """As of every module; a codec stays in evaluation."""
+        """As of every module; a codec, and a predictor that is not trained, stay in evaluation."""
         super().train(mode)
         if self.codec is not None:
             self.codec.eval()
+        if self.foresight is not None and is_frozen(self.foresight):
+            self.foresight.eval()
         return self
 
     def carry(self, carry: bool = True) -> None:
@@ -242,6 +248,31 @@ class Denoiser(nn.Module):
             self.carried = None
         elif self.carried is None:
             self.carried = carried_state(self.trunk, self.port)
+
+    def foresee(self, predictor: Denoiser | None) -> None:
+        """From now on every entry reads what the predictor's states tell of it, by a new map of zeros; None: no more.
+
+        The predictor sees the prompt and masks, and neither noise nor times: its states are computed once a pass where
+        `Layout.foreseen` does not bring them, from the entries of the pass. It is saved with the model.
+        Raises ValueError for a predictor of other tokens.
+        """
+        self.fusion = None if predictor is None else fusion_of(self, predictor)
+        self.foresight = predictor
+        self.train(self.training)
+
+    def foreseeing(self, layout: Layout, cache: Cache | None = None) -> Layout:
+        """The layout with what the predictor foresees of every entry, as it is where it has that or there is none.
+
+        Raises ValueError beside a cache, where a layout does not hold every entry.
+        """
+        if self.foresight is None or layout.foreseen is not None:
+            return layout
+        if cache is not None:
+            raise ValueError(
+                "what is foreseen depends on the entries in the cache too: decode by us.Slots(), which computes it "
+                "once, or without a cache"
+            )
+        return replace(layout, foreseen=self.foresight.states(condition_of(layout, self.mask_id)))
 
     @overload
     def forward(self, layout: Layout, at: Tensor | None = None, cache: Cache | None = None) -> Tensor: ...
@@ -263,11 +294,14 @@ class Denoiser(nn.Module):
         questions: in place of `at`: the loss of each, `[batch, m]`, all from one pass of the trunk (`layout.pricing`).
         then: a pass after this one, which reads of it what `Packed.reads` says; the losses of its questions follow.
         """
+        layout = self.foreseeing(layout, cache)
         hidden = self.states(layout, cache=cache)
         if questions is None:
             return self.ids.predict(answering(hidden, layout, at, cache, self.shift))
-        read = [replace(q, at=left_of(layout, q.at)) for q in questions] if self.shift else questions
+        own = [q for q in questions if q.port != "foreseen"]
+        read = [replace(q, at=left_of(layout, q.at)) for q in own] if self.shift else own
         losses = costs(read, hidden, self._answer, self.vocab_size)
+        losses += self._foreseen_costs(questions[len(own) :], layout)
         if then is None:
             return losses
         return losses + self._after(
@@ -279,8 +313,20 @@ class Denoiser(nn.Module):
         if isinstance(then.reads, States) and self.carried is None:
             raise ValueError("the second pass reads states of the first, and this model carries none: give carry=True")
         layout = then.layout if then.reads is None else then.reads(then.layout, before)
+        if isinstance(then.reads, States):  # over the same entries
+            layout = replace(layout, foreseen=before.layout.foreseen)
         with without_adapter(self.trunk) if then.bare else nullcontext():
             return self(layout, questions=then.questions, then=then.then)
+
+    def _foreseen_costs(self, questions: Sequence[Question], layout: Layout) -> tuple[Tensor, ...]:
+        """What the predictor's own answers cost."""
+        if not questions:
+            return ()
+        if self.foresight is None or layout.foreseen is None:
+            raise ValueError("a question is for what is foreseen, and the model has no predictor: see Denoiser.foresee")
+        port = "ids" if self.foresight.values is None else "values"
+        asked = [replace(q, port=port) for q in questions]
+        return costs(asked, layout.foreseen, self.foresight._answer, self.vocab_size)
 
     def _answer(self, hidden: Tensor, question: Question) -> Any:
         port = self.ids if question.port == "ids" else self._values
@@ -307,6 +353,7 @@ class Denoiser(nn.Module):
         attention: the rule, by default the model's own.
         cache: what it holds is seen and not computed.
         """
+        layout = self.foreseeing(layout, cache)
         check_reach(self.trunk.config, self.known_positions, layout, 0 if cache is None else len(cache))
         if not layout.token.numel():  # which trunks can not reshape
             return self.embed(layout)
@@ -343,7 +390,12 @@ class Denoiser(nn.Module):
         if self.carried is not None and layout.carried is not None:
             slots = (layout.unsaid & (layout.token == self.mask_id))[..., None]
             embedded = embedded + torch.where(slots, self.carried(layout.carried), 0.0)
-        return embedded if self.clock is None else embedded + self.clock(layout.times)
+        embedded = embedded if self.clock is None else embedded + self.clock(layout.times)
+        if self.fusion is None:
+            return embedded
+        foreseen = self.foreseeing(layout).foreseen
+        assert foreseen is not None
+        return self.fusion(embedded, foreseen, layout.times)
 
     def _shown(self, layout: Layout) -> Tensor:
         """`[batch, entries, width]`: the values of the entries that show one, 0 at the others."""
@@ -357,6 +409,7 @@ class Denoiser(nn.Module):
     def inputs(self) -> nn.ModuleDict:
         """What we add to the trunk, by name; empty where nothing is."""
         ours = {"place": self.place, "clock": self.clock, "port": self.values, "carried": self.carried}
+        ours["fusion"] = self.fusion
         return nn.ModuleDict({name: module for name, module in ours.items() if module is not None})
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 from unspoken.record import from_record, read_json
 
 OURS, WEIGHTS, CODEC = "unspoken.json", "unspoken.safetensors", "codec"
+FORESIGHT = "foresight"  # the folder of a predictor
 HELD: dict[str, Any] = {  # in `OURS`
     "attention": dict[str, Any],
     "mask_id": int,
@@ -24,6 +25,7 @@ HELD: dict[str, Any] = {  # in `OURS`
     "vocabulary": int,
     "added": bool,
     "base": dict[str, str],
+    "foresight": dict[str, str],
     "codec": bool,
     "sha256": dict[str, str],
 }

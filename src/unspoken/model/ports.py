@@ -15,7 +15,7 @@ makes their weights for a trunk of a given width.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, overload
 
 import torch
 from torch import Tensor, nn
@@ -91,16 +91,21 @@ class Vectors:
         width: Of the vectors.
         view: What is predicted: `x0`, `v`, the velocity `u`, or `eps` (which a walk from the prior can not use).
         placeholder: The token id of entries that show a vector.
+        head: Of predictions: `drawn` at random; begun at `zero`, so that an untrained model predicts 0; or `none`,
+            where vectors are read and not predicted.
     """
 
     width: int
     view: View = "x0"
     placeholder: int | None = None
+    head: Literal["drawn", "zero", "none"] = "drawn"
 
     def __post_init__(self) -> None:
         checks.plain(self)
         if self.view not in get_args(View):
             raise ValueError(f"view is {self.view!r}; give one of {', '.join(get_args(View))}")
+        if self.head not in ("drawn", "zero", "none"):
+            raise ValueError(f"head is {self.head!r}; give 'drawn', 'zero' or 'none'")
         if self.width < 1:
             raise ValueError(f"width={self.width}; give vectors of 1 number or more")
 
@@ -120,14 +125,20 @@ class VectorWeights(nn.Module):
     def __init__(self, port: Vectors, hidden: int):
         super().__init__()
         self.view: View = port.view
-        self.reader, self.head = nn.Linear(port.width, hidden), nn.Linear(hidden, port.width)
+        self.reader = nn.Linear(port.width, hidden)
+        self.head: nn.Linear | None = None if port.head == "none" else nn.Linear(hidden, port.width)
+        if self.head is not None and port.head == "zero":
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
 
     def read(self, value: Tensor) -> Tensor:
         """Vectors `[batch, entries, width]`, by one linear map."""
         return self.reader(value.to(self.reader.weight.dtype))
 
     def predict(self, hidden: Tensor, target: Tensor | None = None) -> Seen:
-        """The view of every entry."""
+        """The view of every entry. Raises ValueError without a head."""
+        if self.head is None:
+            raise ValueError("the port has no head (head='none'): its vectors are read, and not predicted")
         return Seen(self.head(hidden), self.view)
 
     def loss(self, prediction: Seen, target: Tensor) -> Tensor:
@@ -141,7 +152,7 @@ class VectorWeights(nn.Module):
         mean = prediction.value
         device = mean.device if generator is None else generator.device
         noise = torch.randn(mean.shape, generator=generator, device=device, dtype=mean.dtype).to(mean.device)
-        return mean + temperature * noise, mean.new_zeros(mean.shape[:2])
+        return mean + temperature * noise, (mean * 0).sum(-1)  # "not a number" where the mean is none
 
 
 @dataclass(frozen=True)

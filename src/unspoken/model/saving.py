@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import save_file
 
 from unspoken.model.adapters import FILES, base_of, check_base_known, is_adapted, save_adapter
-from unspoken.model.folder import CODEC, OURS, WEIGHTS, quietly
+from unspoken.model.folder import CODEC, FORESIGHT, OURS, WEIGHTS, quietly
 from unspoken.model.loading import sums
 from unspoken.record import to_record
 
@@ -51,6 +51,9 @@ def save(model: Denoiser, folder: str | Path) -> None:
     }
     if model.port is not None:
         record["port"] = to_record(model.port)
+    if model.foresight is not None:
+        model.foresight.save_pretrained(Path(folder) / FORESIGHT)
+        record["foresight"] = sums(Path(folder) / FORESIGHT)
     if is_adapted(model.trunk):
         base = base_of(folder, None)
         record |= {"vocabulary": model.vocab_size, "added": model.added}

@@ -10,9 +10,11 @@ from unspoken.layout.groups import Groups
 from unspoken.model.ports import Codes, Vectors
 from unspoken.noise import Gaussian, Hybrid
 from unspoken.noise.times import Mixture
+from unspoken.systems import forediff as foresight
 from unspoken.tasks import Bouncing, Chain, Digits, PathStar, Sudoku
 from unspoken.training.config import Train, Trunk
 from unspoken.training.objective import Denoising, MaskedDiffusion, MultiToken
+from unspoken.training.stages import Made
 
 
 def sudoku_4x4() -> Train:
@@ -141,6 +143,17 @@ def digits() -> Train:
     )
 
 
+def forediff_predictor() -> Train:
+    """Stage 1 of Foresight Diffusion, of a bouncing particle: the answer from the prompt alone; some minutes."""
+    return foresight.predictor(Bouncing())
+
+
+def forediff() -> Train:
+    """Stage 2: a flow that reads the frozen predictor of `unspoken train forediff-predictor`; some minutes."""
+    stage = Made("runs/forediff-predictor/mdm-teacherless-seed0", "unspoken train forediff-predictor")
+    return foresight.foreseeing(Bouncing(), stage)
+
+
 def _hybrid(train: Train) -> Train:
     trunk = replace(train.trunk, times=True)
     return replace(train, attention=MDM, process=Hybrid(0.2), objective=Denoising(), trunk=trunk)
@@ -158,4 +171,6 @@ PRESETS: dict[str, Callable[[], Train]] = {
     "sudoku-6x6-gidd": sudoku_6x6_gidd,
     "bouncing": bouncing,
     "digits": digits,
+    "forediff-predictor": forediff_predictor,
+    "forediff": forediff,
 }

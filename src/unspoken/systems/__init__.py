@@ -1,1 +1,5 @@
-"""Systems of the literature that are compositions: functions that return whole training runs, stage by stage."""
+"""Systems of the literature that are compositions: functions that return a whole `Train`, and what is theirs alone."""
+
+from unspoken.systems import forediff, ladir
+
+__all__ = ["forediff", "ladir"]

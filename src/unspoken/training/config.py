@@ -11,6 +11,7 @@ from unspoken.layout.groups import Related
 from unspoken.model.ports import Port, Vectors
 from unspoken.noise import Absorbing, Gaussian, Process
 from unspoken.tasks import Tasks
+from unspoken.training.foresight import Foresight
 from unspoken.training.objective import (
     Autoencoding,
     Denoising,
@@ -187,6 +188,7 @@ class Train:
         process: How tokens are noised; masks, unless the objective is `Denoising`.
         objective: What a pass holds and is asked: masked diffusion, or one of the autoregressive family.
         port: Of a task whose tokens are values: how they are read and predicted.
+        foresight: A predictor of the condition, whose states the model reads (ForeDiff).
         codec: The run that made the vectors of a task's thoughts, for `ThoughtDiffusion`; it stays as it is.
         start: The run whose averaged weights are trained on; the model must be of the same shape.
         steps: Optimiser steps.
@@ -218,6 +220,7 @@ class Train:
     process: Process = field(default_factory=Absorbing)
     objective: Objectives = field(default_factory=MaskedDiffusion)
     port: Port | None = None
+    foresight: Foresight | None = None
     codec: Made | None = None
     start: Made | None = None
     steps: int = 1000
@@ -275,6 +278,22 @@ class Train:
             self.objective.check_process(self.process)
         self._check_values()
         self._check_relation()
+        self._check_foresight()
+
+    def _check_foresight(self) -> None:
+        """Raises ValueError where what is foreseen would not be of whole sequences."""
+        if self.foresight is None:
+            return
+        whole = isinstance(self.objective, MaskedDiffusion) and self.objective.groups is None
+        if not (whole or isinstance(self.objective, Denoising)):
+            raise ValueError(
+                f"foresight with {self.objective}: its passes hold other entries than every position once; take "
+                "Denoising, or MaskedDiffusion without groups"
+            )
+        if self.foresight.weight and self.objective.carries:
+            raise ValueError(
+                f"foresight with weight={self.foresight.weight} and carried states: give 0 for one of them"
+            )
 
     def _check_relation(self) -> None:
         """Raises ValueError where groups go by a table of other positions than the task has."""
@@ -310,10 +329,19 @@ class Train:
             raise ValueError(f"{self.objective} with {self.port}: the states of values are not carried; give carry=0")
         if self.port.placeholder != values.placeholder:
             raise ValueError(f"{self.port}: give placeholder={values.placeholder}, as {self.task.title} has it")
-        if isinstance(self.port, Vectors) != isinstance(self.process, Gaussian):
+        at_once = isinstance(self.port, Vectors) and isinstance(self.objective, Teacherless)
+        if (isinstance(self.port, Vectors) and not at_once) != isinstance(self.process, Gaussian):
             raise ValueError(
-                f"{type(self.port).__name__} under {self.process}: vectors take Gaussian(), codes take Absorbing()"
+                f"{type(self.port).__name__} under {self.process} with {self.objective}: vectors take Gaussian(), or "
+                "Absorbing() with Teacherless(), which predicts all at once; codes take Absorbing()"
             )
+        if isinstance(self.port, Vectors) and (self.port.head == "none" or (at_once and self.port.view != "x0")):
+            raise ValueError(
+                f"head={self.port.head!r}, view={self.port.view!r} with {self.objective}: give a head, and the view x0 "
+                "where all vectors are predicted at once"
+            )
+        if at_once:
+            return
         if isinstance(self.port, Vectors):
             if self.port.view == "eps" or not self.trunk.times:
                 raise ValueError(

@@ -25,6 +25,7 @@ from unspoken.model.denoiser import Denoiser
 from unspoken.tasks.base import Examples
 from unspoken.training.checkpoint import restore, save_checkpoint
 from unspoken.training.config import Train
+from unspoken.training.foresight import ask_foreseen
 from unspoken.training.losses import losses_in_parts, packed_losses
 from unspoken.training.models import load, new_denoiser
 from unspoken.training.run import Run
@@ -199,7 +200,8 @@ def packed_batch(
     """
     x0, given, document = examples.x0, examples.given, examples.document
     value = config.objective.values(model, examples)
-    return config.objective.pack(config.process, x0, given, model.mask_id, generator, value, progress, document)
+    packed = config.objective.pack(config.process, x0, given, model.mask_id, generator, value, progress, document)
+    return packed if config.foresight is None else ask_foreseen(packed, config.foresight.weight)
 
 
 @torch.no_grad()

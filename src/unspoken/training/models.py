@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from unspoken.model.adapters import adapted
 from unspoken.model.denoiser import Denoiser
 from unspoken.model.folder import read_ours
 from unspoken.model.masks import add_token
+from unspoken.model.ports import Port, Vectors, VectorWeights
 from unspoken.model.tokens import load_tokenizer
 from unspoken.noise.space import MASK
 from unspoken.tasks import Task
 from unspoken.tasks.prompted import Prompted
-from unspoken.training.config import Train
+from unspoken.training.config import Train, Trunk
+from unspoken.training.foresight import Foresight
 from unspoken.training.objective import Autoencoding, ThoughtDiffusion
 from unspoken.training.run import Run
 from unspoken.training.seeds import seeded_globally
@@ -27,7 +30,8 @@ from unspoken.training.stages import Made
 
 def new_denoiser(config: Train) -> Denoiser:
     """The untrained model of a config: same seed, same weights; the global generator is left as it was."""
-    task, length = config.task, max(config.task.length, config.objective.positions)
+    task = config.task
+    before = None if config.foresight is None else _of_stage(config.foresight)
     with seeded_globally(config.seed):
         if config.trunk.checkpoint:
             start = checkpoint_folder(config.trunk.checkpoint)
@@ -45,19 +49,12 @@ def new_denoiser(config: Train) -> Denoiser:
             if config.trunk.lora:
                 model.trunk = adapted(model.trunk, config.trunk.lora, model.mask_id)
         else:
-            model = Denoiser.from_config(
-                config.trunk.config(task.vocab_size, length),
-                attention=config.attention,
-                mask_id=task.mask_id,
-                positions=length if config.trunk.learned_positions else 0,
-                times=config.trunk.times,
-                port=config.port,
-                loops=config.trunk.loops,
-                carry=config.objective.carries,
-            )
+            model = _from_scratch(config, config.trunk, config.port, config.objective.carries)
             if isinstance(task, Prompted):
                 words = model.tokenizer = copy.deepcopy(task.coding.tokenizer)
                 add_token(words, task.mask or MASK)
+        if config.foresight is not None:  # last, so that all other weights are those of the model without it
+            model.foresee(_predictor(config, config.foresight) if before is None else before)
     check_vocabulary(model, task)
     if config.codec is not None:
         model.codec = codec_of(config, config.codec)
@@ -65,6 +62,34 @@ def new_denoiser(config: Train) -> Denoiser:
         _begin_with(model, config.start)
     model.decoder = config.objective.decoder(config.process)
     return model
+
+
+def _from_scratch(config: Train, trunk: Trunk, port: Port | None, carry: bool = False) -> Denoiser:
+    """Drawn from the global generator."""
+    length = max(config.task.length, config.objective.positions)
+    return Denoiser.from_config(
+        trunk.config(config.task.vocab_size, length),
+        attention=config.attention,
+        mask_id=config.task.mask_id,
+        positions=length if trunk.learned_positions else 0,
+        times=trunk.times,
+        port=port,
+        loops=trunk.loops,
+        carry=carry,
+    )
+
+
+def _predictor(config: Train, foresight: Foresight) -> Denoiser:
+    """A new predictor of the condition, as wide as the trunk."""
+    trunk = replace(config.trunk, layers=foresight.layers, times=False, checkpoint="", lora=0, shift=False, loops=1)
+    return _from_scratch(config, trunk, _read_alone(config.port, foresight.weight > 0))
+
+
+def _read_alone(port: Port | None, asked: bool) -> Port | None:
+    """The port of a predictor: without a head, unless it is asked for its own prediction."""
+    if not isinstance(port, Vectors):
+        return port
+    return replace(port, view="x0", head="drawn" if asked else "none")
 
 
 def tokenizer_for(task: Prompted, folder: str | Path) -> Any:
@@ -89,6 +114,16 @@ def check_vocabulary(model: Denoiser, task: Task) -> None:
             f"the model has {model.vocab_size} token ids with the mask at {model.mask_id}; {task} has "
             f"{task.vocab_size} with the mask at {task.mask_id}: it was made for another vocabulary"
         )
+
+
+def _of_stage(foresight: Foresight) -> Denoiser | None:
+    """The predictor of a stage, where there is one, without its head if that is asked nothing."""
+    if foresight.stage is None:
+        return None
+    predictor = made(foresight.stage).requires_grad_(foresight.trained)
+    if isinstance(predictor.port, Vectors) and isinstance(predictor.values, VectorWeights) and not foresight.weight:
+        predictor.port, predictor.values.head = _read_alone(predictor.port, False), None
+    return predictor
 
 
 def codec_of(config: Train, stage: Made) -> Denoiser:
