@@ -43,7 +43,10 @@ from unspoken.presets.studies import (
     quick,
 )
 from unspoken.presets.vectors import (
+    FOREDIFF,
     LADIR,
+    forediff_quick,
+    forediff_reference,
     ladir_arithmetic,
     ladir_encoder,
     ladir_quick,
@@ -57,6 +60,7 @@ __all__ = [
     "DECODE",
     "DIAL",
     "FORCING",
+    "FOREDIFF",
     "GIDD",
     "LADIR",
     "LATENTS",
@@ -77,6 +81,8 @@ __all__ = [
     "forcing_quick",
     "forediff",
     "forediff_predictor",
+    "forediff_quick",
+    "forediff_reference",
     "gidd",
     "gidd_quick",
     "ladir_arithmetic",

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from unspoken.layout.attention import CACHED_JOINT
+from unspoken.study.forediff import ForediffStudy
 from unspoken.study.ladir import LadirStudy
 from unspoken.systems import ladir
-from unspoken.tasks import Arithmetic, Permutations
+from unspoken.tasks import Arithmetic, Burgers, Permutations
 from unspoken.tasks import Tasks as Task
 from unspoken.training.config import Train, Trunk
 from unspoken.training.objective import NextTokenPrediction
@@ -85,6 +86,21 @@ VECTORS: dict[str, Callable[[], Train]] = {
     "ladir": ladir_reasoner,
     "ladir-rollout": ladir_rollout,
 }
+
+
+def forediff_reference() -> ForediffStudy:
+    """Three seeds of eleven runs on Burgers' equation: some twenty minutes on two cores."""
+    return ForediffStudy(Burgers())
+
+
+def forediff_quick() -> ForediffStudy:
+    """One seed, small streams, a tenth of the steps: two minutes on two cores."""
+    return ForediffStudy(
+        Burgers(train=2_000, test=50), first=200, second=100, conditions=16, samples=4, passes=8, seeds=(0,)
+    )
+
+
+FOREDIFF: dict[str, Callable[[], ForediffStudy]] = {"reference": forediff_reference, "quick": forediff_quick}
 LADIR: dict[str, Callable[[], LadirStudy]] = {
     "reference": ladir_reference,
     "quick": ladir_quick,

@@ -33,6 +33,7 @@ def draw(result: Result, path: Path) -> Path:
         "curves": curves.curves,
         "adapt": adapt.adapt,
         "ladir": vectors.ladir,
+        "forediff": vectors.forediff,
     }
     return drawn[result.study](result.rows, path)
 

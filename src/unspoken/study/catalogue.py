@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
-from unspoken.study import adapt, ar_latents, curves, decode, dial, forcing, gidd, ladir, latents, loops, steps, tasks
+from unspoken.study import (
+    adapt,
+    ar_latents,
+    curves,
+    decode,
+    dial,
+    forcing,
+    forediff,
+    gidd,
+    ladir,
+    latents,
+    loops,
+    steps,
+    tasks,
+)
 from unspoken.study.table import Table
 
 TABLES: dict[str, Table] = {
     module.TABLE.study: module.TABLE
-    for module in (latents, dial, decode, loops, tasks, gidd, forcing, steps, curves, ar_latents, adapt, ladir)
+    for module in (
+        latents,
+        dial,
+        decode,
+        loops,
+        tasks,
+        gidd,
+        forcing,
+        steps,
+        curves,
+        ar_latents,
+        adapt,
+        ladir,
+        forediff,
+    )
 }
 
 
