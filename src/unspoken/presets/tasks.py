@@ -13,6 +13,7 @@ from unspoken.tasks import (
     Addition,
     Arithmetic,
     Bouncing,
+    Burgers,
     Chain,
     Colouring,
     Countdown,
@@ -53,6 +54,8 @@ TASKS: dict[str, Callable[[], Task]] = {
     "path-star": PathStar,
     "chain": Chain,
     "bouncing": Bouncing,
+    "burgers": Burgers,
+    "burgers-forced": lambda: Burgers(forcing=2.0),
     "digits": Digits,
     "text": Text,
 }
