@@ -31,6 +31,7 @@ from .layout.packing import Packed
 from .layout.questions import CTC, CrossEntropy, Divergence, Question, SquaredError
 from .measure.bound import nelbo_along
 from .measure.calibration import Reliability, calibration, reliability
+from .measure.ensemble import Ensemble, ensemble
 from .measure.likelihood import nelbo, nll_by_latents
 from .measure.profile import InformationProfile, SamplerProfile, parallel_nll, profile_losses, sampler_losses
 from .measure.pseudo_cost import PseudoCost, pseudo_cost
@@ -103,6 +104,7 @@ __all__ = [
     "Discrete",
     "Divergence",
     "Endings",
+    "Ensemble",
     "Gaussian",
     "Groups",
     "Hybrid",
@@ -154,6 +156,7 @@ __all__ = [
     "decode",
     "denoise",
     "denoise_values",
+    "ensemble",
     "generate",
     "generate_ids",
     "guided",
