@@ -23,6 +23,7 @@ from .decoders.reading import Reading, Slot, read, read_ids, readings, readings_
 from .decoders.slots import Slots
 from .decoders.step import Step, last
 from .decoders.texts import generate
+from .decoders.thoughts import ThoughtWalk
 from .decoders.walk import DenoisingStep, walk
 from .layout.attention import ANY_ORDER, CACHED_ALONE, CACHED_JOINT, JOINT, MDM, SCDM, SIDM, Attention
 from .layout.entries import Layout, one_block, random_order
@@ -31,15 +32,18 @@ from .layout.packing import Packed
 from .layout.questions import CTC, CrossEntropy, Divergence, Question, SquaredError
 from .measure.bound import nelbo_along
 from .measure.calibration import Reliability, calibration, reliability
+from .measure.ensemble import Ensemble, ensemble
 from .measure.likelihood import nelbo, nll_by_latents
 from .measure.profile import InformationProfile, SamplerProfile, parallel_nll, profile_losses, sampler_losses
 from .measure.pseudo_cost import PseudoCost, pseudo_cost
 from .model.denoiser import Denoiser
 from .model.network import Model
 from .model.ports import Categorical, Codes, Vectors
+from .model.posterior import Posterior
 from .model.prediction import Prediction, guided, predictor
 from .noise import Absorbing, Discrete, Gaussian, Hybrid, Ids, Reals, SNRMix, Uniform
 from .noise.schedule import Cosine, Linear, Polynomial
+from .noise.thoughts import Thoughts
 from .noise.times import (
     AlongPath,
     Autoregressive,
@@ -60,6 +64,7 @@ from .training.loop import train, training
 from .training.losses import noised, packed_losses, token_losses
 from .training.models import load
 from .training.objective import (
+    Autoencoding,
     BlockDiffusion,
     Denoising,
     MaskedDiffusion,
@@ -67,6 +72,7 @@ from .training.objective import (
     MuToR,
     NextTokenPrediction,
     Teacherless,
+    ThoughtDiffusion,
 )
 from .training.stages import Made
 
@@ -87,6 +93,7 @@ __all__ = [
     "Absorbing",
     "AlongPath",
     "Attention",
+    "Autoencoding",
     "Autoregressive",
     "BlockConstant",
     "BlockDiffusion",
@@ -105,6 +112,7 @@ __all__ = [
     "Discrete",
     "Divergence",
     "Endings",
+    "Ensemble",
     "Foresight",
     "Gaussian",
     "Groups",
@@ -126,6 +134,7 @@ __all__ = [
     "Order",
     "Packed",
     "Polynomial",
+    "Posterior",
     "Prediction",
     "PrefixClean",
     "PseudoCost",
@@ -145,6 +154,9 @@ __all__ = [
     "SquaredError",
     "Step",
     "Teacherless",
+    "ThoughtDiffusion",
+    "ThoughtWalk",
+    "Thoughts",
     "Train",
     "Trapezoid",
     "Trunk",
@@ -158,6 +170,7 @@ __all__ = [
     "decode",
     "denoise",
     "denoise_values",
+    "ensemble",
     "generate",
     "generate_ids",
     "guided",

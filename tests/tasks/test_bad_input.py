@@ -9,6 +9,7 @@ from unspoken.presets.tasks import TASKS
 from unspoken.tasks import (
     Arithmetic,
     Bouncing,
+    Burgers,
     Chain,
     Colouring,
     Countdown,
@@ -40,6 +41,7 @@ FIELDS = [
     (Bouncing, "positions", 4.5, "a whole number"),
     (Bouncing, "speed", "fast", "a number"),
     (Digits, "known", 1.5, "a whole number"),
+    (Burgers, "forcing", "much", "a number"),
     (Arithmetic, "terms", 3.5, "a whole number"),
     (Permutations, "test", 3.5, "a whole number"),
     (Text, "length", 12.5, "a whole number"),

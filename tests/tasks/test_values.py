@@ -1,4 +1,4 @@
-"""Laws of the tasks whose tokens are values: bouncing particles (vectors) and digits (codes)."""
+"""Laws of the tasks whose tokens are values: particles and Burgers' fluid (vectors), digits (codes)."""
 
 import io
 import json
@@ -12,13 +12,14 @@ from rich.console import Console
 from sklearn.datasets import load_digits
 
 from unspoken.cli.tasks import ShowTask
-from unspoken.tasks import Bouncing, Digits
+from unspoken.tasks import Bouncing, Burgers, Digits
 from unspoken.tasks.base import SPLITS, Task
 from unspoken.tasks.digits import LEVELS, _splits
 
 BALL = Bouncing(validation=30, test=40)
 INK = Digits(known=1)
-TASKS = [BALL, Bouncing(positions=5, speed=0.9, validation=30, test=40, seed=3), INK, Digits()]
+FLOWS = [Burgers(train=60, validation=30, test=40), Burgers(forcing=1.0, train=60, validation=30, test=40)]
+TASKS = [BALL, Bouncing(positions=5, speed=0.9, validation=30, test=40, seed=3), INK, Digits(), *FLOWS]
 
 
 def whole(task, split):
@@ -210,7 +211,9 @@ def test_the_card_counts(task):
     assert card["task"] == task.title and card["length"] == task.length and card["vocab_size"] == 2
     assert card["vocabulary"] == f"values of {task.values.size}, by the port {task.values.port}"
     assert {split: its["examples"] for split, its in card["splits"].items()} == {s: task.size(s) for s in SPLITS}
-    origin = ("generated here", "no rights reserved") if isinstance(task, Bouncing) else ("scikit-learn", "CC BY 4.0")
+    origin = (
+        ("generated here", "no rights reserved") if task.values.port == "Vectors" else ("scikit-learn", "CC BY 4.0")
+    )
     assert card["source"].startswith(origin[0]) and card["licence"] == origin[1]
 
 

@@ -14,6 +14,7 @@ from unspoken.tasks import (
     Addition,
     Arithmetic,
     Bouncing,
+    Burgers,
     Chain,
     Colouring,
     Countdown,
@@ -54,6 +55,8 @@ TASKS: dict[str, Callable[[], Task]] = {
     "path-star": PathStar,
     "chain": Chain,
     "bouncing": Bouncing,
+    "burgers": Burgers,
+    "burgers-forced": lambda: Burgers(forcing=2.0),
     "digits": Digits,
     "text": Text,
 }

@@ -4,6 +4,7 @@ from unspoken.tasks.addition import Addition
 from unspoken.tasks.arithmetic import Arithmetic
 from unspoken.tasks.base import Examples, Split, Task, Values
 from unspoken.tasks.bouncing import Bouncing
+from unspoken.tasks.burgers import Burgers
 from unspoken.tasks.chain import Chain
 from unspoken.tasks.colouring import Colouring
 from unspoken.tasks.countdown import Countdown
@@ -23,6 +24,7 @@ Tasks = (
     Addition
     | Arithmetic
     | Bouncing
+    | Burgers
     | Chain
     | Colouring
     | Countdown
@@ -42,6 +44,7 @@ __all__ = [
     "Addition",
     "Arithmetic",
     "Bouncing",
+    "Burgers",
     "Chain",
     "Colouring",
     "Countdown",

@@ -58,3 +58,8 @@ class Valued(Worded):
             raise ValueError(f"{given}; write values[i]")
         blank = is_unknown(tokens).tolist()
         return " ".join(BLANK if b else self.word(value) for b, value in zip(blank, tokens, strict=True))
+
+
+def relative_l2(answer: Tensor, truth: Tensor) -> Tensor:
+    """`[...]`: the L2 distance of `answer` `[..., d]` to `truth` `[..., d]`, relative to the norm of the truth."""
+    return (answer - truth).norm(dim=-1) / truth.norm(dim=-1)
