@@ -11,7 +11,7 @@ from unspoken.model.ports import Codes, Vectors
 from unspoken.noise import Gaussian, Hybrid
 from unspoken.noise.times import Mixture
 from unspoken.systems import forediff as foresight
-from unspoken.tasks import Bouncing, Chain, Digits, PathStar, Sudoku
+from unspoken.tasks import Bouncing, Burgers, Chain, Digits, PathStar, Sudoku
 from unspoken.training.config import Train, Trunk
 from unspoken.training.objective import Denoising, MaskedDiffusion, MultiToken
 from unspoken.training.stages import Made
@@ -144,14 +144,14 @@ def digits() -> Train:
 
 
 def forediff_predictor() -> Train:
-    """Stage 1 of Foresight Diffusion, of a bouncing particle: the answer from the prompt alone; some minutes."""
-    return foresight.predictor(Bouncing())
+    """Stage 1 of Foresight Diffusion, of Burgers' equation: the answer from the prompt alone; some minutes."""
+    return foresight.predictor(Burgers())
 
 
 def forediff() -> Train:
     """Stage 2: a flow that reads the frozen predictor of `unspoken train forediff-predictor`; some minutes."""
     stage = Made("runs/forediff-predictor/mdm-teacherless-seed0", "unspoken train forediff-predictor")
-    return foresight.foreseeing(Bouncing(), stage)
+    return foresight.foreseeing(Burgers(), stage)
 
 
 def _hybrid(train: Train) -> Train:

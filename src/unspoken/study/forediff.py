@@ -109,8 +109,8 @@ class ForediffStudy(SeededStudy):
 
     task: Burgers
     forcing: float = 1.0
-    first: int = 2_400
-    second: int = 1_200
+    first: int = 1_000
+    second: int = 800
     batch: int = 64
     lr: float = 2e-3
     predictor: int = 4
@@ -184,8 +184,8 @@ class ForediffStudy(SeededStudy):
 class Samples:
     """What the samples of a model are like, by seed and condition; costs are a sample's, the mean over seeds.
 
-    error: `[seeds, conditions]` relative L2. its: the other measures of a flow, `[seeds, conditions]`, spread over skill
-        `[seeds, 1]`; a predictor gives one answer, and has none.
+    error: `[seeds, conditions]` relative L2. its: the other measures of a flow, `[seeds, conditions]` (spread over
+        skill `[seeds, 1]`); a predictor gives one answer, and has none.
     """
 
     error: Tensor
@@ -332,8 +332,8 @@ def _notes(config: ForediffStudy) -> list[str]:
     return [
         f"{len(config.seeds)} seed(s), {config.conditions} conditions of the test split, {config.samples} samples each "
         f"in {config.passes} passes; 95% intervals over seeds and conditions.",
-        f"Equal optimiser steps: a predictor has {config.first}, a flow that reads it {config.second}, all others both. "
-        f"{TWO} and {SPLIT} have {config.predictor} + {config.flow} layers, {PLAIN} their sum; {DEEP} has a flow of as "
+        f"Equal optimiser steps: a predictor has {config.first}, a flow that reads it {config.second}, all others "
+        f"both. {TWO} and {SPLIT} have {config.predictor} + {config.flow} layers, {PLAIN} their sum; {DEEP} has a flow of as "
         f"many layers as {PLAIN} beside the predictor, and {WIDE} as many layers in one flow.",
         f"{SPLIT} trains both streams by the flow's loss alone (ForeDiff-zero), {JOINT} with the predictor's beside "
         "it.",
