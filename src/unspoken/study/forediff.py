@@ -111,7 +111,7 @@ class ForediffStudy(SeededStudy):
     forcing: float = 1.0
     first: int = 1_000
     second: int = 800
-    batch: int = 64
+    batch: int = 32
     lr: float = 2e-3
     predictor: int = 4
     flow: int = 2
