@@ -39,7 +39,9 @@ from unspoken.study.curves import CurvesStudy
 from unspoken.study.decode import DecodeStudy
 from unspoken.study.families import Grid
 from unspoken.study.forcing import ForcingStudy
+from unspoken.study.forediff import ForediffStudy
 from unspoken.study.gidd import GiddStudy
+from unspoken.study.ladir import LadirStudy
 from unspoken.study.latents import LatentsStudy
 from unspoken.study.loops import LoopsStudy
 from unspoken.study.report import Claim
@@ -172,9 +174,14 @@ HELP = {
             ("decode", DecodeStudy, "train", "dial"),
             ("gidd", GiddStudy, "train", "puzzles"),
             ("forcing", ForcingStudy, "train"),
+            ("ladir", LadirStudy, "encoder", "reasoner", "baseline"),
             ("loops", LoopsStudy, "variants", "comparisons", "train"),
         )
     },
+    "study forediff": (
+        ["study", "forediff", "quick"],
+        [*flags(ForediffStudy, "task"), "--task.train", "--runs", "--out"],
+    ),
     "study curves": (["study", "curves"], ["PATH", *flags(CurvesStudy, "runs", "grid"), *flags(Grid), "--out"]),
     "study adapt": (["study", "adapt"], ["PATH", *flags(AdaptRun, "checkpoint")]),
     "show": (["show"], ["PATH"]),

@@ -96,6 +96,18 @@ def predicted(model: Denoiser, layout: us.Layout, entries: range) -> Tensor:
     return model.predict_values(layout, at).value
 
 
+def z_of(layout: us.Layout) -> Tensor:
+    """The values of a layout that shows some."""
+    assert layout.value is not None
+    return layout.value
+
+
+def after(packed: us.Packed) -> us.Packed:
+    """The pass after a pass."""
+    assert packed.then is not None
+    return packed.then
+
+
 # What a block sees (L1).
 
 
@@ -112,7 +124,7 @@ def test_a_block_sees_itself_the_question_and_the_clean_blocks_before_it(model) 
     }
     before = [predicted(model, layout, at) for at in noisy]
     for entries, reached in sees.items():
-        value, token = layout.value.clone(), layout.token.clone()
+        value, token = z_of(layout).clone(), layout.token.clone()
         for e in entries:
             value[:, e] += 1
             if e == 0:
@@ -122,7 +134,7 @@ def test_a_block_sees_itself_the_question_and_the_clean_blocks_before_it(model) 
         for a, b, expected in zip(after, before, reached, strict=True):
             assert bool((a - b).abs().max() > 1e-6) == expected, (entries, expected)
     # Bidirectional inside: the first vector's prediction moves with the last one's value.
-    value = layout.value.clone()
+    value = z_of(layout).clone()
     value[:, noisy[0][-1]] += 1
     moved = predicted(model, replace(layout, value=value), noisy[0][:1])
     assert (moved - before[0][:, :1]).abs().max() > 1e-6
@@ -204,7 +216,7 @@ def test_without_a_weight_the_divergence_is_not_asked() -> None:
     examples = TASK.sample("train", 4, seeded(0))
     packed = objective.pack(us.Absorbing(), examples.x0, examples.given, TASK.mask_id, seeded(0))
     assert not bool(packed.questions[0].real.any())
-    assert float(packed.then.weight.sum()) == pytest.approx(1)
+    assert float(after(packed).weight.sum()) == pytest.approx(1)
 
 
 def test_words_come_back_from_vectors(tmp_path) -> None:
@@ -382,12 +394,12 @@ def test_the_weights_of_flow_answer_and_stop_are_data(rollout) -> None:
 def test_the_gradient_of_the_answer_reaches_the_first_step(model) -> None:
     """L7: through every denoising step of the rollout to the noise that it begins with."""
     packed, _ = packed_of(ThoughtDiffusion(FORM, VECTORS, rollout=3, flow=1.0, stop=0.0))
-    first = packed.then
-    noise = first.layout.value.requires_grad_()
+    noise = z_of(after(packed).layout).requires_grad_()
     loss = packed_losses(model, packed)
     answer = (loss * packed.weight)[:, -FORM.answer :].sum()
     answer.backward()
     start = Reasoning(FORM, VECTORS).noisy(0)
+    assert noise.grad is not None
     assert all(float(noise.grad[:, e].abs().min()) > 0 for e in start)
 
 
@@ -396,15 +408,16 @@ def test_a_rollout_draws_what_decoding_draws(model, monkeypatch) -> None:
     """The blocks that the last pass of a rollout shows are those of `ThoughtWalk` from the same noise."""
     steps, n, seats = 3, 4, Reasoning(FORM, VECTORS)
     packed, _ = packed_of(ThoughtDiffusion(FORM, VECTORS, rollout=steps, unconditional=0.0), n)
-    rolled = packed.then
-    noises = iter([rolled.layout.value[:, list(seats.noisy(b))] for b in range(FORM.blocks)])
+    rolled = after(packed)
+    noises = iter([z_of(rolled.layout)[:, list(seats.noisy(b))] for b in range(FORM.blocks)])
     layout = rolled.layout
     while rolled.then is not None:
         states = model.states(layout)
-        before = Before(layout, states, lambda at, s=states: model.values.predict(entries_of(s, at)))
+        before = Before(layout, states, lambda at, s=states: model._values.predict(entries_of(s, at)))
         rolled = rolled.then
+        assert rolled.reads is not None
         layout = rolled.reads(rolled.layout, before)
-    expected = [layout.value[:, list(seats.clean(b))] for b in range(FORM.blocks)]
+    expected = [z_of(layout)[:, list(seats.clean(b))] for b in range(FORM.blocks)]
     drawn, read = [], thoughts._Stream.read
     monkeypatch.setattr(thoughts, "normal", lambda like, generator: next(noises))
     monkeypatch.setattr(thoughts._Stream, "read", lambda its, new: (drawn.append(new.value), read(its, new))[1])
@@ -438,7 +451,8 @@ def test_the_codec_is_as_it_was(stages) -> None:
         model = us.load(folder, "cpu")
         assert model.codec is not None and weights(model.codec) == weights(codec)
         assert not any(p.requires_grad for p in model.codec.parameters())
-        assert not model.train().codec.training
+        model.train()
+        assert model.training and not model.codec.training
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2])

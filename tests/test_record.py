@@ -19,8 +19,10 @@ from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import ATTENTIONS, CACHED_ALONE, Attention
 from unspoken.layout.groups import Groups, Related
 from unspoken.model.ports import Codes, Vectors
+from unspoken.model.posterior import Posterior
 from unspoken.noise import Absorbing, Gaussian, Hybrid, SNRMix, Uniform
 from unspoken.noise.schedule import Cosine, Linear, Polynomial
+from unspoken.noise.thoughts import Thoughts
 from unspoken.noise.times import (
     AlongPath,
     Autoregressive,
@@ -43,7 +45,9 @@ from unspoken.study.curves import CurvesStudy
 from unspoken.study.dial import DialStudy
 from unspoken.study.families import Grid
 from unspoken.study.forcing import ForcingStudy
+from unspoken.study.forediff import ForediffStudy
 from unspoken.study.gidd import GiddStudy
+from unspoken.study.ladir import LadirStudy
 from unspoken.study.latents import LatentsStudy
 from unspoken.study.loops import LoopsStudy
 from unspoken.study.steps import StepsStudy
@@ -69,6 +73,7 @@ from unspoken.tasks import (
 from unspoken.training.config import Train, Trunk
 from unspoken.training.foresight import Foresight
 from unspoken.training.objective import (
+    Autoencoding,
     BlockDiffusion,
     Denoising,
     MaskedDiffusion,
@@ -76,6 +81,7 @@ from unspoken.training.objective import (
     MuToR,
     NextTokenPrediction,
     Teacherless,
+    ThoughtDiffusion,
 )
 from unspoken.training.run import Run
 from unspoken.training.stages import Made
@@ -325,6 +331,14 @@ CONFIGS = {
     GiddStudy: st.just(presets.gidd()),
     ForcingStudy: st.just(presets.forcing()),
     LoopsStudy: st.just(presets.loops()),
+    LadirStudy: st.just(presets.ladir_reference()) | st.just(presets.ladir_arithmetic()),
+    ForediffStudy: st.just(presets.forediff_reference()),
+    Thoughts: st.builds(
+        Thoughts, *[st.integers(1, 99)] * 4, st.integers(0, 9), st.integers(10, 19), st.integers(20, 29)
+    ),
+    Autoencoding: st.just(presets.ladir_encoder().objective),
+    ThoughtDiffusion: st.just(presets.ladir_reasoner().objective) | st.just(presets.ladir_rollout().objective),
+    Posterior: st.builds(Posterior, st.integers(1, 99), st.none() | st.integers(0, 9)),
     AdaptStudy: st.just(adapt("models/smollm2-135m")),
     StepsStudy: st.builds(
         StepsStudy, st.lists(st.text(), min_size=1, unique=True).map(tuple), examples=st.integers(1, 99)
@@ -355,7 +369,7 @@ def through_json(hint: typing.Any, value: typing.Any) -> typing.Any:
 
 def test_every_config_of_the_package_is_covered_here():
     studies = (LatentsStudy, ArLatentsStudy, DialStudy, GiddStudy, ForcingStudy, LoopsStudy, StepsStudy, CurvesStudy)
-    studies = (*studies, AdaptStudy)
+    studies = (*studies, AdaptStudy, LadirStudy, ForediffStudy)
     assert set().union(*map(reachable, studies)) == set(CONFIGS)
 
 

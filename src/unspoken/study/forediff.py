@@ -1,4 +1,4 @@
-"""Does it help a flow to read a frozen predictor of its condition? (Foresight Diffusion, arXiv 2505.16474.)
+"""Does a flow gain by reading a frozen predictor of its condition? By Foresight Diffusion, arXiv 2505.16474.
 
 The future of a viscous flow from its past, where the past determines it, and where a hidden force does not let it. A
 predictor and a flow that reads it, against a plain flow, at equal optimiser steps. Samples are judged by their error,
@@ -333,8 +333,8 @@ def _notes(config: ForediffStudy) -> list[str]:
         f"{len(config.seeds)} seed(s), {config.conditions} conditions of the test split, {config.samples} samples each "
         f"in {config.passes} passes; 95% intervals over seeds and conditions.",
         f"Equal optimiser steps: a predictor has {config.first}, a flow that reads it {config.second}, all others "
-        f"both. {TWO} and {SPLIT} have {config.predictor} + {config.flow} layers, {PLAIN} their sum; {DEEP} has a flow of as "
-        f"many layers as {PLAIN} beside the predictor, and {WIDE} as many layers in one flow.",
+        f"both. {TWO} and {SPLIT} have {config.predictor} + {config.flow} layers, {PLAIN} their sum; {DEEP} has a flow "
+        f"of as many layers as {PLAIN} beside the predictor, and {WIDE} as many layers in one flow.",
         f"{SPLIT} trains both streams by the flow's loss alone (ForeDiff-zero), {JOINT} with the predictor's beside "
         "it.",
         f"Hidden force: root mean square {config.forcing:g}, in the future alone. A sample's error there is against "
