@@ -9,12 +9,14 @@ from alone import of_part, stages_and_result
 from toy import TRUNK
 
 from unspoken import presets
+from unspoken.decoders.denoise import denoise_values
 from unspoken.layout.attention import CACHED_ALONE
 from unspoken.measure.accuracy import solved
 from unspoken.measure.ensemble import ensemble
 from unspoken.show.figure import draw
-from unspoken.study import forediff, ladir
+from unspoken.study import forediff, foretold, ladir
 from unspoken.study.report import Result, Stage
+from unspoken.systems.forediff import FLOW
 from unspoken.tasks import Arithmetic, Burgers
 from unspoken.tasks.valued import relative_l2
 from unspoken.training.config import Train
@@ -91,7 +93,7 @@ def test_every_way_is_measured_and_every_model_told(reasoned) -> None:
 
 def test_runs_differ_in_what_their_names_say(reasoned) -> None:
     folder = reasoned[2]
-    its = {
+    its: dict[str, Any] = {
         name: Run(folder / f"{name}-seed1").config(Train)
         for name in ("teacher-forcing", "small-times", "vectors-alone")
     }
@@ -172,18 +174,18 @@ def test_runs_of_different_tasks_are_refused() -> None:
 
 
 def test_every_model_of_every_regime_is_measured(foreseen) -> None:
-    cells = [(regime, name) for regime, names in forediff.TRAINED.items() for name in names]
+    cells = [(regime, name) for regime, names in foretold.TRAINED.items() for name in names]
     for part in ("samples", "training"):
         assert [(r["regime"], r["model"]) for r in of_part(foreseen[1], part)] == cells
     steps = {r["model"]: r["steps"] for r in of_part(foreseen[1], "training")}
-    assert steps.pop(forediff.PREDICTOR) == 3 and set(steps.values()) == {5}
+    assert steps.pop(foretold.PREDICTOR) == 3 and set(steps.values()) == {5}
 
 
 def test_equal_weights_are_equal_but_for_the_fusion(foreseen) -> None:
     weights = {r["model"]: r["parameters"] for r in of_part(foreseen[1], "training") if r["regime"] == "determined"}
-    assert weights[forediff.TWO] == pytest.approx(weights[forediff.PLAIN], rel=0.5)
-    assert weights[forediff.SPLIT] == pytest.approx(weights[forediff.TWO], rel=0.1)
-    assert weights[forediff.DEEP] > weights[forediff.PLAIN]
+    assert weights[foretold.TWO] == pytest.approx(weights[foretold.PLAIN], rel=0.5)
+    assert weights[foretold.SPLIT] == pytest.approx(weights[foretold.TWO], rel=0.1)
+    assert weights[foretold.DEEP] > weights[foretold.PLAIN]
 
 
 def test_the_measures_are_those_of_the_samples(foreseen) -> None:
@@ -192,20 +194,20 @@ def test_the_measures_are_those_of_the_samples(foreseen) -> None:
     found = []
     for seed in (0, 1):
         model = load(foreseen[2] / "determined" / f"two-streams-seed{seed}", "cpu")
-        its = forediff.drawn(BURGERS, model, test)
+        its = foretold.drawn(model, test, 2, 2, 1)
         found.append(its.error)
         rows = test.prompt(0).repeat_interleave(2, 0)
-        *_, move = forediff.denoise_values(model, forediff.forediff.FLOW, rows, steps=2)
+        *_, move = denoise_values(model, FLOW, rows, steps=2)
         samples = move.z.view(3, 2, *test.answer.shape[1:])[:, :, 8:]
         torch.testing.assert_close(its.error[0], ensemble(samples, test.answer[:, 8:]).relative_l2)
-    row = next(r for r in of_part(foreseen[1], "samples") if r["model"] == forediff.TWO)
+    row = next(r for r in of_part(foreseen[1], "samples") if r["model"] == foretold.TWO)
     assert row["error"] == pytest.approx(float(torch.cat(found).mean()))
 
 
 def test_a_predictor_gives_one_answer(foreseen) -> None:
     model = load(foreseen[2] / "determined" / "predictor-seed0", "cpu")
     test = BURGERS.task.sample("test", 3)
-    its = forediff.one_answer(model, test)
+    its = foretold.one_answer(model, test)
     assert its.its == {} and its.error.shape == (1, 3) and bool(its.error.isfinite().all())
     zero = relative_l2(torch.zeros(1, 4, dtype=torch.float64), torch.ones(1, 4, dtype=torch.float64))
     assert zero.tolist() == [1.0]
@@ -213,9 +215,7 @@ def test_a_predictor_gives_one_answer(foreseen) -> None:
 
 @pytest.mark.parametrize("better", [True, False])
 def test_the_claims_of_two_streams_can_come_out_either_way(better) -> None:
-    config = replace(BURGERS, seeds=(0, 1, 2))
-
-    def cell(error: float, std: float, crps: float, spread: float, guess: float) -> forediff.Samples:
+    def cell(error: float, std: float, crps: float, spread: float, guess: float) -> foretold.Samples:
         noise = torch.linspace(-0.001, 0.001, 30).expand(3, -1)
         its = {
             "consistency": std + noise,
@@ -223,18 +223,18 @@ def test_the_claims_of_two_streams_can_come_out_either_way(better) -> None:
             "spread_skill": torch.full((3, 1), spread),
             "first_guess": guess + noise,
         }
-        return forediff.Samples(error + noise, its, 1, 0.0, 0.0, 0)
+        return foretold.Samples(error + noise, its, 1, 0.0, 0.0, 0)
 
     plain, good = cell(0.2, 0.05, 0.1, 0.9, 0.3), cell(0.1, 0.02, 0.08, 1.0, 0.1)
     other = good if better else plain
-    found = {(regime, name): other for regime, names in forediff.TRAINED.items() for name in names}
-    for regime in forediff.TRAINED:
-        found |= dict.fromkeys(((regime, name) for name in (forediff.PLAIN, forediff.WIDE)), plain)
+    found = {(regime, name): other for regime, names in foretold.TRAINED.items() for name in names}
+    for regime in foretold.TRAINED:
+        found |= dict.fromkeys(((regime, name) for name in (foretold.PLAIN, foretold.WIDE)), plain)
     if not better:
-        found[forediff.FORCED, forediff.TWO] = cell(0.2, 0.05, 0.2, 0.4, 0.3)
-    found |= dict.fromkeys(((forediff.DETERMINED, name) for name in (forediff.SPLIT, forediff.JOINT)), plain)
-    claims = [forediff._two_streams(config, found), forediff._calibrated(config, found)]
-    claims += forediff._accuracy(config, found)
+        found[foretold.FORCED, foretold.TWO] = cell(0.2, 0.05, 0.2, 0.4, 0.3)
+    found |= dict.fromkeys(((foretold.DETERMINED, name) for name in (foretold.SPLIT, foretold.JOINT)), plain)
+    claims = [foretold.two_streams(found, 3), foretold.calibrated(found, 3)]
+    claims += foretold.accuracy(found, 3)
     assert [c.holds for c in claims] == [better] * 5
 
 

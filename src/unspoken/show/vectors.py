@@ -6,9 +6,12 @@ from pathlib import Path
 
 from unspoken.show.bars import error_bars
 from unspoken.show.canvas import canvas
-from unspoken.study.forediff import DETERMINED
+from unspoken.study.foretold import DETERMINED
 from unspoken.study.ladir import FORCED, told
 from unspoken.study.table import Row
+
+_MEASURES = {"error": "relative L2", "consistency": "STD", "crps": "CRPS", "spread_skill": "spread/skill"}
+_COLOURS = ("#1b6ca8", "#d1603d")  # of futures that are determined, and not
 
 
 def ladir(rows: list[Row], path: Path) -> Path:
@@ -38,24 +41,26 @@ def ladir(rows: list[Row], path: Path) -> Path:
 
 
 def forediff(rows: list[Row], path: Path) -> Path:
-    """Error, standard deviation, CRPS, and spread over skill of every model, where the future is known and not."""
-    figure = canvas(12, 4)
-    axes = figure.subplots(1, 4, sharey=True)
+    """Error, standard deviation, CRPS and spread over skill of every model; and the samples of one future."""
+    figure = canvas(12, 7)
+    axes = figure.subplots(2, 4)
     its = [row for row in rows if row["part"] == "samples"]
-    names = [f"{row['model']}, {row['regime']}" for row in its]
-    colours = ["#1b6ca8" if row["regime"] == DETERMINED else "#d1603d" for row in its]
-    for axis, key, label in zip(
-        axes,
-        ("error", "consistency", "crps", "spread_skill"),
-        ("relative L2", "STD", "CRPS", "spread/skill"),
-        strict=True,
-    ):
+    for axis, (key, label) in zip(axes[0], _MEASURES.items(), strict=True):
         there = [n for n, row in enumerate(its) if key in row]
         values, bars = error_bars([its[n] for n in there], key)
-        axis.barh(there, values, xerr=bars, color=[colours[n] for n in there], alpha=0.7, height=0.7)
-        axis.set(xlabel=label)
-    axes[3].axvline(1, color="#6b6b6b", lw=1, ls="--")
-    axes[0].set_yticks(range(len(its)), names, fontsize=7)
-    axes[0].invert_yaxis()
+        colours = [_COLOURS[its[n]["regime"] != DETERMINED] for n in there]
+        axis.barh(there, values, xerr=bars, color=colours, alpha=0.7, height=0.7)
+        axis.set(xlabel=label, ylim=(len(its) - 0.5, -0.5))
+        axis.set_yticks([])
+    axes[0][3].axvline(1, color="#6b6b6b", lw=1, ls="--")
+    axes[0][0].set_yticks(range(len(its)), [f"{row['model']}, {row['regime']}" for row in its], fontsize=7)
+    for axis, row in zip(axes[1], [row for row in rows if row["part"] == "picture"], strict=False):
+        colour, places = _COLOURS[row["regime"] != DETERMINED], range(len(row["true"]))
+        axis.fill_between(places, row["low"], row["high"], color=colour, alpha=0.3, lw=0, label="all samples")
+        axis.plot(places, row["middle"], color=colour, lw=1, label="their median")
+        axis.plot(places, row["true"], color="black", lw=1, ls="--", label="true")
+        axis.set_title(f"{row['model']}, {row['regime']}", fontsize=9)
+        axis.set(xlabel="place, last frame")
+    axes[1][0].legend(frameon=False, fontsize=7)
     figure.savefig(path, dpi=150)
     return path

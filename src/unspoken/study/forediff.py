@@ -7,51 +7,38 @@ by how much they differ, and by whether that difference is right (CRPS, spread o
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from unspoken.decoders.decode import decode
-from unspoken.decoders.denoise import denoise_values
-from unspoken.decoders.step import last
-from unspoken.measure.accuracy import clock
-from unspoken.measure.costs import pass_flops
-from unspoken.measure.ensemble import ensemble
-from unspoken.measure.intervals import Estimate, holm, p_value
-from unspoken.model.denoiser import Denoiser
 from unspoken.study.base import Findings, SeededStudy, folder_of, loaded, trained
-from unspoken.study.report import Check, Claim, Stage, claim
+from unspoken.study.foretold import (
+    DEEP,
+    DETERMINED,
+    JOINT,
+    LOOKS,
+    PLAIN,
+    PREDICTOR,
+    SPLIT,
+    TRAINED,
+    TWO,
+    WIDE,
+    Found,
+    Samples,
+    accuracy,
+    calibrated,
+    drawn,
+    one_answer,
+    two_streams,
+)
+from unspoken.study.report import Stage
 from unspoken.study.table import Column, Mean, Row, Table
 from unspoken.systems import forediff
 from unspoken.tasks import Burgers
-from unspoken.tasks.base import Examples
-from unspoken.tasks.valued import relative_l2
 from unspoken.training.config import Train
 from unspoken.training.pool import Job
 from unspoken.training.stages import Made
 
-PREDICTOR, PLAIN, SPLIT, JOINT, TWO, DEEP, WIDE = (
-    "predictor",
-    "plain",
-    "one stage",
-    "joint",
-    "two streams",
-    "two streams, as deep",
-    "plain, as many weights",
-)
-DETERMINED, FORCED = "determined", "hidden force"
-TRAINED = {DETERMINED: (PREDICTOR, PLAIN, SPLIT, JOINT, TWO, DEEP, WIDE), FORCED: (PREDICTOR, PLAIN, TWO, DEEP)}
-STEADIER, CALIBRATED, WORSE = 0.7, (0.7, 1.3), 1.05  # what the claims ask
-LOOKS = (  # claim, a model that is to err less, and the other
-    ("two streams err less", TWO, PLAIN),
-    ("two streams, as deep, err less", DEEP, PLAIN),
-    ("two streams, as deep, err less", DEEP, WIDE),
-    ("training in stages errs less than all at once", TWO, SPLIT),
-    ("training in stages errs less than all at once", TWO, JOINT),
-)
 TABLE = Table(
     "forediff",
     {
@@ -70,6 +57,12 @@ TABLE = Table(
             Column("seconds", "ms", lambda seconds: f"{seconds * 1e3:.1f}"),
             Column("seeds"),
         ),
+        "picture": (
+            Column("part", "part"),
+            Column("regime", "future"),
+            Column("model", "model"),
+            *(Column(name, drawn=True) for name in ("low", "middle", "high", "true")),
+        ),
         "training": (
             Column("part", "part"),
             Column("regime", "future"),
@@ -81,7 +74,8 @@ TABLE = Table(
     "samples: many of each condition. Error: relative L2, the mean over samples; worst: of a condition's samples; STD: "
     "the standard deviation of that error over a condition's samples; CRPS (unbiased); spread/skill: 1 where samples "
     "differ as they should; at t = 1: the error of the flow's guess before it denoises. MFLOPs and CPU ms a sample. "
-    "training: the weights of a model, its predictor's too, and the steps of all its stages. With 95% intervals.",
+    "picture: the last frame of one condition, drawn in the figure. training: the weights of a model, its predictor's "
+    "too, and the steps of all its stages. With 95% intervals.",
 )
 
 
@@ -175,76 +169,10 @@ class ForediffStudy(SeededStudy):
             models = loaded(jobs[cell])
             test = self.of(cell[0]).sample("test", self.conditions)
             one = cell[1] == PREDICTOR
-            found[cell] = Samples.of([one_answer(m, test) if one else drawn(self, m, test) for m in models])
-        rows = [*_samples(self, found), *_training(self, found)]
-        return rows, [_two_streams(self, found), _calibrated(self, found), *_accuracy(self, found)], _notes(self)
-
-
-@dataclass(frozen=True)
-class Samples:
-    """What the samples of a model are like, by seed and condition; costs are a sample's, the mean over seeds.
-
-    error: `[seeds, conditions]` relative L2. its: the other measures of a flow, `[seeds, conditions]` (spread over
-        skill `[seeds, 1]`); a predictor gives one answer, and has none.
-    """
-
-    error: Tensor
-    its: Mapping[str, Tensor]
-    passes: int
-    flops: float
-    seconds: float
-    parameters: int
-
-    @classmethod
-    def of(cls, seeds: Sequence[Samples]) -> Samples:
-        """Those of several seeds together."""
-        error = torch.cat([each.error for each in seeds])
-        its = {name: torch.cat([each.its[name] for each in seeds]) for name in seeds[0].its}
-        return replace(seeds[0], error=error, its=its, seconds=sum(each.seconds for each in seeds) / len(seeds))
-
-
-def drawn(config: ForediffStudy, model: Denoiser, test: Examples) -> Samples:
-    """Samples of every condition by one flow."""
-    k, prompt = config.samples, test.prompt(0)
-    rows, z, began = prompt.repeat_interleave(k, 0), prompt, clock(model.device)
-    for move in denoise_values(model, forediff.FLOW, rows, steps=config.passes):
-        z = move.z
-    seconds = clock(model.device) - began
-    asked = ~test.given[0]
-    truth = test.answer[:, asked]
-    of = ensemble(z.unflatten(0, (len(prompt), k))[:, :, asked], truth)
-    guess = forediff.first_guess(model, prompt, config.guesses)[:, asked]
-    its = {
-        "worst": of.worst,
-        "consistency": of.consistency,
-        "crps": of.crps,
-        "spread_skill": torch.tensor([of.spread_skill], dtype=torch.float64),
-        "first_guess": relative_l2(guess.flatten(1).double(), truth.flatten(1).double()),
-    }
-    its = {name: value[None] for name, value in its.items()}
-    return _costed(model, Samples(of.relative_l2[None], its, config.passes, 0.0, seconds / len(rows), 0), prompt)
-
-
-def one_answer(model: Denoiser, test: Examples) -> Samples:
-    """The answer of a predictor to every condition."""
-    prompt, began = test.prompt(0), clock(model.device)
-    said = last(decode(model, prompt, temperature=0.0), prompt)
-    seconds = clock(model.device) - began
-    asked = ~test.given[0]
-    error = relative_l2(said[:, asked].flatten(1).double(), test.answer[:, asked].flatten(1).double())
-    return _costed(model, Samples(error[None], {}, 1, 0.0, seconds / len(prompt), 0), prompt)
-
-
-def _costed(model: Denoiser, its: Samples, prompt: Tensor) -> Samples:
-    """With the weights of the model, and the FLOPs of its passes; a predictor's own pass is one."""
-    entries = prompt.shape[1]
-    flops = its.passes * pass_flops(model, entries, 0)
-    if model.foresight is not None:
-        flops += pass_flops(model.foresight, entries, 0)
-    return replace(its, flops=float(flops), parameters=sum(p.numel() for p in model.parameters()))
-
-
-Found = Mapping[tuple[str, str], Samples]  # by regime and model
+            how = self.samples, self.passes, self.guesses
+            found[cell] = Samples.of([one_answer(m, test) if one else drawn(m, test, *how) for m in models])
+        rows, n = [*_samples(self, found), *_training(self, found), *_pictures(found)], len(self.seeds)
+        return rows, [two_streams(found, n), calibrated(found, n), *accuracy(found, n)], _notes(self)
 
 
 def _samples(config: ForediffStudy, found: Found) -> list[Row]:
@@ -278,54 +206,12 @@ def _training(config: ForediffStudy, found: Found) -> list[Row]:
     ]
 
 
-def _two_streams(config: ForediffStudy, found: Found) -> Claim:
-    """A predictor understands the condition better than the flow does at t = 1, and samples differ less."""
-    foretold, plain, two = (found[DETERMINED, name] for name in (PREDICTOR, PLAIN, TWO))
-    guess = plain.its["first_guess"]
-    better = Estimate.of(foretold.error - guess)
-    steadier = Estimate.of(two.its["consistency"] - STEADIER * plain.its["consistency"])
-    ratio = float(two.its["consistency"].mean() / plain.its["consistency"].mean())
-    checks = [
-        Check(
-            better.high < 0,
-            f"the predictor errs by {foretold.error.mean():.4f}, the plain flow at t = 1 by {guess.mean():.4f}, "
-            f"{better.signed}",
-        ),
-        Check(steadier.high < 0, f"STD {ratio:.2f} of the plain flow's, {STEADIER:g} asked, {steadier.signed}"),
+def _pictures(found: Found) -> list[Row]:
+    return [
+        TABLE.row("picture", regime=regime, model=name, **its.shown)
+        for (regime, name), its in found.items()
+        if name in (PLAIN, TWO)
     ]
-    return claim("two streams", checks, len(config.seeds), 3)
-
-
-def _calibrated(config: ForediffStudy, found: Found) -> Claim:
-    """Where the future is uncertain, the samples of two streams still spread as they should."""
-    plain, two = found[FORCED, PLAIN], found[FORCED, TWO]
-    worse = Estimate.of(two.its["crps"] - WORSE * plain.its["crps"])
-    spread = two.its["spread_skill"]
-    low, high = CALIBRATED
-    checks = [
-        Check(
-            bool(((spread >= low) & (spread <= high)).all()),
-            f"spread over skill {', '.join(f'{x:.2f}' for x in spread.flatten().tolist())}, {low:g} to {high:g} asked",
-        ),
-        Check(
-            worse.high < 0,
-            f"CRPS {two.its['crps'].mean():.4f}, the plain flow's {plain.its['crps'].mean():.4f}, at most {WORSE:g} "
-            f"times that asked, {worse.signed}",
-        ),
-    ]
-    return claim("two streams keep the spread", checks, len(config.seeds), 3)
-
-
-def _accuracy(config: ForediffStudy, found: Found) -> list[Claim]:
-    """Who errs less where the future is determined; all looks corrected together (Holm)."""
-    less = [found[DETERMINED, other].error - found[DETERMINED, mine].error for _, mine, other in LOOKS]
-    stands = holm([p_value(values) for values in less])
-    checks: dict[str, list[Check]] = {}
-    for (name, mine, other), values, sure in zip(LOOKS, less, stands, strict=True):
-        errors = [float(found[DETERMINED, n].error.mean()) for n in (mine, other)]
-        text = f"{mine} {errors[0]:.4f}, {other} {errors[1]:.4f}, less by {Estimate.of(values).signed}"
-        checks.setdefault(name, []).append(Check(sure and float(values.mean()) > 0, text))
-    return [claim(name, its, len(config.seeds), 3) for name, its in checks.items()]
 
 
 def _notes(config: ForediffStudy) -> list[str]:
