@@ -14,7 +14,7 @@ from unspoken.layout.attention import CACHED_ALONE
 from unspoken.measure.accuracy import solved
 from unspoken.measure.ensemble import ensemble
 from unspoken.show.figure import draw
-from unspoken.study import forediff, foretold, ladir
+from unspoken.study import forediff, foretold, ladir, thought_answers
 from unspoken.study.report import Result, Stage
 from unspoken.systems.forediff import FLOW
 from unspoken.tasks import Arithmetic, Burgers
@@ -119,7 +119,7 @@ def test_answers_are_counted_as_by_hand(reasoned) -> None:
     config, folder = thoughts(), reasoned[2]
     model = load(folder / "teacher-forcing-seed0", "cpu")
     decoder = config.ways()[ladir.FORCED, ladir.told(2)]
-    its = ladir.answers(config, [model], config.asked(), decoder)
+    its = ladir.answers(config.task, [model], config.asked(), decoder, config.samples, config.questions)
     said = solved(model, config.task, config.asked(), decoder, config.samples * config.questions)
     right = said.right.view(-1, config.samples)
     assert its.right[0].tolist() == [float(row.double().mean()) for row in right]
@@ -133,18 +133,18 @@ def test_answers_are_counted_as_by_hand(reasoned) -> None:
 
 @pytest.mark.parametrize("wins", [True, False])
 def test_the_claim_of_test_time_compute_can_come_out_either_way(wins) -> None:
-    config = replace(thoughts(), seeds=(0, 1, 2))
     few, many = (0.05, 0.6) if wins else (0.3, 0.6)
     cost: dict[str, float] = {}
 
-    def level(p: float) -> ladir.Answers:
+    def level(p: float) -> thought_answers.Answers:
         right = torch.full((3, 20), p) + torch.linspace(-0.02, 0.02, 20)
-        return ladir.Answers(right, right, right, cost)
+        return thought_answers.Answers(right, right, right, cost)
 
     found = {(ladir.FORCED, ladir.told(1)): level(few), (ladir.FORCED, ladir.told(2)): level(many)}
-    claim = ladir._test_time(config, found, {"as encoded": torch.ones(3, 10)})
-    assert claim.holds is wins
-    assert ladir._test_time(config, found, {"as encoded": torch.full((3, 10), 0.9)}).holds is False
+    read = {"as encoded": torch.ones(3, 10)}
+    assert thought_answers.more_steps(found, read, (1, 2), 0.01, 3).holds is wins
+    bad = {"as encoded": torch.full((3, 10), 0.9)}
+    assert thought_answers.more_steps(found, bad, (1, 2), 0.01, 3).holds is False
 
 
 def test_the_two_cells_of_a_figure_are_drawn(reasoned, foreseen, tmp_path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from unspoken.show.bars import error_bars
 from unspoken.show.canvas import canvas
 from unspoken.study.foretold import DETERMINED
-from unspoken.study.ladir import FORCED, told
 from unspoken.study.table import Row
+from unspoken.study.thought_answers import FORCED, told
 
 _MEASURES = {"error": "relative L2", "consistency": "STD", "crps": "CRPS", "spread_skill": "spread/skill"}
 _COLOURS = ("#1b6ca8", "#d1603d")  # of futures that are determined, and not

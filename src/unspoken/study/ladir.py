@@ -11,21 +11,33 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from unspoken.decoders.autoregressive import NextToken
 from unspoken.decoders.decode import Decoder
 from unspoken.decoders.thoughts import ThoughtWalk
 from unspoken.layout.attention import CACHED_ALONE
-from unspoken.measure.accuracy import Solved, solve
-from unspoken.measure.intervals import Estimate
-from unspoken.model.codec import vectors_of, words_of
-from unspoken.model.denoiser import Denoiser
 from unspoken.study.base import Findings, SeededStudy, check_once, folder_of, loaded, trained
 from unspoken.study.compared import Comparison, Look, Size, looks_of, verdicts
-from unspoken.study.report import Check, Claim, Stage, claim
+from unspoken.study.report import Stage
 from unspoken.study.table import Column, Mean, Row, Table, cost_columns
+from unspoken.study.thought_answers import (
+    ALONE,
+    ENCODER,
+    FORCED,
+    LONGER,
+    NEXT,
+    ROLLED,
+    SMALL,
+    Answers,
+    Found,
+    answers,
+    more_steps,
+    pushed,
+    reconstructed,
+    repulsion,
+    told,
+)
 from unspoken.systems import ladir
 from unspoken.tasks.base import Examples
 from unspoken.tasks.reasoned import Reasoned
@@ -34,16 +46,6 @@ from unspoken.training.objective import Autoencoding, NextTokenPrediction, Thoug
 from unspoken.training.pool import Job
 from unspoken.training.stages import Made
 
-ENCODER, FORCED, LONGER, SMALL, ROLLED, ALONE, NEXT = (
-    "encoder",
-    "teacher forcing",
-    "longer",
-    "small times",
-    "rollout",
-    "vectors alone",
-    "next tokens",
-)
-GAIN, OVER_CHANCE, KEPT, RECONSTRUCTED = 5.0, 10.0, 0.05, 0.99  # what the claims ask
 COMPARISONS = (
     Comparison("rollout helps", ROLLED, LONGER, ("parameters",)),
     Comparison("small times help", SMALL, FORCED, ("parameters", "training_flops")),
@@ -196,17 +198,22 @@ class LadirStudy(SeededStudy):
         sizes = {name: Size.of(its[0][0]) for name, its in jobs.items() if name != ENCODER}
         for comparison in COMPARISONS:
             comparison.check(sizes)
-        vectors = reconstructed(self, models[ENCODER])
+        vectors = reconstructed(self.encoder, models[ENCODER])
         asked = self.asked()
         found: dict[tuple[str, str], Answers] = {}
         for done, (way, decoder) in enumerate(self.ways().items()):
             yield Stage(f"decoding: {way[0]}, {way[1]}", done, len(self.ways()))
-            found[way] = answers(self, models[way[0]], asked, decoder)
+            found[way] = answers(self.task, models[way[0]], asked, decoder, self.samples, self.questions)
         rows = [*_decoding(self, found), *_training(self, sizes, jobs), *_vectors(vectors)]
         right = {name: found[name, told(self.at)].right for name in (FORCED, LONGER, SMALL, ROLLED, ALONE)}
         right[NEXT] = found[NEXT, "temperature 1"].right
         looks = looks_of(COMPARISONS, right)
-        claims = [_test_time(self, found, vectors), *_repulsion(self, found), *verdicts(looks, right, sizes)]
+        n, middle = len(self.seeds), self.repulsions[len(self.repulsions) // 2 :][:1]
+        claims = [
+            more_steps(found, vectors, (self.passes[0], self.at), self.chance, n),
+            *(repulsion(found, self.at, strength, n) for strength in middle),
+            *verdicts(looks, right, sizes),
+        ]
         return rows, claims, _notes(self, looks)
 
     def asked(self) -> Examples:
@@ -223,62 +230,7 @@ class LadirStudy(SeededStudy):
 _STAGES = {ENCODER: 0, FORCED: 1, LONGER: 1, SMALL: 1, ALONE: 1, NEXT: 1, ROLLED: 2}
 
 
-def told(passes: int) -> str:
-    """A number of passes as the table has it."""
-    return f"{passes} passes" if passes > 1 else "1 pass"
-
-
-def pushed(strength: float) -> str:
-    """A strength of repulsion as the table has it."""
-    return f"repulsion {strength:g}"
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a way of decoding gave, by seed and question (each round counts as questions of its own).
-
-    right, any_right: `[seeds, questions]` share of right samples, and whether one is. different: `[seeds, questions]`
-        how many right ones differ. cost: an answer's, the mean over seeds.
-    """
-
-    right: Tensor
-    any_right: Tensor
-    different: Tensor
-    cost: Mapping[str, float]
-
-
-def answers(config: LadirStudy, models: Sequence[Denoiser], asked: Examples, decoder: Decoder) -> Answers:
-    """All questions by one way, with a model for each seed."""
-    k, found = config.samples, []
-    for model in models:
-        batch = k * min(config.questions, 16)  # rows of one question repel each other: no question twice in a batch
-        solved = next(e for e in solve(model, config.task, asked, decoder, batch=batch) if isinstance(e, Solved))
-        found.append(solved)
-    right = torch.stack([its.right.view(-1, k) for its in found]).double()
-    prompt = asked.prompt(config.task.mask_id)[::k]
-    different = [config.task.different(prompt, its.tokens.view(-1, k, its.tokens.shape[1])) for its in found]
-    cost = {n: sum(getattr(its, n) for its in found) / len(found) for n in ("passes", "entries", "flops", "seconds")}
-    return Answers(right.mean(2), right.amax(2), torch.stack(different).double(), cost)
-
-
-def reconstructed(config: LadirStudy, encoders: Sequence[Denoiser]) -> dict[str, Tensor]:
-    """`[seeds, thoughts]`: whether a thought is read back, as encoded and with the noise of training."""
-    objective = config.encoder.objective
-    assert isinstance(objective, Autoencoding)
-    test = config.task.sample("test", min(200, config.task.size("test")))
-    _, thoughts, _ = objective.form.split(test.x0)
-    there = objective.form.there(thoughts)
-    found: dict[str, list[Tensor]] = {"as encoded": [], f"noise {objective.noise:g}": []}
-    for model in encoders:
-        value = vectors_of(model, thoughts, there, objective.vectors)[there]
-        noise = torch.randn(value.shape, generator=torch.Generator().manual_seed(0))
-        for name, by in zip(found, (0.0, objective.noise), strict=True):
-            said = words_of(model, value + by * noise, objective.form)
-            found[name].append((said == thoughts[there]).all(1).double())
-    return {name: torch.stack(its) for name, its in found.items()}
-
-
-def _decoding(config: LadirStudy, found: Mapping[tuple[str, str], Answers]) -> list[Row]:
+def _decoding(config: LadirStudy, found: Found) -> list[Row]:
     rows = []
     for (variant, decoding), its in found.items():
         cost = dict(zip((c.key for c in cost_columns("answer")), its.cost.values(), strict=True))
@@ -303,37 +255,6 @@ def _training(config: LadirStudy, sizes: Mapping[str, Size], jobs: Mapping[str, 
 
 def _vectors(found: Mapping[str, Tensor]) -> list[Row]:
     return [TABLE.row("vectors", variant=ENCODER, decoding=name, right=its) for name, its in found.items()]
-
-
-def _test_time(config: LadirStudy, found: Mapping[tuple[str, str], Answers], vectors: Mapping[str, Tensor]) -> Claim:
-    """More denoising steps answer more questions, from vectors that say what they stand for."""
-    least, at = (found[FORCED, told(n)].right for n in (config.passes[0], config.at))
-    read = min(float(its.mean(1).min()) for its in vectors.values())
-    more, chance = Estimate.of(at - GAIN * least), Estimate.of(at - OVER_CHANCE * config.chance)
-    checks = [
-        Check(read >= RECONSTRUCTED, f"thoughts read back {read:.3f} in the worst seed, {RECONSTRUCTED} asked"),
-        Check(
-            more.low > 0,
-            f"pass@1 {at.mean():.3f} in {told(config.at)}, {least.mean():.3f} in {told(config.passes[0])}, "
-            f"{GAIN:g} times that is less by {more.signed}",
-        ),
-        Check(chance.low > 0, f"{OVER_CHANCE:g} times chance is less by {chance.signed}"),
-    ]
-    return claim("test-time compute", checks, len(config.seeds), 3)
-
-
-def _repulsion(config: LadirStudy, found: Mapping[tuple[str, str], Answers]) -> list[Claim]:
-    """The middle strength adds different answers, and loses none of their quality."""
-    if not config.repulsions:
-        return []
-    strength = config.repulsions[len(config.repulsions) // 2]
-    plain, its = found[FORCED, told(config.at)], found[FORCED, pushed(strength)]
-    more, kept = Estimate.of(its.different - plain.different), Estimate.of(its.right - plain.right)
-    checks = [
-        Check(more.low > 0, f"{pushed(strength)}: {its.different.mean():.2f} different right answers, {more.signed}"),
-        Check(kept.low > -KEPT, f"pass@1 {its.right.mean():.3f}, {kept.signed}, of which {KEPT:g} may be lost"),
-    ]
-    return [claim("repulsion adds answers", checks, len(config.seeds), 3)]
 
 
 def _notes(config: LadirStudy, looks: Sequence[Look]) -> list[str]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unspoken import checks
 from unspoken.layout.attention import Attention
-from unspoken.layout.entries import uniform
+from unspoken.layout.entries import Layout, uniform
 from unspoken.layout.packing import Packed
 from unspoken.layout.questions import KL, SUCCESSOR, Question, SquaredError
 from unspoken.layout.reads import Draw, Reads, Stepped
@@ -183,36 +183,53 @@ class ThoughtDiffusion(Objective):
         return torch.where(there[..., None, None], found.to(examples.x0.device), 0.0).flatten(1, 2)
 
     def _pack(self, batch: Batch) -> Packed:
-        process, z, generator = flow_of(batch, self), batch.values, batch.generator
-        z = z.unflatten(1, (self.form.blocks, self.vectors))
+        process, z = flow_of(batch, self), batch.values.unflatten(1, (self.form.blocks, self.vectors))
         question, thoughts, answer = self.form.split(batch.x0)
         there = self.form.there(thoughts)
-        hidden = uniform(question[:, :1], generator) < self.unconditional
+        hidden = uniform(question[:, :1], batch.generator) < self.unconditional
         question = torch.where(hidden, batch.mask_id, question)
-        t = self.context * uniform(there, generator).to(z.dtype)
-        clean = process.mix(Views(z, normal(z, generator)), t[..., None].expand(z.shape[:3]))
-        n, blocks = there.shape
-        draw = stratified_times(n * blocks * self.draws, generator, z.device).view(n, blocks * self.draws)
-        every, late = z.repeat_interleave(self.draws, 1), draw.to(z.dtype)[..., None].expand(-1, -1, self.vectors)
-        eps = normal(every, generator)
-        noisy = process.mix(Views(every, eps), late)
-        seats, present = self.seats, there.repeat_interleave(self.draws, 1)
-        layout = seats.ask(question)
-        for b in range(blocks):
-            layout = layout.join(seats.block(b, clean[:, b], t[:, b], there[:, b]))
-        layout = layout.join(seats.say(seats.starts(answer)))
-        for d in range(blocks * self.draws):
-            of = seats.block(d // self.draws, noisy[:, d], draw[:, d].to(z.dtype), present[:, d], noisy=d)
-            layout = layout.join(of)
-        at = _columns(n, range(seats.reach, layout.shape[1]), answer)
-        weight = self.flow * _each_alike(present, self.vectors).repeat_interleave(self.vectors, 1)
-        loss = SquaredError(process, late.flatten(1), eps.flatten(1, 2))
-        flow = Question(at, every.flatten(1, 2), weight, torch.zeros_like(at), "values", loss)
+        context = self._context(question, answer, z, there, process, batch.generator)
+        layout, flow = self._noised(context, z, there, process, batch.generator)
         asks = (self._stops(there), self._answers(answer))
         if not self.rollout:
             return Packed(layout, (flow, *asks))
-        last = self._rolled(question, answer, there, batch, process)
-        return Packed(layout, (flow,), last)
+        return Packed(layout, (flow,), self._rolled(question, answer, there, batch, process))
+
+    def _context(
+        self,
+        question: Tensor,
+        answer: Tensor,
+        z: Tensor,
+        there: Tensor,
+        process: Gaussian,
+        generator: torch.Generator | None,
+    ) -> Layout:
+        """The question, the blocks `z` `[n, blocks, vectors, width]` at small times or clean, and the answer."""
+        t = self.context * uniform(there, generator).to(z.dtype)
+        value = process.mix(Views(z, normal(z, generator)), t[..., None].expand(z.shape[:3]))
+        return self._laid(question, answer, value, t, there)
+
+    def _laid(self, question: Tensor, answer: Tensor, value: Tensor, time: Tensor, there: Tensor) -> Layout:
+        layout = self.seats.ask(question)
+        for b in range(self.form.blocks):
+            layout = layout.join(self.seats.block(b, value[:, b], time[:, b], there[:, b]))
+        return layout.join(self.seats.say(self.seats.starts(answer)))
+
+    def _noised(
+        self, layout: Layout, z: Tensor, there: Tensor, process: Gaussian, generator: torch.Generator | None
+    ) -> tuple[Layout, Question]:
+        """The noisy copies of every block behind the context, and what they are asked for."""
+        copies, present = self.form.blocks * self.draws, there.repeat_interleave(self.draws, 1)
+        t = stratified_times(len(z) * copies, generator, z.device).view(len(z), copies).to(z.dtype)
+        every, late = z.repeat_interleave(self.draws, 1), t[..., None].expand(-1, -1, self.vectors)
+        eps = normal(every, generator)
+        noisy = process.mix(Views(every, eps), late)
+        for d in range(copies):
+            layout = layout.join(self.seats.block(d // self.draws, noisy[:, d], t[:, d], present[:, d], noisy=d))
+        at = _columns(len(z), range(self.seats.reach, layout.shape[1]), there)
+        weight = self.flow * _each_alike(present, self.vectors).repeat_interleave(self.vectors, 1)
+        loss = SquaredError(process, late.flatten(1), eps.flatten(1, 2))
+        return layout, Question(at, every.flatten(1, 2), weight, torch.zeros_like(at), "values", loss)
 
     def _stops(self, there: Tensor) -> Question:
         """After each block: does another follow?"""
@@ -231,32 +248,32 @@ class ThoughtDiffusion(Objective):
         """Passes that draw every block from noise, and the last one, which is asked for stop and answer."""
         seats, (n, blocks) = self.seats, there.shape
         z = batch.values.unflatten(1, (blocks, self.vectors))
-        start, zero = normal(z, batch.generator), z.new_zeros(n)
-        whole = seats.ask(question)
+        start, none = normal(z, batch.generator), z.new_zeros(n, blocks)
+        whole = self._laid(question, answer, torch.zeros_like(z), none, there)
         for b in range(blocks):
-            whole = whole.join(seats.block(b, torch.zeros_like(z[:, b]), zero, there[:, b]))
-        whole = whole.join(seats.say(seats.starts(answer)))
-        for b in range(blocks):
-            whole = whole.join(seats.block(b, start[:, b], zero + 1, there[:, b], noisy=b))
+            whole = whole.join(seats.block(b, start[:, b], none[:, b] + 1, there[:, b], noisy=b))
         times = torch.linspace(1, 0, self.rollout + 1, dtype=torch.float64).tolist()
         passes: list[Packed] = []
         reads: Reads | None = None
         for b in range(blocks):
-            at = _columns(n, seats.noisy(b), answer)
-            clean = _columns(n, seats.clean(b), answer)
+            at, clean = (_columns(n, its, answer) for its in (seats.noisy(b), seats.clean(b)))
+            seen = [*range(seats.clean(b)[0]), *seats.noisy(b)]
             for t, s in pairwise(times):
-                gone = torch.ones(whole.shape[1], dtype=torch.bool, device=at.device)
-                gone[: seats.clean(b)[0]] = False
-                gone[at[0]] = False
-                time = whole.times.scatter(1, at, torch.full_like(at, t, dtype=whole.times.dtype))
-                layout = replace(whole.without(gone.expand(n, -1)), time=time)
-                passes.append(Packed(layout, (), reads=reads))
+                time = whole.times.scatter(1, at, z.new_full(at.shape, t))
+                passes.append(Packed(replace(_only(whole, seen), time=time), (), reads=reads))
                 reads = Stepped(process, at, at if s else clean, z.new_full(at.shape, s))
-        gone = torch.arange(whole.shape[1], device=answer.device) >= seats.reach
-        packed = Packed(whole.without(gone.expand(n, -1)), (self._stops(there), self._answers(answer)), reads=reads)
+        asks = (self._stops(there), self._answers(answer))
+        packed = Packed(_only(whole, list(range(seats.reach))), asks, reads=reads)
         for each in reversed(passes):
             packed = replace(each, then=packed)
         return packed
+
+
+def _only(layout: Layout, entries: list[int]) -> Layout:
+    """The layout with all other entries in no document."""
+    gone = torch.ones(layout.shape, dtype=torch.bool, device=layout.token.device)
+    gone[:, entries] = False
+    return layout.without(gone)
 
 
 def flow_of(batch: Batch, objective: object) -> Gaussian:
