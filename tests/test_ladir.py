@@ -330,6 +330,33 @@ def test_the_stop_head_alone_says_how_many_blocks_there_are(model, monkeypatch, 
     assert FORM.there(found).sum(1).tolist() == [blocks] * len(said)
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"passes": 2},
+        {"noise": 3.0},
+        {"guidance": 9.0},
+        {"repulsion": 5.0},
+        {"temperature": 9.0},
+        {"process": Gaussian(path="linear", eta=1.0)},
+    ],
+    ids=str,
+)
+def test_each_option_reaches_the_walk(model, monkeypatch, option) -> None:
+    """What the vectors of the first block end as, and the answer, are other than without it; and the same twice."""
+    asked, ends, read = prompts(1).expand(4, -1).contiguous(), [], thoughts._Stream.read
+    monkeypatch.setattr(thoughts._Stream, "read", lambda its, new: (ends.append(new.value), read(its, new))[1])
+
+    def drawn(**changes: Any) -> tuple[Tensor, Tensor]:
+        ends.clear()
+        said = last(us.decode(model, asked, **{"passes": 4} | changes), asked)
+        return ends[0], said
+
+    plain, other, again = drawn(), drawn(**option), drawn(**option)
+    assert torch.equal(other[0], again[0]) and torch.equal(other[1], again[1])
+    assert not (torch.equal(plain[0], other[0]) and torch.equal(plain[1], other[1]))
+
+
 def test_no_more_blocks_than_asked_for(model) -> None:
     said = last(us.decode(model, prompts(), passes=2, blocks=1), prompts())
     assert bool((said[:, FORM.question + FORM.words : -1] == FORM.pad).all())

@@ -133,7 +133,7 @@ class _Walk:
                 said = self._pushed(said, z, times[k])
             wide = t[:, None].expand(z.shape[:2])
             views = its.process.views(said, z, wide, port.view)
-            z = its.process.step(views, z, wide, s[:, None].expand(z.shape[:2]))
+            z = its.process.step(views, z, wide, s[:, None].expand(z.shape[:2]), self.generator)
             check_answers(self.index, (z * 0).flatten(1)[self.going])
             words = words_of(self._codec, views.x0, self.form) if self.tell else None
             yield self._step(self._words(b), width, words)
