@@ -349,7 +349,8 @@ def test_each_option_reaches_the_walk(model, monkeypatch, option) -> None:
 
     def drawn(**changes: Any) -> tuple[Tensor, Tensor]:
         ends.clear()
-        said = last(us.decode(model, asked, **{"passes": 4} | changes), asked)
+        options: dict[str, Any] = {"passes": 4} | changes
+        said = last(us.decode(model, asked, **options), asked)
         return ends[0], said
 
     plain, other, again = drawn(), drawn(**option), drawn(**option)
