@@ -47,8 +47,8 @@ from unspoken.study.loops import LoopsStudy
 from unspoken.study.report import Claim
 from unspoken.tasks import PathStar, Sudoku
 from unspoken.training.config import Train
+from unspoken.training.loading import load
 from unspoken.training.loop import training
-from unspoken.training.models import load
 from unspoken.training.objective import (
     BlockDiffusion,
     MaskedDiffusion,

@@ -22,8 +22,9 @@ from unspoken.cli import commands, runs
 from unspoken.messages import quoted
 from unspoken.tasks import Sudoku
 from unspoken.training.config import Train, Trunk
+from unspoken.training.loading import load
 from unspoken.training.loop import train, training
-from unspoken.training.models import load, new_denoiser
+from unspoken.training.models import new_denoiser
 from unspoken.training.run import Run
 
 TASK = Sudoku(2, 2, givens=6, train=200, validation=10, test=10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from unspoken.layout.entries import one_block, random_order
 from unspoken.model.ports import Codes, Vectors, VectorWeights
 from unspoken.tasks import Bouncing, Sudoku
 from unspoken.training.foresight import Foresight, ask_foreseen
+from unspoken.training.loading import load
 from unspoken.training.loop import packed_batch, training
 from unspoken.training.losses import packed_losses
-from unspoken.training.models import load, new_denoiser
+from unspoken.training.models import new_denoiser
 from unspoken.training.run import Run
 from unspoken.training.stages import Made
 
@@ -308,6 +310,27 @@ def test_a_missing_stage_is_refused_with_its_command(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_goes_on_when_its_predictor_has_moved(stage: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(stage, tmp_path / "stage")
+    whole, config = us.train(second(copied), tmp_path / "whole"), second(copied)
+    for update in us.training(config, tmp_path / "run"):
+        if update.step == 3:
+            break
+    copied.rename(tmp_path / "moved")
+    found = us.train(config, tmp_path / "run")
+    assert all(torch.equal(w, weights(whole)[name]) for name, w in weights(found).items())
+
+
+def test_a_predictor_that_sees_noise_or_another_task_is_refused(stage: Path, tmp_path: Path) -> None:
+    us.train(VANILLA, tmp_path / "flow")
+    with pytest.raises(ValueError, match="a predictor sees masks alone"):
+        us.train(second(tmp_path / "flow"), tmp_path / "run")
+    other = replace(second(stage), task=Bouncing(positions=7, validation=4, test=4))
+    with pytest.raises(ValueError, match="give a predictor of the same task"):
+        us.train(other, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_another_predictor_in_the_folder_is_refused(stage: Path, tmp_path: Path) -> None:
     new_denoiser(second(stage)).save_pretrained(tmp_path)
     other = replace(VANILLA, seed=1, foresight=Foresight(layers=1))
@@ -361,6 +384,7 @@ def test_a_predictor_is_decoded_in_one_pass(stage: Path) -> None:
         (lambda: Foresight(Made("x"), weight=1.0), "give frozen=False"),
         (lambda: replace(VANILLA, objective=us.MaskedDiffusion(), foresight=Foresight(layers=1)), "take Denoising"),
         (lambda: replace(STAGE_1, foresight=Foresight(layers=1)), "take Denoising, or MaskedDiffusion without groups"),
+        (lambda: replace(VANILLA, foresight=Foresight(layers=1), trunk=us.Trunk(checkpoint="x")), "give a stage"),
         (lambda: replace(STAGE_1, port=VECTORS), "the view x0"),
         (lambda: replace(STAGE_1, port=Vectors(2, placeholder=0, head="none")), "give a head"),
         (lambda: replace(STAGE_1, process=FLOW), "take Denoising"),

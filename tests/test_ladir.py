@@ -371,8 +371,10 @@ def test_repulsion_sums_to_nothing_and_is_a_pair_s_own() -> None:
     every = torch.ones(6, 6, dtype=torch.bool)
     force = repulsion(z, every)
     torch.testing.assert_close(force.sum(0), torch.zeros(5, dtype=torch.float64), **EXACT)
-    pair = repulsion(z[:2], every[:2, :2])
-    torch.testing.assert_close(pair[0], -pair[1], **EXACT)
+    pair = repulsion(z[:2], every[:2, :2])  # their distance is the median, at which the force turns
+    torch.testing.assert_close(pair, torch.zeros_like(pair), **EXACT)
+    three = repulsion(torch.tensor([[0.0], [1.0], [9.0]], dtype=torch.float64), every[:3, :3])
+    assert float(three[0]) < 0 < float(three[1])  # the nearest two are pushed apart
     order = torch.tensor([3, 1, 5, 0, 2, 4])
     torch.testing.assert_close(repulsion(z[order], every), force[order], **EXACT)
     assert float(repulsion(z[:1].expand(4, -1), every[:4, :4]).abs().max()) == 0
@@ -392,10 +394,41 @@ def test_repulsion_by_hand() -> None:
     torch.testing.assert_close(repulsion(z, same), torch.tensor(expected, dtype=torch.float64), **EXACT)
 
 
-def test_repulsion_moves_rows_of_a_question_apart(model) -> None:
-    asked = prompts(1).expand(6, -1).contiguous()
-    none = last(us.decode(model, asked, passes=4), asked)
-    assert torch.equal(none, last(us.decode(model, asked, passes=4, repulsion=0.0), asked))
+@pytest.mark.parametrize("view", ["u", "v", "x0"])
+def test_repulsion_widens_the_gap_of_the_nearest_rows(model, monkeypatch, view) -> None:
+    """Whatever is predicted: one step that predicts the clean vectors exactly, with the push and without."""
+    start = torch.tensor([0.0, 0.2, 3.0], dtype=torch.float64)[:, None, None].expand(3, VECTORS, WIDTH)
+    model.port = us.Vectors(WIDTH, view, FORM.more)
+
+    def exact(its: Any, latents: us.Layout) -> tuple[Tensor, int, int]:
+        x0 = torch.zeros_like(start)
+        t = latents.times.to(x0.dtype)
+        z = z_of(latents)
+        eps = (z - FLOW.alpha(t)[..., None] * x0) / FLOW.sigma(t)[..., None]
+        return FLOW.seen(Views(x0, eps), t, view), latents.shape[1], 0
+
+    monkeypatch.setattr(thoughts._Stream, "values", exact)
+    monkeypatch.setattr(thoughts, "normal", lambda like, generator: start)
+    gaps = []
+    for strength in (0.0, 0.5):
+        walked = _one_step(model, strength)
+        gaps.append(float((walked[1] - walked[0]).abs().mean()))
+    assert gaps[1] > gaps[0] + 1e-3
+
+
+def _one_step(model: Denoiser, strength: float) -> Tensor:
+    """The block after the first of two steps."""
+    seen: list[Tensor] = []
+    values = thoughts._Stream.values
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(thoughts._Stream, "values", lambda its, new: (seen.append(z_of(new)), values(its, new))[1])
+        asked = prompts(1).expand(3, -1).contiguous()
+        steps = us.decode(model, asked, passes=2, repulsion=strength)
+        next(steps), next(steps)
+    return seen[1]
+
+
+def test_repulsion_is_felt_by_rows_of_the_same_question_alone(model) -> None:
     other = prompts(4)
     different = next(row for row in other if not torch.equal(row, other[0]))
     rows = torch.stack([different, other[0]])
@@ -441,7 +474,7 @@ def test_a_rollout_draws_what_decoding_draws(model, monkeypatch) -> None:
     layout = rolled.layout
     while rolled.then is not None:
         states = model.states(layout)
-        before = Before(layout, states, lambda at, s=states: model._values.predict(entries_of(s, at)))
+        before = Before(layout, states, lambda at, s=states: model.reader.predict(entries_of(s, at)))
         rolled = rolled.then
         assert rolled.reads is not None
         layout = rolled.reads(rolled.layout, before)
@@ -499,6 +532,58 @@ def test_a_stage_without_the_one_before_is_refused(tmp_path, monkeypatch, preset
     with pytest.raises(ValueError, match="which this one begins with: make it first, `unspoken train ladir"):
         train(TRAIN[preset](), "run")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_half_precision_is_left_when_a_step_is_done(stages, tmp_path, stage) -> None:
+    """Passes that follow on a pass run inside its call: a launcher's autocast is not entered twice."""
+    config = replace(Run(stages[stage]).config(Train), precision="bf16")
+    for update in training(config, tmp_path / "run"):
+        assert not torch.is_autocast_enabled("cpu")
+        assert update.loss is None or update.loss == update.loss
+
+
+def test_a_run_goes_on_when_the_stages_before_have_moved(stages, tmp_path) -> None:
+    """A checkpoint holds the codec, and the weights that training began with."""
+    held = [shutil.copytree(folder, tmp_path / folder.name) for folder in stages]
+    configs = [reasoner(held[0]), ladir.rolled(reasoner(held[0]), Made(str(held[1])), rollout=2, **SHORT)]
+    for number, config in enumerate(configs):
+        stop_after(config, tmp_path / f"run{number}", 4)
+    for folder in held:
+        folder.rename(folder.with_name(f"moved-{folder.name}"))
+    for number, config in enumerate(configs):
+        train(config, tmp_path / f"run{number}")
+        assert weights(us.load(tmp_path / f"run{number}", "cpu")) == weights(us.load(stages[1 + number], "cpu"))
+
+
+def test_a_start_of_another_codec_is_refused(stages, tmp_path) -> None:
+    train(encoder(seed=1), tmp_path / "other")
+    config = ladir.rolled(reasoner(tmp_path / "other"), Made(str(stages[1])), rollout=2, **SHORT)
+    with pytest.raises(ValueError, match="trained with another codec"):
+        train(config, tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_codec_completes_nothing(stages) -> None:
+    with pytest.raises(ValueError, match="train a reasoner with it"):
+        us.decode(us.load(stages[0], "cpu"), prompts())
+
+
+def test_blocks_of_another_size_are_refused(stages) -> None:
+    model = us.load(stages[1], "cpu")
+    with pytest.raises(ValueError, match=f"blocks have {VECTORS}: leave vectors out"):
+        us.decode(model, prompts(), vectors=VECTORS + 1)
+
+
+def test_only_a_reasoner_is_rolled(stages) -> None:
+    with pytest.raises(ValueError, match="give the run of `reasoner`"):
+        ladir.rolled(encoder(), Made(str(stages[0])))
+
+
+def test_a_guided_step_is_two_passes(model) -> None:
+    plain, guided = (list(us.decode(model, prompts(), passes=3, blocks=1, guidance=g)) for g in (1.0, 2.0))
+    assert len(guided) == len(plain) + 3
+    assert [s.index for s in guided] == list(range(len(guided)))
 
 
 def test_a_stage_that_is_not_done_is_refused(tmp_path) -> None:

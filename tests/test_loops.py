@@ -33,8 +33,9 @@ from unspoken.model.cache import Cache
 from unspoken.model.denoiser import Denoiser
 from unspoken.tasks import Sudoku
 from unspoken.training.config import Train, Trunk
+from unspoken.training.loading import load
 from unspoken.training.loop import train, training
-from unspoken.training.models import load, new_denoiser
+from unspoken.training.models import new_denoiser
 from unspoken.training.run import Run
 
 MASK = 6

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 import unspoken as us
 from unspoken.tasks.prompted import Prompted
-from unspoken.training.models import checkpoint_folder
+from unspoken.training.loading import checkpoint_folder
 
 WORDS = ["<end>", "<spare>", *(f"w{i}" for i in range(28))]  # 30 tokens
 

@@ -18,8 +18,8 @@ from toy import TRUNK
 from unspoken.layout.attention import CACHED_ALONE
 from unspoken.tasks import PathStar
 from unspoken.training.config import Train
+from unspoken.training.loading import load
 from unspoken.training.loop import train, training
-from unspoken.training.models import load
 from unspoken.training.objective import NextTokenPrediction
 from unspoken.training.pool import finished, train_all
 from unspoken.training.run import Run

@@ -28,9 +28,10 @@ from unspoken.layout.groups import Groups
 from unspoken.model.denoiser import Denoiser
 from unspoken.tasks import PathStar, Sudoku
 from unspoken.training.config import Train, Trunk
+from unspoken.training.loading import load
 from unspoken.training.loop import Update, packed_batch, train, training, update_average, validation_loss
 from unspoken.training.losses import packed_losses, token_losses
-from unspoken.training.models import check_vocabulary, load, new_denoiser
+from unspoken.training.models import check_vocabulary, new_denoiser
 from unspoken.training.objective import (
     BlockDiffusion,
     MaskedDiffusion,

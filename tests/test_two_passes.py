@@ -35,9 +35,10 @@ from unspoken.model.ports import Codes
 from unspoken.noise import Absorbing
 from unspoken.tasks import Digits, Sudoku
 from unspoken.training.config import Train, Trunk
+from unspoken.training.loading import load
 from unspoken.training.loop import train, training
 from unspoken.training.losses import packed_losses
-from unspoken.training.models import load, new_denoiser
+from unspoken.training.models import new_denoiser
 from unspoken.training.objective import MaskedDiffusion
 from unspoken.training.run import Run
 

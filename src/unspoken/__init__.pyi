@@ -60,9 +60,9 @@ from .noise.times import (
 )
 from .training.config import Train, Trunk
 from .training.foresight import Foresight
+from .training.loading import load
 from .training.loop import train, training
 from .training.losses import noised, packed_losses, token_losses
-from .training.models import load
 from .training.objective import (
     Autoencoding,
     BlockDiffusion,

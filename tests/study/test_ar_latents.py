@@ -23,7 +23,7 @@ from unspoken.study.ar_latents import ArLatentsStudy, Setting
 from unspoken.study.report import Result, Stage, read_result
 from unspoken.tasks import PathStar, Sudoku
 from unspoken.training.config import Train
-from unspoken.training.models import load
+from unspoken.training.loading import load
 from unspoken.training.objective import MultiToken
 from unspoken.training.run import Run
 

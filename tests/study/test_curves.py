@@ -26,8 +26,8 @@ from unspoken.study.report import Result
 from unspoken.tasks import Bouncing, Sudoku, Text
 from unspoken.tasks.base import Examples
 from unspoken.training.config import Train, Trunk
+from unspoken.training.loading import load
 from unspoken.training.loop import train
-from unspoken.training.models import load
 from unspoken.training.objective import BlockDiffusion, Denoising, MultiToken, NextTokenPrediction
 
 FEW = Grid(thresholds=(0.5,), entropies=(0.5,), sizes=(2, 0), latents=(0, 4), drafts=(1, 2), candidates=2)

@@ -27,7 +27,8 @@ from unspoken.study.trade_off import Level, Levels
 from unspoken.tasks import Sudoku
 from unspoken.tasks.base import Examples
 from unspoken.training.config import Train
-from unspoken.training.models import load, new_denoiser
+from unspoken.training.loading import load
+from unspoken.training.models import new_denoiser
 from unspoken.training.objective import MaskedDiffusion
 from unspoken.training.run import Run
 

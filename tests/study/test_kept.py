@@ -13,7 +13,7 @@ from unspoken.study import kept as module
 from unspoken.study.kept import kept
 from unspoken.tasks import Sudoku
 from unspoken.training.config import Train
-from unspoken.training.models import checkpoint_folder
+from unspoken.training.loading import checkpoint_folder
 from unspoken.training.pool import Job
 
 

@@ -21,7 +21,8 @@ from unspoken.study.report import Claim, Result, Stage
 from unspoken.study.variants import Change, Variant
 from unspoken.tasks import Sudoku
 from unspoken.training.config import Train, Trunk
-from unspoken.training.models import load, new_denoiser
+from unspoken.training.loading import load
+from unspoken.training.models import new_denoiser
 from unspoken.training.objective import MaskedDiffusion
 from unspoken.training.run import Run
 

@@ -32,8 +32,8 @@ from unspoken.study.report import Result
 from unspoken.study.steps import StepsStudy, planned, prediction
 from unspoken.tasks import Chain, PathStar, Sudoku
 from unspoken.training.config import Train, Trunk
+from unspoken.training.loading import load
 from unspoken.training.loop import train
-from unspoken.training.models import load
 from unspoken.training.objective import Denoising, MaskedDiffusion, NextTokenPrediction
 from unspoken.training.seeds import seeded as train_seeded
 

@@ -29,8 +29,9 @@ from unspoken.study.task_claims import PAIRS, Key, explanation, verdicts
 from unspoken.study.tasks import FamilyStudy, _answers, _chosen
 from unspoken.tasks import Addition, Countdown, PathStar, Sudoku, SudokuGrids, Text
 from unspoken.training.config import Train
+from unspoken.training.loading import load
 from unspoken.training.losses import packed_losses
-from unspoken.training.models import load, new_denoiser
+from unspoken.training.models import new_denoiser
 from unspoken.training.pool import Job
 from unspoken.training.run import Run
 

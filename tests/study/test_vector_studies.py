@@ -20,7 +20,7 @@ from unspoken.systems.forediff import FLOW
 from unspoken.tasks import Arithmetic, Burgers
 from unspoken.tasks.valued import relative_l2
 from unspoken.training.config import Train
-from unspoken.training.models import load
+from unspoken.training.loading import load
 from unspoken.training.run import Run
 
 SHORT: dict[str, Any] = {"steps": 4, "batch": 8, "warmup": 1, "save": 4, "validate": 4, "log": 1}
@@ -183,9 +183,10 @@ def test_every_model_of_every_regime_is_measured(foreseen) -> None:
 
 def test_equal_weights_are_equal_but_for_the_fusion(foreseen) -> None:
     weights = {r["model"]: r["parameters"] for r in of_part(foreseen[1], "training") if r["regime"] == "determined"}
-    assert weights[foretold.TWO] == pytest.approx(weights[foretold.PLAIN], rel=0.5)
-    assert weights[foretold.SPLIT] == pytest.approx(weights[foretold.TWO], rel=0.1)
-    assert weights[foretold.DEEP] > weights[foretold.PLAIN]
+    assert weights[foretold.SPLIT] == weights[foretold.TWO]
+    assert weights[foretold.JOINT] == weights[foretold.TWO] + 16 * 16 + 16  # the predictor's head
+    fusion = sum(p.numel() for p in load(foreseen[2] / "determined" / "two-streams-seed0", "cpu").inputs.parameters())
+    assert weights[foretold.PLAIN] < weights[foretold.TWO] < weights[foretold.PLAIN] + 2 * fusion
 
 
 def test_the_measures_are_those_of_the_samples(foreseen) -> None:

@@ -38,5 +38,6 @@ class TrainRun:
         named = str(self.folder).replace("{model}", model).replace("{attention}", self.config.attention.name)
         folder = Path(named.replace("{seed}", str(self.config.seed)))
         terminal.watch_training(console, self.config, training(self.config, folder))
-        text = f"trained: {folder}\nlook at it: unspoken show {folder}\nuse it: unspoken solve {folder}"
-        console.print(text)
+        console.print(f"trained: {folder}\nlook at it: unspoken show {folder}")
+        if objective.decoder(self.config.process) is not None:  # a codec completes nothing
+            console.print(f"use it: unspoken solve {folder}")

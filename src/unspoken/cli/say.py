@@ -15,7 +15,7 @@ from unspoken.decoders.generate import Streamer
 from unspoken.decoders.texts import generate
 from unspoken.model.denoiser import Denoiser
 from unspoken.model.tokens import Tokenizer, tokenizer_of
-from unspoken.training.models import load
+from unspoken.training.loading import load
 
 
 @dataclass(frozen=True)

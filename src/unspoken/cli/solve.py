@@ -22,7 +22,8 @@ from unspoken.measure.intervals import wilson
 from unspoken.noise.times import Paths
 from unspoken.show import html, terminal
 from unspoken.training.config import Train
-from unspoken.training.models import check_vocabulary, decoder_record, load
+from unspoken.training.loading import decoder_record, load
+from unspoken.training.models import check_vocabulary
 from unspoken.training.run import Run
 from unspoken.training.seeds import seeded
 

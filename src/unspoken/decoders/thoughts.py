@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,8 +38,10 @@ class ThoughtWalk:
         process: Whose noise it goes through.
         passes: Of the walk of one block.
         noise: Standard deviation of the noise that it begins with, of which the model was trained on 1.
-        guidance: Classifier-free, against the model that does not see the question; 1 is none.
-        repulsion: Rows of the same question push each other's blocks apart, by this times the time; 0 is none.
+        guidance: Classifier-free, against the model that does not see the question; 1 is none. Other weights take two
+            passes a step.
+        repulsion: Rows of one question push each other's blocks apart, by this times the time; 0 is none. Rows farther
+            apart than the median are drawn together, and two rows alone feel nothing (see `repulsion`).
         blocks: So many at most; 0 for as many as there is room for.
         temperature: Of the answer's words; 0 says the likeliest.
     """
@@ -84,6 +86,9 @@ class ThoughtWalk:
         checks.seeded(generator)
         if not isinstance(model, Denoiser) or model.codec is None or not isinstance(model.port, Vectors):
             raise ValueError("ThoughtWalk draws a model's thoughts as vectors: take a model of ThoughtDiffusion")
+        own = model.decoder
+        if isinstance(own, dict) and own.get("vectors", self.vectors) != self.vectors:
+            raise ValueError(f"vectors={self.vectors} of a model whose blocks have {own['vectors']}: leave vectors out")
         asked = torch.arange(tokens.shape[1], device=tokens.device) < self.form.question
         if tokens.shape[1] != self.form.length or not bool(((tokens != model.mask_id) == asked).all()):
             raise ValueError(
@@ -106,6 +111,7 @@ class _Walk:
         self.streams = [_Stream(model, self.seats.ask(q)) for q in asked]
         self.going = torch.ones(len(tokens), dtype=torch.bool, device=tokens.device)
         self.index = 0
+        self.width: list[int] = []  # entries of the last pass, and cached ones
 
     @torch.no_grad()
     def run(self) -> Iterator[Step]:
@@ -113,7 +119,7 @@ class _Walk:
         most = self.its.blocks or self.form.blocks
         for b in range(most):
             z = yield from self._block(b)
-            yield self._end(b, z, last=b == most - 1)
+            yield from self._end(b, z, last=b == most - 1)
             if not bool(self.going.any()):
                 break
         yield from self._answer()
@@ -128,37 +134,38 @@ class _Walk:
         for k in range(its.passes):
             t, s = (torch.full((rows,), time, dtype=z.dtype, device=z.device) for time in times[k : k + 2])
             latents = self.seats.block(b, z, t, self.going, noisy=b)
-            said, width = self._velocity(latents)
-            if its.repulsion:
-                said = self._pushed(said, z, times[k])
+            said = yield from self._predicted(latents, b)
             wide = t[:, None].expand(z.shape[:2])
             views = its.process.views(said, z, wide, port.view)
-            z = its.process.step(views, z, wide, s[:, None].expand(z.shape[:2]), self.generator)
+            push = self._push(z, times[k]) * (times[k] - times[k + 1]) if its.repulsion else 0.0
+            z = push + its.process.step(views, z, wide, s[:, None].expand(z.shape[:2]), self.generator)
             check_answers(self.index, (z * 0).flatten(1)[self.going])
             words = words_of(self._codec, views.x0, self.form) if self.tell else None
-            yield self._step(self._words(b), width, words)
+            yield self._step(self._words(b), self.width, words)
         return z
 
-    def _velocity(self, latents: Layout) -> tuple[Tensor, tuple[int, int]]:
-        """What the model predicts at the latents, guided; and how many entries a row were computed, and cached."""
-        found = [stream.values(latents) for stream in self.streams]
-        width = sum(w for _, w, _ in found), sum(c for _, _, c in found)
-        if len(found) == 1:
-            return found[0][0], width
-        return found[1][0] + self.its.guidance * (found[0][0] - found[1][0]), width
+    def _predicted(self, latents: Layout, b: int) -> Generator[Step, None, Tensor]:
+        """What the model predicts at the latents, guided where it is asked; the blind model's pass is a step too."""
+        if len(self.streams) == 1:
+            said, *self.width = self.streams[0].values(latents)
+            return said
+        blind, *width = self.streams[1].values(latents)
+        yield self._step(self._words(b), width, None)
+        said, *self.width = self.streams[0].values(latents)
+        return blind + self.its.guidance * (said - blind)
 
-    def _pushed(self, said: Tensor, z: Tensor, t: float) -> Tensor:
-        """A prediction under which rows of one question move apart: the velocity points from clean to noise."""
-        force = self.its.repulsion * t * repulsion(z.flatten(1), self.same & self.going[:, None] & self.going)
-        return said - force.view_as(z)
+    def _push(self, z: Tensor, t: float) -> Tensor:
+        """How fast rows of one question move apart at time t, whatever it is that the model predicts."""
+        same = self.same & self.going[:, None] & self.going
+        return (self.its.repulsion * t * repulsion(z.flatten(1), same)).view_as(z)
 
-    def _end(self, b: int, z: Tensor, last: bool) -> Step:
+    def _end(self, b: int, z: Tensor, last: bool) -> Iterator[Step]:
         """After a block: its words, and whether another follows."""
         form, there = self.form, self.going
         words = words_of(self._codec, z, form)
         clean = self.seats.block(b, z, z.new_zeros(len(z)), there)
-        found = [stream.read(clean) for stream in self.streams]
-        logits = self.model.ids.predict(found[0][0][:, -1:])
+        states, *width = self.streams[0].read(clean)
+        logits = self.model.ids.predict(states[:, -1:])
         check_answers(self.index, logits.amax(-1) * 0)
         on = logits[:, 0, form.more] > logits[:, 0, form.done]
         self.going = there & on & (not last)
@@ -168,20 +175,22 @@ class _Walk:
             at = torch.cat([at, *left], 1)
             words = torch.nn.functional.pad(words, (0, at.shape[1] - form.words), value=form.pad)
         self.tokens = self.tokens.scatter(1, at, words)
-        width = sum(w for _, w, _ in found), sum(c for _, _, c in found)
-        return self._step(at, width, words, said=True)
+        yield self._step(at, width, words, said=True)
+        if len(self.streams) > 1 and bool(self.going.any()):
+            _, *width = self.streams[1].read(clean)
+            yield self._step(self._words(b), width, None)
 
     def _answer(self) -> Iterator[Step]:
         """From left to right, read at the start entry and at the words."""
         form, first = self.form, self.form.length - self.form.answer
         word = torch.full_like(self.tokens[:, :1], form.done)
         for i in range(form.answer):
-            states, width, cached = self.streams[0].read(self.seats.say(word, i))
+            states, *width = self.streams[0].read(self.seats.say(word, i))
             logits = self.model.ids.predict(states[:, -1:])
             check_answers(self.index, logits.amax(-1) * 0)
             word, logp = draw_ids(logits, self.generator, self.its.temperature)
             self.tokens = self.tokens.scatter(1, torch.full_like(word, first + i), word)
-            yield self._step(torch.full_like(word, first + i), (width, cached), word, logp.exp(), said=True)
+            yield self._step(torch.full_like(word, first + i), width, word, logp.exp(), said=True)
 
     @property
     def _codec(self) -> Denoiser:
@@ -196,7 +205,7 @@ class _Walk:
     def _step(
         self,
         at: Tensor,
-        width: tuple[int, int],
+        width: Sequence[int],
         words: Tensor | None,
         probability: Tensor | None = None,
         said: bool = False,
@@ -259,7 +268,8 @@ def repulsion(z: Tensor, same: Tensor) -> Tensor:
     """`[n, width]`: the force that pushes the rows of `z` `[n, width]` apart (LaDiR's diversity guidance).
 
     F(z_i) = sum over j of 2 (1 - d2 / sigma^2) exp(-d2 / sigma^2) (z_i - z_j), over the rows j of the same question, d2
-    the squared distance of i and j, sigma the median distance of two rows of that question.
+    the squared distance of i and j, sigma the median distance of two rows of that question. Beyond the median the force
+    pulls; two rows are at their median, and feel nothing.
     same: `[n, n]` bool, which rows are of one question. The forces of a pair cancel, so that their sum is 0.
     """
     force, group = torch.zeros_like(z), same.to(torch.uint8).argmax(1)  # the first row of one's question

@@ -18,7 +18,7 @@ from unspoken.measure.schedules import Profile, even
 from unspoken.model.denoiser import Denoiser
 from unspoken.tasks.base import Examples, Split, Task
 from unspoken.training.config import Train
-from unspoken.training.models import load
+from unspoken.training.loading import load
 from unspoken.training.objective import Denoising, MaskedDiffusion
 from unspoken.training.run import Run
 from unspoken.training.seeds import seeded

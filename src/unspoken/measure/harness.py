@@ -23,7 +23,7 @@ from unspoken.layout.attention import ATTENTIONS
 from unspoken.measure.scoring import Likelihood, Score, scores
 from unspoken.model.denoiser import Denoiser
 from unspoken.model.tokens import ids_of, prompt_ids, tokenizer_of
-from unspoken.training.models import load
+from unspoken.training.loading import load
 
 need("lm_eval", "harness")
 from lm_eval.api.model import LM  # noqa: E402  # pyright: ignore[reportMissingImports]

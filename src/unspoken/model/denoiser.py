@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -21,10 +20,9 @@ from unspoken.layout.attention import Attention, Prompt
 from unspoken.layout.condition import condition_of
 from unspoken.layout.entries import Layout, entries_of
 from unspoken.layout.packing import Packed
-from unspoken.layout.pricing import costs
 from unspoken.layout.questions import Question
-from unspoken.layout.reads import Before, States
-from unspoken.model.adapters import with_adapter, without_adapter
+from unspoken.model.adapters import with_adapter
+from unspoken.model.asking import losses_of
 from unspoken.model.cache import Cache
 from unspoken.model.folder import OURS, codec_in
 from unspoken.model.foresight import fusion_of, is_frozen, load_foresight
@@ -36,7 +34,7 @@ from unspoken.model.pretrained import Asked, read_parts
 from unspoken.model.probe import check_trunk
 from unspoken.model.reach import check_reach
 from unspoken.model.saving import save
-from unspoken.model.shift import answering, left_of
+from unspoken.model.shift import answering
 from unspoken.model.trunks import (
     Clock,
     cache_argument,
@@ -294,47 +292,14 @@ class Denoiser(nn.Module):
         questions: in place of `at`: the loss of each, `[batch, m]`, all from one pass of the trunk (`layout.pricing`).
         then: a pass after this one, which reads of it what `Packed.reads` says; the losses of its questions follow.
         """
+        if questions is not None:
+            return losses_of(self, Packed(layout, tuple(questions), then))
         layout = self.foreseeing(layout, cache)
-        hidden = self.states(layout, cache=cache)
-        if questions is None:
-            return self.ids.predict(answering(hidden, layout, at, cache, self.shift))
-        own = [q for q in questions if q.port != "foreseen"]
-        read = [replace(q, at=left_of(layout, q.at)) for q in own] if self.shift else own
-        losses = costs(read, hidden, self._answer, self.vocab_size)
-        losses += self._foreseen_costs(questions[len(own) :], layout)
-        if then is None:
-            return losses
-        return losses + self._after(
-            Before(layout, hidden, lambda at: self._values.predict(entries_of(hidden, at))), then
-        )
-
-    def _after(self, before: Before, then: Packed) -> tuple[Tensor, ...]:
-        """The losses of a pass that follows on another, and of those after it."""
-        if isinstance(then.reads, States) and self.carried is None:
-            raise ValueError("the second pass reads states of the first, and this model carries none: give carry=True")
-        layout = then.layout if then.reads is None else then.reads(then.layout, before)
-        if isinstance(then.reads, States):  # over the same entries
-            layout = replace(layout, foreseen=before.layout.foreseen)
-        with without_adapter(self.trunk) if then.bare else nullcontext():
-            return self(layout, questions=then.questions, then=then.then)
-
-    def _foreseen_costs(self, questions: Sequence[Question], layout: Layout) -> tuple[Tensor, ...]:
-        """What the predictor's own answers cost."""
-        if not questions:
-            return ()
-        if self.foresight is None or layout.foreseen is None:
-            raise ValueError("a question is for what is foreseen, and the model has no predictor: see Denoiser.foresee")
-        port = "ids" if self.foresight.values is None else "values"
-        asked = [replace(q, port=port) for q in questions]
-        return costs(asked, layout.foreseen, self.foresight._answer, self.vocab_size)
-
-    def _answer(self, hidden: Tensor, question: Question) -> Any:
-        port = self.ids if question.port == "ids" else self._values
-        return port.predict(hidden, question.target)
+        return self.ids.predict(answering(self.states(layout, cache=cache), layout, at, cache, self.shift))
 
     def predict_values(self, layout: Layout, at: Tensor, cache: Cache | None = None) -> Any:
         """What the port predicts at the entries `at` `[batch, m]`: a `Seen`, or `CodeStates` to draw codes from."""
-        return self._values.predict(entries_of(self.states(layout, cache=cache), at))
+        return self.reader.predict(entries_of(self.states(layout, cache=cache), at))
 
     @property
     def ids(self) -> Categorical:
@@ -342,7 +307,8 @@ class Denoiser(nn.Module):
         return Categorical(self.trunk, self.mask_id, self.unused)
 
     @property
-    def _values(self) -> VectorWeights | CodeWeights | PosteriorWeights:
+    def reader(self) -> VectorWeights | CodeWeights | PosteriorWeights:
+        """The port of values, with its weights. Raises ValueError where tokens are ids."""
         if self.values is None:
             raise ValueError("the model has no port of values; make it with port=us.Vectors(...) or us.Codes(...)")
         return self.values
@@ -403,7 +369,7 @@ class Denoiser(nn.Module):
         assert layout.value is not None
         shows = (layout.token == self.placeholder)[..., None]
         # Twice: a value that is no number and not shown must not reach the gradient either.
-        return torch.where(shows, self._values.read(torch.where(shows, layout.value, 0)), 0.0)
+        return torch.where(shows, self.reader.read(torch.where(shows, layout.value, 0)), 0.0)
 
     @property
     def inputs(self) -> nn.ModuleDict:

@@ -54,14 +54,14 @@ def _ladir(task: Task, steps: int, *, vectors: int = 2, width: int = 8, next_tok
 
 
 def ladir_reference() -> LadirStudy:
-    """Three seeds on two permutations, whose right answers can all be counted: some twenty minutes on two cores."""
+    """Three seeds on two permutations, whose right answers can all be counted: half an hour on two cores."""
     return _ladir(Permutations(), 1_600, next_token=3_224)
 
 
 def ladir_arithmetic() -> LadirStudy:
-    """Three seeds on arithmetic in words, up to three thoughts of five words: an hour on two cores."""
+    """One seed on arithmetic in words, up to three thoughts of five words: twenty minutes on two cores."""
     whole = _ladir(Arithmetic(), 2_000, vectors=4, width=8, next_token=2_954)
-    return replace(whole, questions=200, samples=4, rounds=1, passes=(1, 2, 4, 8, 16), chance=1e-3)
+    return replace(whole, questions=200, samples=4, rounds=1, passes=(1, 2, 4, 8, 16), seeds=(0,), chance=1e-3)
 
 
 def ladir_quick() -> LadirStudy:

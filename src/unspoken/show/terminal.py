@@ -97,10 +97,11 @@ def watch_training(console: Console, config: Train, updates: Iterator[Update]) -
     """Runs a training with a progress bar: speed, loss, validation loss."""
     with progress(console) as bar:
         task, validation = bar.add_task("training", total=config.steps), ""
+        unit = config.objective.unit
         for update in updates:
             if update.validation is not None:
                 validation = f", validation {update.validation:.4f}"
-                console.print(f"step {update.step}: loss {update.loss:.4f}{validation} nats a token", style="dim")
+                console.print(f"step {update.step}: loss {update.loss:.4f}{validation} {unit}", style="dim")
             if update.loss is not None and update.seconds is not None:
                 text = f"loss {update.loss:.4f}{validation}, {1 / update.seconds:.1f} steps/s"
                 bar.update(task, description=text)
@@ -146,7 +147,7 @@ def show_run(console: Console, run: Run, config: Train) -> None:
     console.print(Text(str(run.folder), "bold") + f": {config.attention.name.upper()} on {config.task.title}")
     console.print(f"{steps} of {config.steps} steps are saved; {started}")
     console.print_json(data=to_record(config), indent=None)
-    table = Table("step", "loss", "validation", "s a step", title="nats a token asked", title_justify="left")
+    table = Table("step", "loss", "validation", "s a step", title=config.objective.unit, title_justify="left")
     for m in (m for m in run.metrics() if "validation" in m):
         seconds = f"{m['seconds']:.3f}" if "seconds" in m else ""
         table.add_row(str(m["step"]), f"{m['loss']:.4f}", f"{m['validation']:.4f}", seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unspoken.show.bars import error_bars
 from unspoken.show.canvas import canvas
@@ -10,14 +11,18 @@ from unspoken.study.foretold import DETERMINED
 from unspoken.study.table import Row
 from unspoken.study.thought_answers import FORCED, told
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 _MEASURES = {"error": "relative L2", "consistency": "STD", "crps": "CRPS", "spread_skill": "spread/skill"}
 _COLOURS = ("#1b6ca8", "#d1603d")  # of futures that are determined, and not
 
 
 def ladir(rows: list[Row], path: Path) -> Path:
-    """Right answers against denoising steps, and every other way of training and decoding beside them."""
-    figure = canvas(11, 3.8)
-    steps, others = figure.subplots(1, 2, width_ratios=(1, 1.2))
+    """Right answers against denoising steps, every other way beside them, and the denoising of some answers."""
+    figure = canvas(12, 6.5)
+    grid = figure.add_gridspec(2, 2, height_ratios=(1.4, 1), width_ratios=(1, 1.2))
+    steps, others = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])
     decoding = [row for row in rows if row["part"] == "decoding"]
     sweep = {told(n): n for n in (2**i for i in range(12))}
     its = [row for row in decoding if row["variant"] == FORCED and row["decoding"] in sweep]
@@ -36,8 +41,23 @@ def ladir(rows: list[Row], path: Path) -> Path:
     others.set_yticks(places, [f"{row['variant']}, {row['decoding']}" for row in decoding], fontsize=7)
     others.invert_yaxis()
     others.set(xlabel="pass@1")
+    _denoising(figure.add_subplot(grid[1, :]), [row for row in rows if row["part"] == "picture"])
     figure.savefig(path, dpi=150)
     return path
+
+
+def _denoising(axis: Axes, rows: list[Row]) -> None:
+    """A line an answer: the words of the block at work after every step."""
+    axis.set(title="what the block at work would say, step by step", xlim=(-0.5, 0.5), ylim=(0, 1))
+    for number, row in enumerate(rows):
+        words = row["words"]
+        for place, text in enumerate(words):
+            axis.text(place, number, text, ha="center", va="center", fontsize=7)
+        right = "right" if row["answered"] else "wrong"
+        axis.text(len(words), number, right, ha="center", va="center", fontsize=7, color="#6b6b6b")
+        axis.set(xlim=(-0.5, len(words) + 0.5), ylim=(len(rows) - 0.5, -0.5))
+    axis.set_xlabel("step, block after block")
+    axis.set_yticks([])
 
 
 def forediff(rows: list[Row], path: Path) -> Path:

@@ -30,7 +30,7 @@ from unspoken.study.table import Column, Mean, Row, Table, count
 from unspoken.tasks import Prompted
 from unspoken.tasks.base import Examples
 from unspoken.training.config import Train
-from unspoken.training.models import load
+from unspoken.training.loading import load
 from unspoken.training.objective import NextTokenPrediction
 from unspoken.training.pool import Job
 

@@ -21,7 +21,7 @@ from unspoken.study.report import Check, Claim, Stage, claim, monotone
 from unspoken.study.table import Column, Mean, Row, Table, cost_columns, costs, share
 from unspoken.tasks import PathStar
 from unspoken.tasks.base import Examples
-from unspoken.training.models import load
+from unspoken.training.loading import load
 from unspoken.training.pool import Job, finished
 from unspoken.training.run import Run
 

@@ -12,7 +12,7 @@ from unspoken.model.denoiser import Denoiser
 from unspoken.record import environment
 from unspoken.study.report import Claim, Result, Stage
 from unspoken.study.table import Row, Table
-from unspoken.training.models import load
+from unspoken.training.loading import load
 from unspoken.training.pool import Job, train_all
 
 Findings = tuple[list[Row], list[Claim], list[str]]  # rows, claims, notes

@@ -25,7 +25,7 @@ from unspoken.study.table import Column, Mean, Row, Table, cost_columns, costs
 from unspoken.tasks import Task
 from unspoken.tasks.base import Examples
 from unspoken.training.config import Train
-from unspoken.training.models import load
+from unspoken.training.loading import load
 from unspoken.training.objective import MaskedDiffusion
 from unspoken.training.run import Run
 

@@ -13,7 +13,7 @@ import torch
 
 from unspoken.model.loading import sums
 from unspoken.record import as_json, read_json, write_json
-from unspoken.training.models import checkpoint_folder
+from unspoken.training.loading import checkpoint_folder
 from unspoken.training.pool import Job
 
 

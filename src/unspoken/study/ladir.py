@@ -30,8 +30,10 @@ from unspoken.study.thought_answers import (
     ROLLED,
     SMALL,
     Answers,
+    Denoised,
     Found,
     answers,
+    denoised,
     more_steps,
     pushed,
     reconstructed,
@@ -52,6 +54,7 @@ COMPARISONS = (
     Comparison("vectors of a block need each other", FORCED, ALONE, ("parameters", "training_flops")),
     Comparison("vectors beat next tokens", FORCED, NEXT, ("training_flops",)),
 )
+SHOWN = 6  # answers in the picture, to one question
 _VARIANT = Column("variant", "model")
 TABLE = Table(
     "ladir",
@@ -74,6 +77,12 @@ TABLE = Table(
             Column("parameters", "weights", "{:,}".format),
             Column("training_flops", "MFLOPs", lambda flops: f"{flops / 1e6:,.0f}"),
         ),
+        "picture": (
+            Column("part", "part"),
+            _VARIANT,
+            Column("words", drawn=True),
+            Column("answered", drawn=True),
+        ),
         "vectors": (
             Column("part", "part"),
             _VARIANT,
@@ -82,9 +91,9 @@ TABLE = Table(
         ),
     },
     "decoding: each question many times; pass@1 is the share of right answers, pass@k of questions with one among k, "
-    "different how many right ones differ; passes of the reasoner, MFLOPs and ms an answer. training: what a model is, "
-    "and the MFLOPs of all its steps. vectors: the share of thoughts that are read back word for word. With 95% "
-    "intervals.",
+    "different how many right ones differ; passes of the reasoner (a guided step is two), MFLOPs and ms an answer. "
+    "training: what a model is, and the MFLOPs of all its steps. picture: what a block would say at every step, in "
+    "the figure. vectors: the share of thoughts that are read back word for word. With 95% intervals.",
 )
 
 
@@ -204,7 +213,8 @@ class LadirStudy(SeededStudy):
         for done, (way, decoder) in enumerate(self.ways().items()):
             yield Stage(f"decoding: {way[0]}, {way[1]}", done, len(self.ways()))
             found[way] = answers(self.task, models[way[0]], asked, decoder, self.samples, self.questions)
-        rows = [*_decoding(self, found), *_training(self, sizes, jobs), *_vectors(vectors)]
+        shown = denoised(self.task, models[FORCED][0], asked.rows(slice(0, SHOWN)), self.ways()[FORCED, told(self.at)])
+        rows = [*_decoding(self, found), *_training(self, sizes, jobs), *_vectors(vectors), *_pictures(shown)]
         right = {name: found[name, told(self.at)].right for name in (FORCED, LONGER, SMALL, ROLLED, ALONE)}
         right[NEXT] = found[NEXT, "temperature 1"].right
         looks = looks_of(COMPARISONS, right)
@@ -257,10 +267,15 @@ def _vectors(found: Mapping[str, Tensor]) -> list[Row]:
     return [TABLE.row("vectors", variant=ENCODER, decoding=name, right=its) for name, its in found.items()]
 
 
+def _pictures(shown: Sequence[Denoised]) -> list[Row]:
+    return [TABLE.row("picture", variant=FORCED, words=list(its.words), answered=its.right) for its in shown]
+
+
 def _notes(config: LadirStudy, looks: Sequence[Look]) -> list[str]:
     return [
         f"{len(config.seeds)} seed(s); {config.questions} questions of the test split, {config.samples} answers each, "
-        f"{config.rounds} rounds. 95% intervals over seeds and questions; each round counts as questions of its own.",
+        f"{config.rounds} rounds. 95% intervals over seeds and questions; each round counts as questions of its own: "
+        "they are about these questions.",
         f"The claims that compare models are corrected together (Holm, {len(looks)} looks), at {told(config.at)}; "
         "test-time compute and repulsion stand alone.",
         "Passes and MFLOPs are the reasoner's; those of its codec, which reads a block's words, are not counted. "

@@ -24,8 +24,8 @@ from unspoken.study.table import Column, Mean, Row, Table, cost_columns, costs
 from unspoken.study.trade_off import Level, Levels, nll_a_token, verdicts
 from unspoken.tasks.base import Examples
 from unspoken.training.config import Train
+from unspoken.training.loading import load
 from unspoken.training.loop import training
-from unspoken.training.models import load
 from unspoken.training.pool import Job
 from unspoken.training.run import Run
 

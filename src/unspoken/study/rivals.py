@@ -11,7 +11,7 @@ from unspoken.layout.groups import Groups, Related
 from unspoken.measure.relation import relation_of
 from unspoken.study.base import check_once, check_rising, folder_of
 from unspoken.training.config import Train
-from unspoken.training.models import checkpoint_folder, load
+from unspoken.training.loading import checkpoint_folder, load
 from unspoken.training.objective import MaskedDiffusion
 from unspoken.training.pool import Job
 from unspoken.training.run import Run

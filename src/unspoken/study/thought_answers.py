@@ -93,6 +93,30 @@ def reconstructed(train: Train, encoders: Sequence[Denoiser]) -> dict[str, Tenso
     return {name: torch.stack(its) for name, its in found.items()}
 
 
+@dataclass(frozen=True)
+class Denoised:
+    """One answer as it came about, and whether it is right.
+
+    words: what the block at work would say after every denoising step, a text each, block after block.
+    """
+
+    words: tuple[str, ...]
+    right: bool
+
+
+def denoised(task: Reasoned, model: Denoiser, asked: Examples, decoder: Decoder) -> list[Denoised]:
+    """How the answers to some questions came about."""
+    tokens = prompt = asked.prompt(task.mask_id)
+    words: list[list[str]] = [[] for _ in range(len(asked))]
+    for step in decoder.steps(model, prompt, predict_latents=True):
+        tokens = step.tokens
+        if not bool(step.chosen.any()) and not bool((step.likeliest == task.mask_id).all()):
+            for row, said in zip(words, step.likeliest.tolist(), strict=True):
+                row.append(" ".join(task.symbol(token) for token in said))
+    right = task.score(prompt, tokens).tolist()
+    return [Denoised(tuple(row), ok) for row, ok in zip(words, right, strict=True)]
+
+
 Found = Mapping[tuple[str, str], Answers]  # by model and decoding
 
 

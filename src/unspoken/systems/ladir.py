@@ -81,7 +81,8 @@ def rolled(before: Train, start: Made, *, rollout: int = 10, **train: Any) -> Tr
 
     before: the run of `reasoner` that `start` is. train: fields of `Train` that are to be others.
     """
-    assert isinstance(before.objective, ThoughtDiffusion)
+    if not isinstance(before.objective, ThoughtDiffusion):
+        raise ValueError(f"before has objective={before.objective}: give the run of `reasoner` that start is")
     return replace(
         before, objective=replace(before.objective, rollout=rollout), start=start, **{"steps": 300, "lr": 5e-4} | train
     )

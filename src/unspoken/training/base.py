@@ -61,6 +61,11 @@ class Objective(ABC):
         """The record of the decoder that it trains for (`record.from_record` reads it into one of `decoders`)."""
 
     @property
+    def unit(self) -> str:
+        """What its loss is counted in."""
+        return "nats a token"
+
+    @property
     def positions(self) -> int:
         """Positions of its passes, where they may be more than those of a sequence."""
         return 0

@@ -290,6 +290,11 @@ class Train:
                 f"foresight with {self.objective}: its passes hold other entries than every position once; take "
                 "Denoising, or MaskedDiffusion without groups"
             )
+        if self.foresight.layers and self.trunk.checkpoint:
+            raise ValueError(
+                f"foresight with layers={self.foresight.layers} beside checkpoint={self.trunk.checkpoint}: a predictor "
+                "from scratch has the width and the vocabulary of a trunk from scratch; give a stage"
+            )
         if self.foresight.weight and self.objective.carries:
             raise ValueError(
                 f"foresight with weight={self.foresight.weight} and carried states: give 0 for one of them"
@@ -360,6 +365,12 @@ class Train:
         """Raises ValueError where this machine's memory can not hold the token ids of a batch."""
         what = f"a batch of {self.batch} sequences of {self.task.length} tokens"
         _check_memory(8 * self.batch * self.task.length, what, "a smaller batch")
+
+    @property
+    def begins(self) -> bool:
+        """Whether the run begins with what an earlier one made."""
+        stage = None if self.foresight is None else self.foresight.stage
+        return any(made is not None for made in (self.codec, self.start, stage))
 
     def rate(self, step: int) -> float:
         """The learning rate of step 0, 1, ..."""

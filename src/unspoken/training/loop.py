@@ -26,8 +26,9 @@ from unspoken.tasks.base import Examples
 from unspoken.training.checkpoint import restore, save_checkpoint
 from unspoken.training.config import Train
 from unspoken.training.foresight import ask_foreseen
+from unspoken.training.loading import held_by, load
 from unspoken.training.losses import losses_in_parts, packed_losses
-from unspoken.training.models import load, new_denoiser
+from unspoken.training.models import new_denoiser
 from unspoken.training.run import Run
 from unspoken.training.seeds import seeded, seeded_globally
 
@@ -67,7 +68,8 @@ def training(config: Train, folder: str | Path) -> Iterator[Update]:
     if main:
         run.check(config)
     config.check_memory()
-    denoiser, average = new_denoiser(config), new_denoiser(config)
+    held = held_by(run) if config.begins else None  # what came from earlier runs is in the checkpoint
+    denoiser, average = new_denoiser(config, held), new_denoiser(config, held)
     config.task.sample("train", 1, seeded(config.seed))  # what fails fails here, before anything is written
     held_out = config.task.sample("validation", min(config.validation_examples, config.task.size("validation")))
     with run.alone() if main else nullcontext():

@@ -73,6 +73,11 @@ class Autoencoding(Objective):
         return None
 
     @property
+    def unit(self) -> str:
+        """Its losses are of several kinds."""
+        return "the weighted sum of its losses"
+
+    @property
     def positions(self) -> int:
         """Positions of its passes: a block's words, and its vectors."""
         return self.form.words + self.vectors
@@ -101,11 +106,11 @@ class Autoencoding(Objective):
         return Draw(at, into, normal(like, batch.generator), self.noise * normal(like, batch.generator))
 
     def _seen(self, thoughts: Tensor, generator: torch.Generator | None) -> Tensor:
-        """What the encoder sees of the words: some are others of the batch."""
+        """What the encoder sees of the words: some are others, of the thoughts of the batch."""
         if not self.replace:
             return thoughts
-        flat = thoughts.flatten()
-        others = flat[(uniform(flat, generator) * len(flat)).long()].view_as(thoughts)
+        flat = thoughts[self.form.there(thoughts)].flatten()
+        others = flat[(uniform(thoughts, generator) * len(flat)).long()]
         return torch.where(uniform(thoughts, generator) < self.replace, others, thoughts)
 
 
@@ -157,6 +162,11 @@ class ThoughtDiffusion(Objective):
         return Reasoning(self.form, self.vectors)
 
     @property
+    def unit(self) -> str:
+        """Its losses are of several kinds."""
+        return "the weighted sum of its losses"
+
+    @property
     def positions(self) -> int:
         """Positions of its passes."""
         return self.seats.reach
@@ -180,7 +190,9 @@ class ThoughtDiffusion(Objective):
         there = self.form.there(thoughts)
         device = model.codec.device
         found = vectors_of(model.codec, thoughts.to(device), there.to(device), self.vectors)
-        return torch.where(there[..., None, None], found.to(examples.x0.device), 0.0).flatten(1, 2)
+        return torch.where(
+            there[..., None, None], found.to(examples.x0.device, torch.get_default_dtype()), 0.0
+        ).flatten(1, 2)
 
     def _pack(self, batch: Batch) -> Packed:
         process, z = flow_of(batch, self), batch.values.unflatten(1, (self.form.blocks, self.vectors))
