@@ -384,7 +384,10 @@ def test_a_predictor_is_decoded_in_one_pass(stage: Path) -> None:
         (lambda: Foresight(Made("x"), weight=1.0), "give frozen=False"),
         (lambda: replace(VANILLA, objective=us.MaskedDiffusion(), foresight=Foresight(layers=1)), "take Denoising"),
         (lambda: replace(STAGE_1, foresight=Foresight(layers=1)), "take Denoising, or MaskedDiffusion without groups"),
-        (lambda: replace(VANILLA, foresight=Foresight(layers=1), trunk=us.Trunk(checkpoint="x")), "give a stage"),
+        (
+            lambda: replace(VANILLA, foresight=Foresight(layers=1), trunk=us.Trunk(checkpoint="x", times=True)),
+            "give a stage",
+        ),
         (lambda: replace(STAGE_1, port=VECTORS), "the view x0"),
         (lambda: replace(STAGE_1, port=Vectors(2, placeholder=0, head="none")), "give a head"),
         (lambda: replace(STAGE_1, process=FLOW), "take Denoising"),

@@ -7,21 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from unspoken import checks
 from unspoken.layout.attention import SCDM, Attention
-from unspoken.layout.groups import Related
-from unspoken.model.ports import Port, Vectors
-from unspoken.noise import Absorbing, Gaussian, Process
+from unspoken.model.ports import Port
+from unspoken.noise import Absorbing, Process
 from unspoken.tasks import Tasks
 from unspoken.training.foresight import Foresight
-from unspoken.training.objective import (
-    Autoencoding,
-    Denoising,
-    MaskedDiffusion,
-    MultiToken,
-    Objectives,
-    Teacherless,
-    ThoughtDiffusion,
-)
+from unspoken.training.objective import MaskedDiffusion, Objectives
 from unspoken.training.stages import Made
+from unspoken.training.together import check_together
 
 if TYPE_CHECKING:  # slow to import: loaded where a trunk is made
     from transformers import LlamaConfig
@@ -148,33 +140,6 @@ class Trunk:
         )
 
 
-def check_thoughts(config: Train, objective: Autoencoding | ThoughtDiffusion) -> None:
-    """Raises ValueError where the task's thoughts, the port, the process and the codec do not go together."""
-    form, title = getattr(config.task, "thoughts", None), config.task.title
-    if form is None:
-        raise ValueError(f"{title} has no thoughts, and {type(objective).__name__} is about them: take arithmetic, say")
-    if form != objective.form:
-        raise ValueError(f"form={objective.form} is not how {title} has its thoughts: give form=task.thoughts")
-    if isinstance(objective, Autoencoding):
-        if config.port != objective.port():
-            raise ValueError(f"port={config.port} with {objective}: give port=objective.port()")
-        if config.codec is not None or not config.process.absorbs:
-            raise ValueError("Autoencoding makes a codec, and has no noise process: leave codec= and process= out")
-        if config.trunk.lora and config.recompute:
-            raise ValueError("recompute=True with lora: the decoder's pass would be computed again with the adapter on")
-        return
-    port = config.port
-    if not isinstance(port, Vectors) or port.placeholder != form.more or port.view == "eps" or not config.trunk.times:
-        raise ValueError(
-            f"port={port}, times={config.trunk.times}: thoughts are drawn from noise; give port=us.Vectors(width, "
-            f"view='u', placeholder={form.more}) and Trunk(times=True)"
-        )
-    if not isinstance(config.process, Gaussian):
-        raise ValueError(f'process={config.process}: vectors take us.Gaussian(path="linear")')
-    if config.codec is None:
-        raise ValueError("ThoughtDiffusion without codec=: give the run that made the vectors, us.Made(folder)")
-
-
 @dataclass(frozen=True)
 class Train:
     """A training run, whole: the object is its own config.
@@ -268,98 +233,7 @@ class Train:
             raise ValueError(
                 f"weight_decay={self.weight_decay}, seed={self.seed}: give 0 or more, and no infinite decay"
             )
-        self.objective.check(self.attention)
-        if not (self.process.absorbs or isinstance(self.objective, Denoising | ThoughtDiffusion)):
-            raise ValueError(
-                f"process={self.process} with objective={self.objective}, which asks masks alone: take Denoising()"
-            )
-
-        if isinstance(self.objective, Denoising):
-            self.objective.check_process(self.process)
-        self._check_values()
-        self._check_relation()
-        self._check_foresight()
-
-    def _check_foresight(self) -> None:
-        """Raises ValueError where what is foreseen would not be of whole sequences."""
-        if self.foresight is None:
-            return
-        whole = isinstance(self.objective, MaskedDiffusion) and self.objective.groups is None
-        if not (whole or isinstance(self.objective, Denoising)):
-            raise ValueError(
-                f"foresight with {self.objective}: its passes hold other entries than every position once; take "
-                "Denoising, or MaskedDiffusion without groups"
-            )
-        if self.foresight.layers and self.trunk.checkpoint:
-            raise ValueError(
-                f"foresight with layers={self.foresight.layers} beside checkpoint={self.trunk.checkpoint}: a predictor "
-                "from scratch has the width and the vocabulary of a trunk from scratch; give a stage"
-            )
-        if self.foresight.weight and self.objective.carries:
-            raise ValueError(
-                f"foresight with weight={self.foresight.weight} and carried states: give 0 for one of them"
-            )
-
-    def _check_relation(self) -> None:
-        """Raises ValueError where groups go by a table of other positions than the task has."""
-        groups = self.objective.groups if isinstance(self.objective, MaskedDiffusion) else None
-        members = groups.members if groups is not None else None
-        if isinstance(members, Related) and len(members.table) != self.task.length:
-            raise ValueError(
-                f"Related is a table of {len(members.table)} positions, and {self.task.title} has {self.task.length}"
-            )
-
-    def _check_values(self) -> None:
-        """Raises ValueError where the task's tokens, the port and the process do not go together."""
-        if isinstance(self.objective, Autoencoding | ThoughtDiffusion):
-            check_thoughts(self, self.objective)
-            return
-        if self.codec is not None:
-            raise ValueError(
-                f"codec={self.codec} with {self.objective}: it is ThoughtDiffusion that reads vectors by it"
-            )
-        values = getattr(self.task, "values", None)
-        if values is None:
-            if self.port is not None or isinstance(self.process, Gaussian):
-                raise ValueError(
-                    f"{self.task.title} is made of ids: it has no use for port={self.port} and process={self.process}"
-                )
-            return
-        if self.port is None or (type(self.port).__name__, self.port.size) != (values.port, values.size):
-            raise ValueError(
-                f"{self.task.title} is made of values of {values.size}: give port=us.{values.port}"
-                f"({', '.join(map(str, values.size))}, placeholder={values.placeholder}), not {self.port}"
-            )
-        if self.objective.carries:
-            raise ValueError(f"{self.objective} with {self.port}: the states of values are not carried; give carry=0")
-        if self.port.placeholder != values.placeholder:
-            raise ValueError(f"{self.port}: give placeholder={values.placeholder}, as {self.task.title} has it")
-        at_once = isinstance(self.port, Vectors) and isinstance(self.objective, Teacherless)
-        if (isinstance(self.port, Vectors) and not at_once) != isinstance(self.process, Gaussian):
-            raise ValueError(
-                f"{type(self.port).__name__} under {self.process} with {self.objective}: vectors take Gaussian(), or "
-                "Absorbing() with Teacherless(), which predicts all at once; codes take Absorbing()"
-            )
-        if isinstance(self.port, Vectors) and (self.port.head == "none" or (at_once and self.port.view != "x0")):
-            raise ValueError(
-                f"head={self.port.head!r}, view={self.port.view!r} with {self.objective}: give a head, and the view x0 "
-                "where all vectors are predicted at once"
-            )
-        if at_once:
-            return
-        if isinstance(self.port, Vectors):
-            if self.port.view == "eps" or not self.trunk.times:
-                raise ValueError(
-                    f"view={self.port.view!r}, times={self.trunk.times}: a walk begins at t = 1, where eps does not "
-                    "tell the vectors, and shows every time; give the view x0, v or u, and Trunk(times=True)"
-                )
-        elif not isinstance(self.objective, MaskedDiffusion | MultiToken | Teacherless) or (
-            isinstance(self.objective, MultiToken) and self.objective.next_token
-        ):
-            raise ValueError(
-                f"{self.objective} with codes: these are asked at their own masks, and decoded by Slots; take "
-                "MaskedDiffusion, Teacherless, or MultiToken with next_token=0"
-            )
+        check_together(self)
 
     def check_memory(self) -> None:
         """Raises ValueError where this machine's memory can not hold the token ids of a batch."""
