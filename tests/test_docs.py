@@ -159,6 +159,17 @@ def test_every_committed_page_is_written_from_its_study(study: Path, tmp_path: P
         ("gidd", {"self-correction"}),
         ("forcing", {"one model every schedule"}),
         ("steps", {"prediction", "planned schedule"}),
+        (
+            "ladir",
+            {
+                "test-time compute",
+                "repulsion adds answers",
+                "rollout helps",
+                "small times help",
+                "vectors of a block need each other",
+                "vectors beat next tokens",
+            },
+        ),
         ("decode", {"flops", "wall clock", "quarter of the latents"}),
         ("dial", {"grouped dial", "grouped dial, whole to split", "no loss at the top"}),
     ],

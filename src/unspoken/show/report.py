@@ -11,9 +11,12 @@ from unspoken.study.report import Result
 
 
 def table_cells(result: Result) -> list[list[str]]:
-    """The rows as text, a cell for each of the table's headings. ValueError where a row lacks something."""
+    """The rows as text, a cell for each of the table's headings. ValueError where a row lacks something.
+
+    Rows that are drawn and not shown are left out.
+    """
     table = table_of(result.study)
-    return [table.cells(row) for row in result.rows]
+    return [cells for row in result.rows if any(cells := table.cells(row))]
 
 
 def markdown_table(result: Result) -> str:

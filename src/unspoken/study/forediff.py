@@ -58,9 +58,7 @@ TABLE = Table(
             Column("seeds"),
         ),
         "picture": (
-            Column("part", "part"),
-            Column("regime", "future"),
-            Column("model", "model"),
+            *(Column(name, drawn=True) for name in ("part", "regime", "model")),
             *(Column(name, drawn=True) for name in ("low", "middle", "high", "true")),
         ),
         "training": (

@@ -78,8 +78,8 @@ TABLE = Table(
             Column("training_flops", "MFLOPs", lambda flops: f"{flops / 1e6:,.0f}"),
         ),
         "picture": (
-            Column("part", "part"),
-            _VARIANT,
+            Column("part", drawn=True),
+            Column("variant", drawn=True),
             Column("words", drawn=True),
             Column("answered", drawn=True),
         ),
