@@ -17,6 +17,7 @@ from unspoken.decoders.walk import gaussian, walk
 from unspoken.layout.attention import ATTENTIONS
 from unspoken.layout.condition import condition_of
 from unspoken.layout.entries import one_block, random_order
+from unspoken.measure.groups import seeds_of
 from unspoken.model.ports import Codes, Vectors, VectorWeights
 from unspoken.tasks import Bouncing, Sudoku
 from unspoken.training.foresight import Foresight, ask_foreseen
@@ -319,6 +320,17 @@ def test_a_run_goes_on_when_its_predictor_has_moved(stage: Path, tmp_path: Path)
     copied.rename(tmp_path / "moved")
     found = us.train(config, tmp_path / "run")
     assert all(torch.equal(w, weights(whole)[name]) for name, w in weights(found).items())
+
+
+def test_seeds_of_a_model_may_begin_with_seeds_of_its_predictor(tmp_path: Path) -> None:
+    folders = []
+    for seed in (0, 1):
+        first = tmp_path / f"stage{seed}"
+        us.train(replace(STAGE_1, seed=seed), first)
+        folders.append(tmp_path / f"second{seed}")
+        us.train(replace(second(first), seed=seed), folders[-1])
+    us.train(VANILLA, tmp_path / "vanilla")
+    assert list(seeds_of([*folders, tmp_path / "vanilla"]).values()) == [folders, [tmp_path / "vanilla"]]
 
 
 def test_a_predictor_that_sees_noise_or_another_task_is_refused(stage: Path, tmp_path: Path) -> None:

@@ -424,7 +424,8 @@ def _one_step(model: Denoiser, strength: float) -> Tensor:
         patch.setattr(thoughts._Stream, "values", lambda its, new: (seen.append(z_of(new)), values(its, new))[1])
         asked = prompts(1).expand(3, -1).contiguous()
         steps = us.decode(model, asked, passes=2, repulsion=strength)
-        next(steps), next(steps)
+        for _ in range(2):
+            next(steps)
     return seen[1]
 
 

@@ -18,6 +18,7 @@ from unspoken.measure.schedules import Profile, even
 from unspoken.model.denoiser import Denoiser
 from unspoken.tasks.base import Examples, Split, Task
 from unspoken.training.config import Train
+from unspoken.training.earlier import whatever_the_seed
 from unspoken.training.loading import load
 from unspoken.training.objective import Denoising, MaskedDiffusion
 from unspoken.training.run import Run
@@ -167,11 +168,15 @@ def groups_of(runs: Sequence[str | Path]) -> list[Group]:
 def seeds_of(runs: Sequence[str | Path]) -> dict[Train, list[Path]]:
     """The run folders of each model, whose config is given with seed 0: those that differ in the seed alone.
 
+    Runs of earlier stages may differ in the seed too: the config is that of the first folder.
     Raises ValueError for what is no run folder.
     """
     alike: dict[Train, list[Path]] = {}
+    known: dict[Train, Train] = {}
     for folder in map(Path, runs):
-        alike.setdefault(replace(Run(folder).config(Train), seed=0), []).append(folder)
+        config = Run(folder).config(Train)
+        its = known.setdefault(whatever_the_seed(config), replace(config, seed=0))
+        alike.setdefault(its, []).append(folder)
     return alike
 
 

@@ -158,11 +158,13 @@ def _parts(config: CurvesStudy, runs: Path) -> list[Part]:
 
 
 def _name(train: Train) -> str:
-    """Attention, and what it was trained on where that is not plain masked diffusion."""
+    """Attention, what it was trained on where that is not plain masked diffusion, and whether it has a predictor."""
     objective, name = train.objective, train.attention.name.upper()
-    if isinstance(objective, MaskedDiffusion):
-        return name if objective.groups is None else f"{name}, grouped"
-    return f"{name}, {type(objective).__name__}"
+    if not isinstance(objective, MaskedDiffusion):
+        name = f"{name}, {type(objective).__name__}"
+    elif objective.groups is not None:
+        name = f"{name}, grouped"
+    return name if train.foresight is None else f"{name}, foresight"
 
 
 def _judge(config: CurvesStudy, runs: Path, task: Task, its: dict[Train, list[Path]]) -> Path:

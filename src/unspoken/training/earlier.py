@@ -11,6 +11,7 @@ import torch
 from unspoken.messages import first_line
 from unspoken.model.denoiser import Denoiser
 from unspoken.model.ports import Port, Vectors, VectorWeights
+from unspoken.record import as_json, to_record
 from unspoken.training.config import Train
 from unspoken.training.foresight import Foresight
 from unspoken.training.loading import load
@@ -62,6 +63,20 @@ def made(stage: Made) -> Denoiser:
 def config_of(stage: Made) -> Train:
     """The config of an earlier run."""
     return Run(Path(stage.folder)).config(Train)
+
+
+def whatever_the_seed(config: Train) -> Train:
+    """The same for all runs that differ in their seeds and those of the runs that they begin with."""
+
+    def known(stage: Made | None) -> Made | None:
+        if stage is None or not Run(Path(stage.folder)).exists():
+            return stage
+        return Made(as_json(to_record(whatever_the_seed(config_of(stage)))))
+
+    foresight = config.foresight
+    if foresight is not None:
+        foresight = replace(foresight, stage=known(foresight.stage))
+    return replace(config, seed=0, codec=known(config.codec), start=known(config.start), foresight=foresight)
 
 
 def codec_of(config: Train, stage: Made) -> Denoiser:
