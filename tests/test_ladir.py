@@ -570,6 +570,11 @@ def test_a_codec_completes_nothing(stages) -> None:
         us.decode(us.load(stages[0], "cpu"), prompts())
 
 
+def test_a_reasoner_is_decoded_by_its_own_decoder(model) -> None:
+    with pytest.raises(ValueError, match=r"us\.ThoughtWalk"):
+        us.decode(model, prompts(), decoder=us.Slots())
+
+
 def test_blocks_of_another_size_are_refused(stages) -> None:
     model = us.load(stages[1], "cpu")
     with pytest.raises(ValueError, match=f"blocks have {VECTORS}: leave vectors out"):

@@ -19,7 +19,6 @@ from unspoken.decoders.slots import Slots
 from unspoken.decoders.step import Step
 from unspoken.decoders.thoughts import ThoughtWalk
 from unspoken.model.network import Model
-from unspoken.model.posterior import Posterior
 from unspoken.record import from_record
 
 
@@ -66,11 +65,6 @@ def decode(
     Raises ValueError on tokens outside the vocabulary, on options that the decoder has not or that make no sense, and
     where the model can not be decoded so.
     """
-    if isinstance(getattr(model, "port", None), Posterior):
-        raise ValueError(
-            "the model turns thoughts into vectors and back, and completes nothing: train a reasoner with it "
-            "(us.systems.ladir.reasoner, unspoken train ladir), and decode that"
-        )
     decoder = decoder_of(model) if decoder is None else decoder
     if isinstance(decoder, type):
         raise ValueError(f"decoder={decoder.__name__} is a class; give a value: {decoder.__name__}()")

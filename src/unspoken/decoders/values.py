@@ -15,6 +15,7 @@ from unspoken.model.cache import Cache
 from unspoken.model.denoiser import Denoiser
 from unspoken.model.network import Model
 from unspoken.model.ports import Codes, Port, Vectors
+from unspoken.model.posterior import Posterior
 from unspoken.model.shift import answering
 from unspoken.noise.space import is_unknown
 
@@ -41,6 +42,13 @@ def split_prompt(model: Model, prompt: Tensor) -> tuple[Tensor, Tensor | None]:
     port = port_of(model)
     if port is None:
         return prompt, None
+    if isinstance(port, Posterior):
+        raise ValueError(
+            "the model turns thoughts into vectors and back, and completes nothing: train a reasoner with it "
+            "(us.systems.ladir.reasoner, unspoken train ladir), and decode that"
+        )
+    if getattr(model, "codec", None) is not None:
+        raise ValueError("the model reasons in vectors: decode it by its own decoder, us.ThoughtWalk")
     whole = prompt.is_floating_point() if isinstance(port, Vectors) else prompt.dtype == torch.int64
     if prompt.dim() != 3 or prompt.shape[2] != port.size[0] or not whole:
         kind = "floats, nan" if isinstance(port, Vectors) else "int64 codes, -1"
