@@ -6,6 +6,7 @@ import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,6 +34,7 @@ def values_of(port: Port, *shape: int, seed: int = 0) -> Tensor:
     """Random values `[*shape, width]` that the port reads."""
     if isinstance(port, Vectors):
         return torch.randn(*shape, port.width, generator=seeded(seed), dtype=torch.float64)
+    assert isinstance(port, Codes)
     return torch.randint(port.levels, (*shape, port.dims), generator=seeded(seed))
 
 
@@ -278,7 +280,7 @@ def test_packed_values_are_one_prefix_at_a_time(port: Port) -> None:
     model = tiny(CACHED_JOINT, port=port)
     (q,) = packed.questions
     assert model.values is not None
-    answers = model.values.predict(entries_of(model.states(packed.layout), q.at), q.target)
+    answers: Any = model.values.predict(entries_of(model.states(packed.layout), q.at), q.target)
     for column in range(q.at.shape[1]):
         position = int(packed.layout.position[0, q.at[0, column]])
         start = int(packed.layout.horizon[0, q.at[0, column]]) - 1
@@ -288,7 +290,7 @@ def test_packed_values_are_one_prefix_at_a_time(port: Port) -> None:
         layout = one_block(tokens, unsaid, torch.where(unsaid, (slot - 1) % 5, when))
         layout = replace(layout, value=value * ~unsaid[..., None]).select_where(~unsaid | (slot < 2))
         alone = entries_of(model.states(layout), torch.tensor([[position]]))
-        theirs = model.values.predict(alone, q.target[:, [column]])
+        theirs: Any = model.reader.predict(alone, q.target[:, [column]])
         mine, other = (a.value if isinstance(a, Seen) else a for a in (answers, theirs))
         assert torch.allclose(mine[:, column], other[:, 0], **EXACT)
 
