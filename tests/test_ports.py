@@ -17,8 +17,9 @@ from unspoken.layout.attention import ATTENTIONS, CACHED_JOINT, MDM, SCDM, Atten
 from unspoken.layout.entries import Layout, entries_of, one_block, random_order
 from unspoken.layout.packing import Packed, ask_masks, blocks, every_start, left_to_right
 from unspoken.layout.questions import CTC, CrossEntropy, Question, SquaredError
+from unspoken.model.codes import Codes, CodeStates, CodeWeights
 from unspoken.model.denoiser import Denoiser
-from unspoken.model.ports import Codes, CodeStates, CodeWeights, Port, Vectors
+from unspoken.model.ports import Port, Vectors
 from unspoken.noise import Absorbing, Gaussian, Hybrid, Reals, Seen, Views
 from unspoken.noise.times import Independent
 from unspoken.training.losses import packed_losses

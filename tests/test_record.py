@@ -18,7 +18,8 @@ from unspoken import presets
 from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import ATTENTIONS, CACHED_ALONE, Attention
 from unspoken.layout.groups import Groups, Related
-from unspoken.model.ports import Codes, Vectors
+from unspoken.model.codes import Codes
+from unspoken.model.ports import Vectors
 from unspoken.model.posterior import Posterior
 from unspoken.noise import Absorbing, Gaussian, Hybrid, SNRMix, Uniform
 from unspoken.noise.schedule import Cosine, Linear, Polynomial
