@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,13 @@ class Shape:
         side: Pixels of an image's side.
         grid: Patches of a side; the image is filled up with empty pixels to `grid` times a power of 2.
         dims: Numbers of a patch.
-        width: Channels of the first layer; every halving doubles them.
+        width: Channels after the first layer, which divides the sides by 4; every further halving doubles them.
     """
 
     side: int
     grid: int = 4
     dims: int = 16
-    width: int = 16
+    width: int = 32
 
     def __post_init__(self) -> None:
         for name in ("side", "grid", "dims", "width"):
@@ -66,15 +67,21 @@ class ConvVAE(nn.Module):
     def __init__(self, shape: Shape):
         super().__init__()
         self.shape = shape
-        widths = [shape.width * 2**i for i in range(shape.halvings + 1)]
-        down: list[nn.Module] = [nn.Conv2d(1, widths[0], 3, padding=1), nn.SiLU()]
-        up: list[nn.Module] = [nn.Conv2d(shape.dims, widths[-1], 3, padding=1), nn.SiLU()]
-        for narrow, wide in zip(widths[:-1], widths[1:], strict=True):
-            down += [nn.Conv2d(narrow, wide, 4, stride=2, padding=1), nn.SiLU()]
-        for narrow, wide in zip(widths[-2::-1], widths[:0:-1], strict=True):
-            up += [nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1), nn.SiLU()]
-        self.encoder = nn.Sequential(*down, nn.Conv2d(widths[-1], 2 * shape.dims, 3, padding=1))
-        self.decoder = nn.Sequential(*up, nn.Conv2d(widths[0], 1, 3, padding=1))
+        first = min(shape.halvings, 2)  # done by one layer: layers at full resolution would cost most of the time
+        widths = [shape.width * 2**i for i in range(shape.halvings - first + 1)]
+        sizes: Any = {"kernel_size": 3, "padding": 1} if first == 0 else {"kernel_size": 2 * 2**first, "stride": 2**first}
+        sizes |= {"padding": 2**first // 2} if first else {}
+        wide = widths[-1]
+        down: list[nn.Module] = [nn.Conv2d(1, widths[0], **sizes), nn.SiLU()]
+        up: list[nn.Module] = [nn.Conv2d(shape.dims, wide, 3, padding=1), nn.SiLU()]
+        up += [nn.Conv2d(wide, wide, 3, padding=1), nn.SiLU()]
+        for less, more in pairwise(widths):
+            down += [nn.Conv2d(less, more, 4, stride=2, padding=1), nn.SiLU()]
+        for more, less in pairwise(reversed(widths)):
+            up += [nn.ConvTranspose2d(more, less, 4, stride=2, padding=1), nn.SiLU()]
+        down += [nn.Conv2d(wide, wide, 3, padding=1), nn.SiLU(), nn.Conv2d(wide, 2 * shape.dims, 3, padding=1)]
+        self.encoder = nn.Sequential(*down)
+        self.decoder = nn.Sequential(*up, nn.ConvTranspose2d(widths[0], 1, **sizes))
 
     def encode(self, grey: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance `[n, patches, dims]` each, of images `[n, side, side]` in [0, 1]."""
