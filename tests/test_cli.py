@@ -45,6 +45,7 @@ from unspoken.study.ladir import LadirStudy
 from unspoken.study.latents import LatentsStudy
 from unspoken.study.loops import LoopsStudy
 from unspoken.study.report import Claim
+from unspoken.study.tokenbridge import TokenbridgeStudy
 from unspoken.tasks import PathStar, Sudoku
 from unspoken.training.config import Train
 from unspoken.training.loading import load
@@ -181,6 +182,10 @@ HELP = {
     "study forediff": (
         ["study", "forediff", "quick"],
         [*flags(ForediffStudy, "task"), "--task.train", "--runs", "--out"],
+    ),
+    "study tokenbridge": (
+        ["study", "tokenbridge", "quick"],
+        [*flags(TokenbridgeStudy, "shape"), "--shape.dims", "--runs", "--out"],
     ),
     "study curves": (["study", "curves"], ["PATH", *flags(CurvesStudy, "runs", "grid"), *flags(Grid), "--out"]),
     "study adapt": (["study", "adapt"], ["PATH", *flags(AdaptRun, "checkpoint")]),

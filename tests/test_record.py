@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from toy import TRUNK
 
 from unspoken import presets
+from unspoken.codecs import Shape
 from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import ATTENTIONS, CACHED_ALONE, Attention
 from unspoken.layout.groups import Groups, Related
@@ -52,6 +53,7 @@ from unspoken.study.ladir import LadirStudy
 from unspoken.study.latents import LatentsStudy
 from unspoken.study.loops import LoopsStudy
 from unspoken.study.steps import StepsStudy
+from unspoken.study.tokenbridge import TokenbridgeStudy
 from unspoken.tasks import (
     Addition,
     Arithmetic,
@@ -61,6 +63,7 @@ from unspoken.tasks import (
     Colouring,
     Countdown,
     Digits,
+    ImageCodes,
     Paths,
     PathStar,
     Permutations,
@@ -325,15 +328,33 @@ CONFIGS = {
         st.integers(0, 9),
         st.sampled_from(("drawn", "zero", "none")),
     ),
-    Codes: st.builds(Codes, st.integers(1, 99), st.integers(2, 99), st.integers(1, 99), st.integers(0, 9)),
+    Codes: st.builds(
+        Codes,
+        st.integers(1, 99),
+        st.integers(2, 99),
+        st.integers(1, 99),
+        st.integers(0, 9),
+        st.sampled_from(("autoregressive", "parallel")),
+        st.sampled_from(("even", "normal")),
+    ),
     Bouncing: st.builds(Bouncing, st.integers(3, 99), st.floats(0.1, 0.9), above_0, *[st.integers(0, 99)] * 3),
     Burgers: st.builds(Burgers, st.floats(0, 4, **held), above_0, *[st.integers(1, 99)] * 4),
     Digits: st.builds(Digits, st.integers(0, 3)),
+    ImageCodes: st.builds(
+        ImageCodes,
+        st.text(min_size=1),
+        st.sampled_from(("digits", "fashion")),
+        *[st.integers(2, 99)] * 3,
+        st.booleans(),
+        st.floats(0, 1, **held),
+    ),
     GiddStudy: st.just(presets.gidd()),
     ForcingStudy: st.just(presets.forcing()),
     LoopsStudy: st.just(presets.loops()),
     LadirStudy: st.just(presets.ladir_reference()) | st.just(presets.ladir_arithmetic()),
     ForediffStudy: st.just(presets.forediff_reference()),
+    TokenbridgeStudy: st.just(presets.tokenbridge_reference()) | st.just(presets.tokenbridge_quick()),
+    Shape: st.builds(Shape, st.integers(9, 99), *[st.integers(1, 9)] * 3),
     Thoughts: st.builds(
         Thoughts, *[st.integers(1, 99)] * 4, st.integers(0, 9), st.integers(10, 19), st.integers(20, 29)
     ),
@@ -370,7 +391,7 @@ def through_json(hint: typing.Any, value: typing.Any) -> typing.Any:
 
 def test_every_config_of_the_package_is_covered_here():
     studies = (LatentsStudy, ArLatentsStudy, DialStudy, GiddStudy, ForcingStudy, LoopsStudy, StepsStudy, CurvesStudy)
-    studies = (*studies, AdaptStudy, LadirStudy, ForediffStudy)
+    studies = (*studies, AdaptStudy, LadirStudy, ForediffStudy, TokenbridgeStudy)
     assert set().union(*map(reachable, studies)) == set(CONFIGS)
 
 

@@ -69,7 +69,9 @@ class ConvVAE(nn.Module):
         self.shape = shape
         first = min(shape.halvings, 2)  # done by one layer: layers at full resolution would cost most of the time
         widths = [shape.width * 2**i for i in range(shape.halvings - first + 1)]
-        sizes: Any = {"kernel_size": 3, "padding": 1} if first == 0 else {"kernel_size": 2 * 2**first, "stride": 2**first}
+        sizes: Any = (
+            {"kernel_size": 3, "padding": 1} if first == 0 else {"kernel_size": 2 * 2**first, "stride": 2**first}
+        )
         sizes |= {"padding": 2**first // 2} if first else {}
         wide = widths[-1]
         down: list[nn.Module] = [nn.Conv2d(1, widths[0], **sizes), nn.SiLU()]

@@ -1,5 +1,6 @@
 """Presets: functions that return a whole config, of a run, a study or a task. The CLI lists them."""
 
+from unspoken.presets.images import TOKENBRIDGE, tokenbridge_quick, tokenbridge_reference
 from unspoken.presets.runs import (
     PRESETS,
     bouncing,
@@ -66,6 +67,7 @@ __all__ = [
     "LATENTS",
     "LOOPS",
     "PRESETS",
+    "TOKENBRIDGE",
     "ar_latents",
     "ar_latents_quick",
     "bouncing",
@@ -104,4 +106,6 @@ __all__ = [
     "sudoku_6x6_dial",
     "sudoku_6x6_gidd",
     "sudoku_9x9",
+    "tokenbridge_quick",
+    "tokenbridge_reference",
 ]

@@ -16,6 +16,7 @@ from unspoken.study import (
     loops,
     steps,
     tasks,
+    tokenbridge,
 )
 from unspoken.study.table import Table
 
@@ -35,6 +36,7 @@ TABLES: dict[str, Table] = {
         adapt,
         ladir,
         forediff,
+        tokenbridge,
     )
 }
 

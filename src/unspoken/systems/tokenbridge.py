@@ -45,7 +45,9 @@ def codec(source: images.Source = "digits", shape: Shape | None = None, **traini
     return train_vae(grey, SHAPES[source] if shape is None else shape, **training)
 
 
-def task_of(folder: str | Path, source: images.Source = "digits", levels: int = 32, classes: bool = False) -> ImageCodes:
+def task_of(
+    folder: str | Path, source: images.Source = "digits", levels: int = 32, classes: bool = False
+) -> ImageCodes:
     """The task of a saved codec's codes. Raises ValueError for a folder that holds none."""
     shape = load_codec(folder).shape
     return ImageCodes(str(folder), source, shape.patches, shape.dims, levels, classes)

@@ -107,7 +107,7 @@ class ImageCodes(Valued):
             its.x0[:, 0] = torch.where(dropped, self.no_class, its.x0[:, 0])
         return its
 
-    def prompt(self, labels: Tensor) -> Tensor:
+    def prompts(self, labels: Tensor) -> Tensor:
         """Prompts for images of the classes `labels` `[n]` int64 (-1 for none), all patches unknown.
 
         `[n, patches, dims]` codes; of a task with classes `[n, 1 + patches, 1 + dims]`, ids first (`noise.space`).
@@ -148,7 +148,7 @@ class ImageCodes(Valued):
         right = all(code.isascii() and code.isdecimal() and len(code) < 5 for code in codes)
         if not right or len(codes) != self.dims or not max(map(int, codes)) < self.levels:
             raise ValueError(
-                f"{quoted(word)} given, a patch of {self.dims} codes 0..{self.levels - 1} expected, a comma between them"
+                f"{quoted(word)} given, {self.dims} codes 0..{self.levels - 1} with commas between them expected"
             )
         return torch.tensor([int(code) for code in codes])
 
@@ -169,7 +169,7 @@ class ImageCodes(Valued):
         if (shape.side, shape.patches, shape.dims) != (side, self.patches, self.dims):
             raise ValueError(
                 f"the codec {self.codec} makes {shape.patches} patches of {shape.dims} numbers of {shape.side} pixels "
-                f"a side; {self.source} with patches={self.patches}, dims={self.dims} has {side}: give those of the codec"
+                f"a side; patches={self.patches}, dims={self.dims} given for {self.source} of {side}: give the codec's"
             )
         return codec
 
