@@ -334,7 +334,7 @@ CONFIGS = {
         st.integers(2, 99),
         st.integers(1, 99),
         st.integers(0, 9),
-        st.sampled_from(("autoregressive", "parallel")),
+        st.sampled_from(("recurrent", "additive", "parallel")),
         st.sampled_from(("even", "normal")),
     ),
     Bouncing: st.builds(Bouncing, st.integers(3, 99), st.floats(0.1, 0.9), above_0, *[st.integers(0, 99)] * 3),

@@ -148,7 +148,7 @@ class Timed:
 
 @torch.no_grad()
 def timed(heads: Mapping[str, Denoiser], dims: int, steps: int, repeats: int = 20) -> dict[str, Timed]:
-    """The heads of these models by name, and a diffusion head of as many weights as the first; the median of repeats."""
+    """The heads of these models by name, and a diffusion head of equal size; the median of repeats."""
     generator, found = torch.Generator().manual_seed(0), {}
     hidden = next(iter(heads.values())).trunk.config.hidden_size
     for name, model in heads.items():

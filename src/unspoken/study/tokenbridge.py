@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from unspoken import checks
 from unspoken.codecs import CARD, Codec, Shape, load_codec
 from unspoken.measure.frechet import train_classifier
+from unspoken.model.codes import Head
 from unspoken.model.denoiser import Denoiser
 from unspoken.study import bridged
 from unspoken.study.base import Findings, SeededStudy, check_rising, loaded, trained
@@ -31,7 +31,7 @@ from unspoken.training.pool import Job
 
 ALL = 10**6  # latents: as many as there are
 TRUE = "true images"
-HEADS: tuple[Literal["autoregressive", "parallel"], ...] = ("autoregressive", "parallel")
+HEADS: dict[str, Head] = {AUTOREGRESSIVE: "additive", PARALLEL: "parallel"}
 
 _BITS = Mean("bits", "bits a dim")
 _MEASURED = (
@@ -167,11 +167,11 @@ class TokenbridgeStudy(SeededStudy):
         """The codes of the saved codec, with classes."""
         return ImageCodes(str(codec), self.source, self.shape.patches, self.shape.dims, self.levels, classes=True)
 
-    def job(self, task: ImageCodes, name: Literal["autoregressive", "parallel"], seed: int, runs: Path) -> Job:
+    def job(self, task: ImageCodes, name: str, seed: int, runs: Path) -> Job:
         """A training run and its folder."""
         trunk = Trunk(self.layers, self.width, heads=4, init=0.07)
         budget = {"steps": self.steps, "batch": self.batch, "lr": self.lr, "seed": seed}
-        train: Train = tokenbridge.generator(task, name, width=self.head, trunk=trunk, **budget)
+        train: Train = tokenbridge.generator(task, HEADS[name], width=self.head, trunk=trunk, **budget)
         return train, runs / f"{name}-{self.levels}-levels-seed{seed}"
 
     def findings(self, runs: Path) -> Generator[Stage, None, Findings]:

@@ -4,7 +4,7 @@
 diffusion over patches of codes, each read as the numbers that they stand for and predicted by a small autoregressive
 head (or, for comparison, a parallel one). `guided` is classifier-free guidance on the trunk's features.
 
-Where this differs from the release: times are uniform (there: from .7 to 1); the head is recurrent (there: a
+Where this differs from the release: times are uniform (there: from .7 to 1); the head keeps a sum (there: a
 transformer); the context sees no masks, and masks are trained in groups, so that any number of them may share a pass.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from unspoken.layout.attention import JOINT, Attention
 from unspoken.layout.entries import Layout
 from unspoken.layout.groups import Groups
 from unspoken.model.cache import Cache
-from unspoken.model.codes import Codes
+from unspoken.model.codes import Codes, Head
 from unspoken.model.denoiser import Denoiser
 from unspoken.tasks import images
 from unspoken.tasks.image_codes import ImageCodes
@@ -55,7 +55,7 @@ def task_of(
 
 def generator(
     task: ImageCodes,
-    head: Literal["autoregressive", "parallel"] = "autoregressive",
+    head: Head = "additive",
     *,
     width: int = 64,
     trunk: Trunk | None = None,
