@@ -13,7 +13,6 @@ from unspoken.codecs.quantizer import normal_levels
 from unspoken.layout.questions import CrossEntropy
 from unspoken.model.drawing import draw_ids
 
-
 Head = Literal["recurrent", "additive", "parallel"]
 
 
