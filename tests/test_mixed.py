@@ -152,7 +152,7 @@ class Parity(Valued):
     """Three numbers of either sign; are they positive?"""
 
     values = Values("Vectors", (1,), asked="ids")
-    form = Form("signs", (*WORDS, "no", "yes"), asked=3, said=3)
+    form = Form("signs", (*WORDS, "no", "yes"), asked=3, said=3)  # pyright: ignore[reportAssignmentType]
 
     def holds(self, split: str) -> int:
         return 64
@@ -196,7 +196,7 @@ def test_what_a_prompt_shows_is_learned(attention: us.Attention, objective: Any,
 def test_what_does_not_go_together() -> None:
     its, model = examples(2), tiny(us.CACHED_JOINT)
     prompt = its.prompt(MASK)
-    with pytest.raises(ValueError, match="the ids first"):
+    with pytest.raises(ValueError, match="of every token the id"):
         us.decode(model, shown_by(its))
     with pytest.raises(ValueError, match="its value is not known"):
         us.decode(model, paired(its.x0, shown_by(its) * torch.nan))

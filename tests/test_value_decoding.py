@@ -112,20 +112,20 @@ def test_a_walk_tells_which_vectors_are_clean() -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: us.NextToken().steps(tiny(us.CACHED_JOINT, port=CODES), codes_prompt()), "need a model with a port"),
+        (lambda: us.NextToken().steps(tiny(us.CACHED_JOINT, port=CODES), codes_prompt()), r"take us\.Slots"),
         (lambda: us.Slots().steps(tiny(us.MDM, port=VECTORS), torch.zeros(1, 2, 2)), r"us.Walk\(process=us.Gaussian"),
         (lambda: us.Walk().steps(tiny(us.MDM, port=VECTORS), torch.zeros(1, 2, 2)), "walked through Gaussian"),
         (lambda: us.Walk(us.Gaussian()).steps(tiny(us.MDM, port=CODES), codes_prompt()), "under the port Codes"),
         (lambda: us.Walk(us.Gaussian(), rounds=1).steps(tiny(us.MDM, port=VECTORS), torch.zeros(1, 2, 2)), "rounds=1"),
         (lambda: us.decode(tiny(us.MDM, port=CODES), torch.zeros(1, 5).long()), r"\[batch, seq, 2\] int64 codes"),
-        (lambda: us.decode(tiny(us.MDM, port=CODES), torch.zeros(1, 5, 3).long()), r"\[batch, seq, 2\] int64 codes"),
+        (lambda: us.decode(tiny(us.MDM, port=CODES), torch.zeros(1, 5, 4).long()), r"\[batch, seq, 2\] int64 codes"),
         (lambda: us.decode(tiny(us.MDM, port=CODES), codes_prompt() + 4), "the model knows 0 to 3"),
         (lambda: us.decode(tiny(us.MDM), codes_prompt()), "need a model with a port"),
         (lambda: us.decode(tiny(us.MDM, port=CODES), codes_prompt(), order="margin"), "confidence, uniform or left"),
         (lambda: us.decode(tiny(us.MDM, port=CODES), codes_prompt(), entropy_bound=1.0), "no entropy_bound"),
         (lambda: us.decode(tiny(us.MDM, port=CODES), codes_prompt(), latent_policy="certain"), "needs no entropies"),
         (lambda: us.decode(tiny(us.MDM, port=VECTORS), torch.full((1, 2, 2), torch.inf)), "give finite ones"),
-        (lambda: us.decode(tiny(us.MDM, port=VECTORS), torch.zeros(1, 2, 3)), r"\[batch, seq, 2\] floats, nan"),
+        (lambda: us.decode(tiny(us.MDM, port=VECTORS), torch.zeros(1, 2, 4)), r"\[batch, seq, 2\] floats, nan"),
         (lambda: _eps_walk(), "let the network predict x0, v or u"),
     ],
 )

@@ -62,10 +62,11 @@ def split_prompt(model: Model, prompt: Tensor) -> tuple[Tensor, Tensor | None]:
     whole = prompt.is_floating_point() if isinstance(port, Vectors) else prompt.dtype == torch.int64
     if prompt.dim() != 3 or not (both or (prompt.shape[2] == width and says_values(model))) or not whole:
         kind = "floats, nan" if isinstance(port, Vectors) else "int64 codes, -1"
-        wide = f"{width}, or {1 + width} with the ids first," if says_values(model) else f"{1 + width}, the ids first,"
+        both = f"[batch, seq, {1 + width}], of every token the id and then the value,"
+        either = f"[batch, seq, {width}] {kind} where a value is not known; or " if says_values(model) else ""
         raise ValueError(
             f"the prompt is {prompt.dtype} of shape {tuple(prompt.shape)}, and the model reads values: give "
-            f"[batch, seq, {wide}] {kind} where a value is not known"
+            f"{either}{both} {kind} where it has none"
         )
     if isinstance(port, Vectors) and bool(prompt.isinf().any()):
         raise ValueError("the prompt holds an infinite number; give finite ones, nan where a vector is not known")
