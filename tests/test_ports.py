@@ -76,8 +76,10 @@ def test_the_probabilities_of_all_ids_sum_to_one() -> None:
 def test_codes_are_read_as_the_numbers_that_they_stand_for() -> None:
     """Even, or the levels of a standard normal number as a quantizer has them."""
     codes = values_of(Codes(2, 5), 2, 3)
-    for spacing, number in (("even", torch.linspace(-1, 1, 5)), ("normal", normal_levels(5).float())):
-        weights = Codes(2, 5, placeholder=0, spacing=spacing).build(16)
+    for weights, number in (
+        (Codes(2, 5, placeholder=0).build(16), torch.linspace(-1, 1, 5)),
+        (Codes(2, 5, placeholder=0, spacing="normal").build(16), normal_levels(5).float()),
+    ):
         assert torch.allclose(weights.read(codes), weights.reader(number[codes]))
     quantizer = ScalarQuantizer(torch.tensor([3.0, -1.0]), torch.tensor([2.0, 0.5]), 5)
     assert torch.allclose((quantizer.decode(codes) - quantizer.mean) / quantizer.std, normal_levels(5).float()[codes])

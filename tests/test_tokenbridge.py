@@ -186,7 +186,7 @@ def test_the_chain_is_the_product_of_what_decoding_draws() -> None:
     prompt = torch.full((5, 3, 2), -1)
     steps = list(us.decode(model, prompt, order="left_to_right", temperature=1.0, generator=seeded(3)))
     said = sum(step.probability[:, 0].double().log() for step in steps)
-    value = us.last(steps, prompt)
+    value = us.last(iter(steps), prompt)
     its = Examples(torch.zeros(5, 3, dtype=torch.int64), torch.zeros(5, 3, dtype=torch.bool), value)
     nll = chain_nll(model, its, rank=torch.arange(3).expand(5, 3))
     assert torch.allclose(nll, -torch.as_tensor(said), **EXACT)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -154,7 +155,7 @@ def timed(heads: Mapping[str, Denoiser], dims: int, steps: int, repeats: int = 2
     for name, model in heads.items():
         port = model.reader
 
-        def say(n: int, port=port) -> None:
+        def say(n: int, port: Any = port) -> None:
             port.sample(port.predict(torch.zeros(1, n, hidden)), generator)
 
         weights = sum(p.numel() for part, p in port.named_parameters() if not part.startswith("reader"))
