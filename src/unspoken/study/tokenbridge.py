@@ -126,8 +126,8 @@ class TokenbridgeStudy(SeededStudy):
     layers: int = 3
     width: int = 96
     head: int = 64
-    images: int = 500
-    samples: int = 600
+    images: int = 400
+    samples: int = 500
     dial: tuple[int, ...] = (0, 1, 3, 7, ALL)
     few: int = 4
     guidance: float = 2.0
@@ -192,7 +192,11 @@ class TokenbridgeStudy(SeededStudy):
         nll = {name: self._bits(group, task, None) for name, group in models.items()}
         its = self._samples(models, task, judge)
         yield Stage("the dial", 2, 4)
-        dial = {n: self._dial(models[AUTOREGRESSIVE], task, judge, n) for n in self.dial}
+        beside_all = nll[AUTOREGRESSIVE], its[AUTOREGRESSIVE]  # what all share a pass is measured already
+        dial = {
+            n: beside_all if n >= self.shape.patches else self._dial(models[AUTOREGRESSIVE], task, judge, n)
+            for n in self.dial
+        }
         yield Stage("time of a head", 3, 4)
         heads = bridged.timed({name: group[0] for name, group in models.items()}, self.shape.dims, self.diffusion)
         floor = _floor(judge, train, self.samples)
@@ -227,9 +231,8 @@ class TokenbridgeStudy(SeededStudy):
     def _dial(
         self, models: list[Denoiser], task: ImageCodes, judge: Judge, latents: int
     ) -> tuple[torch.Tensor, Sampled]:
-        beside = None if latents >= self.shape.patches else latents
-        drawn = [bridged.sampled(m, task, judge, self.samples, self.shape.patches, beside) for m in models]
-        return self._bits(models, task, beside), Sampled.of(drawn)
+        drawn = [bridged.sampled(m, task, judge, self.samples, self.shape.patches, latents) for m in models]
+        return self._bits(models, task, latents), Sampled.of(drawn)
 
     def _row(self, part: str, its: Sampled, **values: object) -> Row:
         costs = {"passes": its.passes, "seconds": its.seconds, "seeds": list(self.seeds)}
