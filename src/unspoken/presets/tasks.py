@@ -24,6 +24,7 @@ from unspoken.tasks import (
     Permutations,
     Prompted,
     Sat,
+    Strips,
     Sudoku,
     SudokuGrids,
     Text,
@@ -58,6 +59,8 @@ TASKS: dict[str, Callable[[], Task]] = {
     "burgers": Burgers,
     "burgers-forced": lambda: Burgers(forcing=2.0),
     "digits": Digits,
+    "strips": Strips,
+    "strips-ambiguous": lambda: Strips(spellings=2),
     "text": Text,
 }
 # Tasks that need something of the user's: `tokenizer=`.

@@ -14,6 +14,7 @@ from unspoken.tasks.pathstar import PathStar
 from unspoken.tasks.permutations import Permutations
 from unspoken.tasks.prompted import Prompted
 from unspoken.tasks.sat import Sat
+from unspoken.tasks.strips import Strips
 from unspoken.tasks.sudoku import Sudoku
 from unspoken.tasks.sudoku.grids import SudokuGrids
 from unspoken.tasks.text import Text
@@ -34,6 +35,7 @@ Tasks = (
     | Permutations
     | Prompted
     | Sat
+    | Strips
     | Sudoku
     | SudokuGrids
     | Text
@@ -56,6 +58,7 @@ __all__ = [
     "Prompted",
     "Sat",
     "Split",
+    "Strips",
     "Sudoku",
     "SudokuGrids",
     "Task",
