@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from unspoken import checks
-from unspoken.decoders.autoregressive import rows_to_say
 from unspoken.decoders.checks import check_answers
 from unspoken.decoders.sampling import drawn
 from unspoken.decoders.step import Step, put
+from unspoken.decoders.values import rows_to_say
 from unspoken.layout.packing import Clean
 from unspoken.layout.queries import collapse, queries
 from unspoken.model.network import Model
