@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from unspoken import checks
-from unspoken.decoders.checks import check_answers, check_causal, check_tokens
+from unspoken.decoders.checks import check_answers, check_causal
 from unspoken.decoders.endings import NONE, Endings, cut
 from unspoken.decoders.sampling import check_sampling, drawn
 from unspoken.decoders.step import Step, put
+from unspoken.decoders.values import rows_to_say
 from unspoken.layout.entries import PADDING, Layout, first_where
-from unspoken.layout.packing import Clean, blocks, has_successor, left_to_right, slot_of
+from unspoken.layout.packing import Clean, blocks, has_successor, slot_of
 from unspoken.model.cache import Cache
 from unspoken.model.network import Model
 
@@ -58,7 +59,7 @@ class NextToken:
         endings: Endings = NONE,
     ) -> Iterator[Step]:
         """See `Slots.steps` and `next_tokens`: there are no latents. Rows that are done leave the batch."""
-        clean = _rows_to_say(model, tokens, present)
+        clean = rows_to_say(self, model, tokens, present)
         check_causal(self, model)
         checks.seeded(generator)
         if not bool(clean.prompt.any(1).all()):
@@ -98,7 +99,7 @@ class Speculation:
         endings: Endings = NONE,
     ) -> Iterator[Step]:
         """See `Slots.steps` and `speculate`: the latents are predicted in any case, and nothing is drawn."""
-        clean = _rows_to_say(model, tokens, present)
+        clean = rows_to_say(self, model, tokens, present)
         if not model.attention.cacheable:
             raise ValueError(
                 f"speculation with attention {model.attention.name}: its context sees what comes after it, so that a "
@@ -119,15 +120,6 @@ def next_tokens(model: Model, tokens: Tensor, *, cache: bool = True) -> Iterator
     Raises ValueError on tokens outside the vocabulary and on rows without a prompt.
     """
     return NextToken(cache).steps(model, tokens)
-
-
-def _rows_to_say(model: Model, tokens: Tensor, present: Tensor | None) -> Clean:
-    """The rows of a call, checked. Where a row is not there, it is given and seen by nobody."""
-    check_tokens(model, tokens, present)
-    unsaid = tokens == model.mask_id
-    if present is None:
-        return left_to_right(tokens, ~unsaid)
-    return left_to_right(tokens, ~(unsaid & present.bool()), present.bool())
 
 
 @torch.no_grad()

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from unspoken import checks
-from unspoken.decoders.checks import check_all_present, check_answers, check_causal, check_tokens
+from unspoken.decoders.checks import check_all_present, check_answers, check_causal
 from unspoken.decoders.step import Step, put
+from unspoken.decoders.values import rows_to_say
 from unspoken.layout.entries import first_where, rank_of
-from unspoken.layout.packing import Clean, blocks, left_to_right
+from unspoken.layout.packing import Clean, blocks
 from unspoken.model.cache import Cache
 from unspoken.model.network import Model
 
@@ -57,9 +58,8 @@ def block_by_block(model: Model, tokens: Tensor, *, size: int, commit: int = 1, 
     tokens: `[batch, seq]`, the mask id where unsaid.
     cache: keep the finished blocks' keys and values where the model can.
     """
-    check_tokens(model, tokens)
     _check_blocks(size, commit)
-    clean = left_to_right(tokens, tokens != model.mask_id)
+    clean = rows_to_say(Blocks(size, commit), model, tokens, None)
     return _block_by_block(model, clean, size, commit, model.new_cache() if cache else None)
 
 

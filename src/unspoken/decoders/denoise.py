@@ -12,7 +12,7 @@ from unspoken import checks
 from unspoken.decoders.checks import check_all_present, check_path, check_tokens
 from unspoken.decoders.correct import correct
 from unspoken.decoders.step import Step
-from unspoken.decoders.values import port_of, split_prompt, with_port
+from unspoken.decoders.values import port_of, says_values, split_prompt, with_port
 from unspoken.decoders.walk import DenoisingStep, ancestral, check_walk, gaussian, remasking, walk
 from unspoken.layout.entries import draw_ranks, one_block
 from unspoken.model.denoiser import Denoiser
@@ -67,6 +67,9 @@ class Walk:
         predictor(model, tokens != model.mask_id)
         if value is None:
             return self._steps(model, tokens, generator)
+        ids = (tokens != model.mask_id) & (tokens != with_port(model).placeholder)
+        if not says_values(model) or bool(ids.any()):
+            raise ValueError("the tokens of this prompt are ids and values, and Walk takes one kind: take us.Slots()")
         if not isinstance(self.process, Gaussian) or self.rounds:
             raise ValueError(
                 f"process={self.process}, rounds={self.rounds}: vectors are walked through Gaussian(), and have no "

@@ -17,7 +17,7 @@ from unspoken.decoders.rules import Rules, Width
 from unspoken.decoders.sampling import drawn
 from unspoken.decoders.state import DecodingState
 from unspoken.decoders.step import Step
-from unspoken.decoders.values import draw_values, with_port, with_states
+from unspoken.decoders.values import draw_values, says_values, with_port, with_states
 from unspoken.layout.entries import FOREVER, PADDING, Layout, entries_of
 from unspoken.model.cache import Cache
 from unspoken.model.network import Model
@@ -139,7 +139,7 @@ def _look(
     cached = 0 if cache is None else len(cache)
     if cache is not None and rules.slots.stale:
         cache.forget((~state.unsaid).scatter(1, state.where(position, real), True))
-    asked = c if state.value is not None else width.asked(position.shape[1])
+    asked = c if says_values(model) else width.asked(position.shape[1])
     layout, at, fresh = _layout(state, plan, asked, cache is not None, first, rules)
     turn = (position[:, :asked] == state.first()) & real[:, :asked] if rules.endings.ends else None
     logp, top, likeliest, value, states = _read(model, layout, at, cache, rules, turn)
@@ -169,7 +169,7 @@ def _read(
     A value is drawn whole, and stands for the only token of a vocabulary of one. The last are states: see `Seen`.
     turn: `[r, a]` which entry is the first unsaid one of its row, where a text may end; None where texts do not end.
     """
-    if layout.value is None:
+    if not says_values(model):
         logits, states = with_states(model, layout, at, cache)
         logp = rules.endings.without_never(logits).log_softmax(-1)
         logp = logp if turn is None else rules.endings.in_turn(logp, turn)

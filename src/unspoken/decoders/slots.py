@@ -36,7 +36,7 @@ from unspoken.decoders.rules import Rules, candidates_of
 from unspoken.decoders.sampling import check_sampling
 from unspoken.decoders.state import DecodingState, begin
 from unspoken.decoders.step import Step
-from unspoken.decoders.values import foreseen_of, need_ids, port_of, sees_times, split_prompt
+from unspoken.decoders.values import foreseen_of, need_ids, port_of, says_values, sees_times, split_prompt
 from unspoken.model.cache import Cache
 from unspoken.model.network import Model
 from unspoken.model.ports import Vectors
@@ -147,7 +147,8 @@ class Slots:
         Prompts and infilling are one thing: what is not the mask is given and never changes. Rows may hold different
         numbers of unsaid tokens; rows that are done leave the batch.
 
-        tokens: `[batch, seq]` int64, the model's mask id where unsaid; or codes `[batch, seq, dims]`, -1 where unknown.
+        tokens: `[batch, seq]` int64, the model's mask id where unsaid; or codes `[batch, seq, dims]`, -1 where
+            unknown; or ids and values, `[batch, seq, 1 + width]` (`noise.space.paired`).
         present: `[batch, seq]` bool (or 0 and 1), False past the end of short rows; those are in no pass.
         predict_latents: run the head on the latents too, to see what they hold (`Step.guess`).
         generator: every random choice; None = a fresh one of seed 0.
@@ -157,7 +158,7 @@ class Slots:
         tokens, value = split_prompt(model, tokens)
         check_tokens(model, tokens, present)
         checks.seeded(generator)
-        if value is not None:
+        if says_values(model):
             self._check_values(model)
         if self.stale and not (self.cache and model.attention.cacheable):
             raise ValueError(
@@ -217,6 +218,7 @@ def _steps(
     numbers, passes = Numbers(tokens.device), 0
     every = begin(tokens, value, (tokens == model.mask_id) & present, present)
     every.foreseen = foreseen_of(model, every)
+    value = value if says_values(model) else None  # what is shown alone stays as it is
     groups = [(every, cache)]
     while groups:
         state, cache = groups.pop()

@@ -17,6 +17,7 @@ from torch import Tensor
 from unspoken.layout.entries import PADDING, Layout, entries_of, first_where, most, one_block, uniform
 from unspoken.layout.questions import SUCCESSOR, Question, SquaredError, each_tensor, joined
 from unspoken.layout.reads import STATES, Reads
+from unspoken.noise.space import is_unknown
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,14 @@ class Clean:
     given: `[batch, seq]` bool: the prompt, there from the start.
     place: `[batch, seq]` the position of the token said first, second, ...; the prompt's positions come last.
     present: `[batch, seq]` bool, False past the end of short rows, where all is `given`; None where all are there.
+    value: `[batch, seq, width]` what it shows at entries of a port's placeholder; None where it is ids alone.
     """
 
     x0: Tensor
     given: Tensor
     place: Tensor
     present: Tensor | None = None
+    value: Tensor | None = None
 
     @property
     def prompt(self) -> Tensor:
@@ -61,12 +64,12 @@ class Clean:
     def context(self, stride: int = 1) -> Layout:
         """The clean tokens: the prompt at order 0, the others at 1, 2, ..., `stride` of them at each."""
         none, order = torch.zeros_like(self.given), (self.rank // stride + 1) * ~self.given
-        return one_block(self.x0, none, order, self.present)
+        return replace(one_block(self.x0, none, order, self.present), value=self.value)
 
     def rows(self, index: Tensor) -> Clean:
         """The rows `index` `[r]`."""
-        present = None if self.present is None else self.present[index]
-        return Clean(self.x0[index], self.given[index], self.place[index], present)
+        present, value = (None if its is None else its[index] for its in (self.present, self.value))
+        return Clean(self.x0[index], self.given[index], self.place[index], present, value)
 
 
 def left_to_right(x0: Tensor, given: Tensor, present: Tensor | None = None) -> Clean:
@@ -233,23 +236,34 @@ def _ask(layout: Layout, asked: Tensor, target: Tensor, slot: Tensor) -> Packed:
     return Packed(layout, (Question(at, target.gather(1, at), real / real.sum().clamp_min(1), slot),))
 
 
+def show_values(packed: Packed, value: Tensor, mask_id: int) -> Packed:
+    """The same pass over tokens of which some are values: said entries show theirs.
+
+    value: `[batch, seq, width]` clean vectors or codes, unknown where a token is an id; hidden (0) at every entry whose
+        token is the mask.
+    """
+    layout = packed.layout
+    known = torch.where(is_unknown(value)[..., None], 0, value)
+    shown = entries_of(known, layout.position) * (layout.token != mask_id)[..., None]
+    return replace(packed, layout=replace(layout, value=shown))
+
+
 def ask_values(packed: Packed, value: Tensor, mask_id: int) -> Packed:
     """The same pass over values: said entries show theirs, and each question is for the value at its own position.
 
-    value: `[batch, seq, width]` clean vectors or codes; hidden (0) at every entry whose token is the mask. Vectors are
-        priced by their squared error.
+    value: see `show_values`. Vectors are priced by their squared error.
     Raises ValueError for questions about another position than the entry's own (next-token prediction).
     """
+    packed = show_values(packed, value, mask_id)
     layout = packed.layout
     if any(bool((q.slot == SUCCESSOR).any()) for q in packed.questions):
         raise ValueError("next-token questions are about ids; values are asked at their own masked entries")
-    shown = entries_of(value, layout.position) * (layout.token != mask_id)[..., None]
     loss = {"loss": SquaredError()} if value.is_floating_point() else {}
     asked = tuple(
         replace(q, target=entries_of(value, layout.position.gather(1, q.at)), port="values", **loss)
         for q in packed.questions
     )
-    return Packed(replace(layout, value=shown), asked)
+    return replace(packed, questions=asked)
 
 
 def weigh_slots(packed: Packed, by_slot: Tensor) -> Packed:

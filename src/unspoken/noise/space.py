@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from unspoken import checks
@@ -55,3 +56,13 @@ def unknown(value: Tensor) -> Tensor:
 def is_unknown(value: Tensor) -> Tensor:
     """`[..., length]` bool: which of the values `[..., length, width]` are not known."""
     return (value.isnan() if value.is_floating_point() else value < 0).any(-1)
+
+
+def paired(token: Tensor, value: Tensor) -> Tensor:
+    """`[..., length, 1 + width]`: ids `[..., length]` and values `[..., length, width]` as one tensor, the id first."""
+    return torch.cat([token[..., None].to(value.dtype), value], -1)
+
+
+def unpaired(both: Tensor) -> tuple[Tensor, Tensor]:
+    """The ids and the values that `paired` put together."""
+    return both[..., 0].long(), both[..., 1:]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unspoken.messages import quoted
-from unspoken.noise.space import PADDING, unknown
+from unspoken.noise.space import PADDING, is_unknown, paired, unknown
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -25,6 +25,7 @@ class Examples:
     x0: `[n, length]` int64, the clean tokens; where the tokens are values, a placeholder id.
     given: `[n, length]` bool, True where the token is part of the prompt and never masked.
     value: `[n, length, width]` vectors (floats) or codes (int64) of tokens that are values; None where all are ids.
+        Where some are ids and others values, it is unknown (`unknown`) at those that are ids.
     document: `[n, length]` int64, to which document of its row each token belongs, `PADDING` (-1) where the row is
         shorter, `given` there; None where every row is one document.
     """
@@ -36,15 +37,29 @@ class Examples:
 
     @property
     def answer(self) -> Tensor:
-        """The clean sequences as a task shows and judges them: ids, or values where there are some."""
-        return self.x0 if self.value is None else self.value
+        """The clean sequences as a task shows and judges them: values where what is not given is values, else ids."""
+        return self.x0 if self.value is None or self.says_ids else self.value
+
+    @property
+    def mixed(self) -> bool:
+        """Whether some of the tokens are ids and others values."""
+        return self.value is not None and bool(is_unknown(self.value).any())
+
+    @property
+    def says_ids(self) -> bool:
+        """Whether what is not given is ids."""
+        return self.value is None or bool(is_unknown(self.value)[~self.given].any())
 
     def prompt(self, mask_id: int) -> Tensor:
-        """The given tokens, `[n, length]` with the mask everywhere else; or values, unknown (`unknown`) elsewhere."""
+        """The given tokens, `[n, length]` with the mask everywhere else; or values, unknown (`unknown`) elsewhere.
+
+        Where some tokens are ids and others values, both as one tensor `[n, length, 1 + width]` (`noise.space.paired`).
+        """
         given = self.given if self.document is None else self.given & (self.document != PADDING)
         if self.value is None:
             return torch.where(given, self.x0, mask_id)
-        return torch.where(given[..., None], self.value, unknown(self.value))
+        value = torch.where(given[..., None], self.value, unknown(self.value))
+        return paired(torch.where(given, self.x0, mask_id), value) if self.mixed else value
 
     def whole(self) -> Examples:
         """These; ValueError where a row is not one document from end to end, for what takes no others."""
@@ -74,11 +89,13 @@ class Values:
     """That a task's tokens are values: which port reads them, of what size, and the id that stands in their place.
 
     port: `Vectors` (size is the width) or `Codes` (size is dims and levels).
+    asked: what the answers are. With `ids` the values are in the prompt alone, and the port has no head.
     """
 
     port: Literal["Vectors", "Codes"]
     size: tuple[int, ...]
     placeholder: int = 0
+    asked: Literal["values", "ids"] = "values"
 
 
 class Task(Protocol):

@@ -14,9 +14,11 @@ from unspoken.layout.documents import Documents
 from unspoken.layout.packing import (
     Packed,
     ask_values,
+    show_values,
 )
 from unspoken.model.denoiser import Denoiser
 from unspoken.noise import Absorbing, AnyProcess, Gaussian, Hybrid, SNRMix, Uniform
+from unspoken.noise.space import is_unknown
 from unspoken.tasks.base import Examples
 
 
@@ -117,10 +119,15 @@ class Objective(ABC):
         return its.join(self._of(batch))
 
     def _of(self, batch: Batch) -> Packed:
-        """`_pack`, of values where there are some."""
+        """`_pack`, showing values where there are some, and asking for them where what is not given is values."""
         packed = self._pack(batch)
         if batch.value is None or isinstance(batch.process, Gaussian):
             return packed
+        unknown = is_unknown(batch.value)[~batch.given]
+        if bool(unknown.all()) and len(unknown):
+            return show_values(packed, batch.value, batch.mask_id)
+        if bool(unknown.any()):
+            raise ValueError("some of what is asked is ids and some is values: give ids to say, or values, not both")
         return ask_values(packed, batch.value, batch.mask_id)
 
 

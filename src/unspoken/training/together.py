@@ -115,13 +115,21 @@ def _check_values(config: Train) -> None:
         raise ValueError(f"{config.objective} with {config.port}: the states of values are not carried; give carry=0")
     if config.port.placeholder != values.placeholder:
         raise ValueError(f"{config.port}: give placeholder={values.placeholder}, as {config.task.title} has it")
+    alone = isinstance(config.port, Vectors) and config.port.head == "none"
+    if values.asked == "ids":
+        if not alone or isinstance(config.objective, Denoising):
+            raise ValueError(
+                f"{config.objective} with {config.port}: the values of {config.task.title} are read, and ids are said; "
+                "give the port head='none', and an objective of masks or next tokens"
+            )
+        return
     at_once = isinstance(config.port, Vectors) and isinstance(config.objective, Teacherless)
     if (isinstance(config.port, Vectors) and not at_once) != isinstance(config.process, Gaussian):
         raise ValueError(
             f"{type(config.port).__name__} under {config.process} with {config.objective}: vectors take Gaussian(), or "
             "Absorbing() with Teacherless(), which predicts all at once; codes take Absorbing()"
         )
-    if isinstance(config.port, Vectors) and (config.port.head == "none" or (at_once and config.port.view != "x0")):
+    if isinstance(config.port, Vectors) and (alone or (at_once and config.port.view != "x0")):
         raise ValueError(
             f"head={config.port.head!r}, view={config.port.view!r} with {config.objective}: give a head, and the view "
             "x0 where all vectors are predicted at once"
