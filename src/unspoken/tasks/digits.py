@@ -81,33 +81,14 @@ class Digits(Valued):
         return torch.tensor([LEVELS.index(c) for c in word])
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """All images, in scikit-learn's order.
-
-    image: `[1797, 8, 8]` levels of ink. label: `[1797]`, 0 to 9. numbers: of the images of each split.
-    """
-
-    image: Tensor
-    label: Tensor
-    numbers: dict[str, Tensor]
-
-
-@lru_cache(maxsize=1)
-def pictures() -> Pictures:
-    """The images, their labels and their splits. ValueError without scikit-learn."""
-    need("sklearn", "images")
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits(return_X_y=True)
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    numbers = dict(zip(SIZES, order.split(list(SIZES.values())), strict=True))
-    return Pictures(torch.from_numpy(images).long().view(-1, 8, 8), torch.from_numpy(labels).long(), numbers)
-
-
 @lru_cache(maxsize=1)
 def _splits() -> dict[str, Tensor]:
     """`[n, 4, 16]` codes of every split."""
-    its = pictures()
-    codes = its.image.view(-1, 2, 4, 2, 4).transpose(2, 3).reshape(-1, 4, 16)
-    return {split: codes[numbers] for split, numbers in its.numbers.items()}
+    need("sklearn", "images")
+    from sklearn.datasets import load_digits
+
+    images, _ = load_digits(return_X_y=True)
+    codes = torch.from_numpy(images).long().view(-1, 2, 4, 2, 4).transpose(2, 3).reshape(-1, 4, 16)
+    codes = codes[torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))]
+    parts = codes.split(list(SIZES.values()))
+    return dict(zip(SIZES, parts, strict=True))
