@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from unspoken import checks
 from unspoken.messages import quoted
 from unspoken.noise.space import is_unknown, paired, unpaired
+from unspoken.tasks import images
 from unspoken.tasks.base import SPLITS, Examples, Split, Values, check_seed
 from unspoken.tasks.sampled import BLANK, PAD, Worded
 
@@ -45,6 +46,7 @@ class Pictured(Worded):
     seed: int = 0
     path: str = ""
 
+    source: ClassVar[images.Source]
     values: ClassVar[Values]
     numbers: ClassVar[int]  # uniform numbers that an example is made of
     recipe: ClassVar[int]  # columns of a row before the ids: what the picture is made of
@@ -79,8 +81,8 @@ class Pictured(Worded):
         """Whether the words `said` answer the question `asked` about a picture."""
 
     @abstractmethod
-    def known(self, recipe: Sequence[int], split: Split) -> bool:
-        """Whether a split may show this picture."""
+    def shown(self, recipe: Sequence[int]) -> Sequence[int]:
+        """The numbers of the images in a picture (see `Pool`)."""
 
     @abstractmethod
     def picture(self, words: Sequence[str]) -> list[int]:
@@ -210,9 +212,9 @@ class Pictured(Worded):
     @cached_property
     def _taught(self) -> Tensor:
         """`[n, recipe + ids]`: the rows of the file that training draws from."""
-        rows = self.rows(self.path)
+        rows, most = self.rows(self.path), pool(self.source).first["validation"]
         for number, row in enumerate(rows.tolist(), 1):
-            if not self.known(row[: self.recipe], "train"):
+            if max(self.shown(row[: self.recipe])) >= most:
                 raise ValueError(
                     f"{self.path}, example {number} shows an image of validation or test; those are held out: leave it "
                     "out"
@@ -223,6 +225,37 @@ class Pictured(Worded):
         # A row of numbers each, so that the first examples of a stream do not depend on how many are drawn.
         u = torch.rand(n, self.numbers, generator=generator, dtype=torch.float64, device=generator.device).cpu()
         return self.made(u, split)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All images of a source, numbered: those of train, then of validation, then of test.
+
+    pixels: `[n, height, width]` uint8. label: `[n]` the number of the class. first: the first number of each split.
+    """
+
+    pixels: Tensor
+    label: Tensor
+    first: dict[Split, int]
+    sizes: dict[Split, int]
+
+    def pick(self, u: Tensor, split: Split) -> Tensor:
+        """Numbers of images of a split, of uniform numbers in [0, 1)."""
+        return self.first[split] + pick(u, self.sizes[split])
+
+
+@lru_cache(maxsize=2)
+def pool(source: images.Source) -> Pool:
+    """See `Pool`. Raises ValueError where the images are not on this machine (`images.load`)."""
+    parts = {split: images.load(source, split) for split in SPLITS}
+    sizes = {split: len(its) for split, its in parts.items()}
+    first = {split: sum(list(sizes.values())[:number]) for number, split in enumerate(SPLITS)}
+    return Pool(
+        torch.cat([its.pixels for its in parts.values()]),
+        torch.cat([its.label for its in parts.values()]),
+        first,
+        sizes,
+    )
 
 
 def stripped(words: list[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """Strips of hand-written digits and their transcription, whose length depends on what is seen.
 
-One to three 8x8 digits of scikit-learn stand at random gaps in an image of 8 x 40; each digit is written as a word of two
+One to three 8x8 digits of scikit-learn stand at random gaps in an image of 8 x 40. Each digit is written as a word of two
 or three sub-words. With two spellings of every digit a strip has several right transcriptions, of different lengths.
 
 task = Strips(spellings=2)
@@ -20,12 +20,11 @@ from torch import Tensor
 
 from unspoken.messages import quoted
 from unspoken.tasks.base import Split, Values, check_range
-from unspoken.tasks.digits import pictures
-from unspoken.tasks.pictured import PATCH, Pictured, pick
+from unspoken.tasks.images import INK, ORIGIN, SIZES, Source
+from unspoken.tasks.pictured import PATCH, Pictured, pick, pool
 from unspoken.tasks.sampled import PAD, Form
 
 MOST, SIDE, COLUMNS, WIDE = 3, 8, 40, 4  # digits; of a digit; of a strip; columns of a patch
-INK = 16  # levels above 0
 SPELLINGS = (  # of the digits 0 to 9: a word begins with b, and goes on with others, so that words are told apart
     ("ba da", "bi ge do"),
     ("be gi da", "bo de"),
@@ -47,9 +46,9 @@ _AT = re.compile(r"(\d{1,4})@(\d{1,2})", re.ASCII)
 class Strips(Pictured):
     """A strip of 8 x 40 as ten patches of 8 x 4, and its transcription from left to right.
 
-    A person writes a strip as the numbers of its images in scikit-learn's order, each with its first column:
-    `12@0 1400@13 = ba da be di`. Validation and test show images that training never does (`tasks.digits`). Any spelling
-    of a digit is right, whichever the stored answer has; a word that mixes two is not.
+    A person writes a strip as the numbers of its images (`pictured.Pool`), each with its first column:
+    `12@0 130@13 = ba da be di`. Validation and test show images that training never does. Any spelling of a digit is
+    right, whichever the stored answer has; a word that mixes two is not.
 
     Attributes:
         spellings: Of every digit: 1, or 2 of different lengths, of which a stored answer has one at random.
@@ -59,14 +58,12 @@ class Strips(Pictured):
     spellings: int = 1
     queries: int = 16
 
+    source: ClassVar[Source] = "digits"
     values: ClassVar[Values] = Values("Vectors", (SIDE * WIDE,), asked="ids")
     numbers: ClassVar[int] = 1 + 3 * MOST
     recipe: ClassVar[int] = 2 * MOST
     symmetries: ClassVar[str] = "none; the images of a split are in no other"
-    origin: ClassVar[tuple[str, str]] = (
-        "strips generated here, of scikit-learn's load_digits (UCI, Optical Recognition of Handwritten Digits)",
-        "CC BY 4.0",
-    )
+    origin: ClassVar[tuple[str, str]] = (f"strips generated here, of {ORIGIN['digits'][0]}", ORIGIN["digits"][1])
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -86,17 +83,17 @@ class Strips(Pictured):
 
     def made(self, u: Tensor, split: Split) -> Tensor:
         """Rows: image numbers and first columns (-1 where there are fewer digits than three), then the answer."""
-        numbers = pictures().numbers[split]
+        its = pool("digits")
         count = 1 + pick(u[:, :1], MOST)
         there = torch.arange(MOST) < count
-        image = numbers[pick(u[:, 1 : 1 + MOST], len(numbers))]
+        image = its.pick(u[:, 1 : 1 + MOST], split)
         # Free columns before each digit: sorted, so that the gaps are any.
         free = pick(u[:, 1 + MOST : 1 + 2 * MOST], COLUMNS - SIDE * count + 1)
         free = torch.where(there, free, COLUMNS).sort(1).values
         column = free + SIDE * torch.arange(MOST)
         table, length = _spelled(self.words)
         word = pick(u[:, 1 + 2 * MOST :], self.spellings)
-        label = pictures().label[image]
+        label = its.label[image]
         length = length[label, word] * there
         # Where each sub-word of each digit goes: those past the end of a word or of the strip go past the answer.
         at = (length.cumsum(1) - length)[..., None] + torch.arange(3)
@@ -109,7 +106,7 @@ class Strips(Pictured):
         """Ink from 0 to 1; a patch is read row by row."""
         image, column = recipe[:, :MOST], recipe[:, MOST:]
         strip = torch.zeros(len(recipe), SIDE, COLUMNS + SIDE)  # absent digits are drawn past the end
-        ink = pictures().image[image.clamp_min(0)].float() / INK
+        ink = pool("digits").pixels[image.clamp_min(0)].float() / INK["digits"]
         at = torch.where(image < 0, COLUMNS, column)[..., None] + torch.arange(SIDE)
         for digit in range(MOST):
             strip.scatter_(2, at[:, digit, None].expand(-1, SIDE, -1), ink[:, digit])
@@ -121,8 +118,8 @@ class Strips(Pictured):
 
     def seen(self, patches: Tensor) -> list[int] | None:
         """The recipe of known digits that a strip is made of."""
-        strip = self.strip(patches) * INK
-        levels = strip.round().clamp(0, INK).to(torch.uint8)
+        strip = self.strip(patches) * INK["digits"]
+        levels = strip.round().clamp(0, INK["digits"]).to(torch.uint8)
         if not torch.equal(levels.to(strip.dtype), strip):
             return None
         found = _read(levels, 0, MOST)
@@ -141,15 +138,15 @@ class Strips(Pictured):
             text = text[len(word) + 1 :]
         return not text.strip()
 
-    def known(self, recipe: Sequence[int], split: Split) -> bool:
-        """Whether all digits are the split's."""
-        return all(number in _members()[split] for number in recipe[:MOST] if number >= 0)
+    def shown(self, recipe: Sequence[int]) -> list[int]:
+        """The numbers of its digits."""
+        return [number for number in recipe[:MOST] if number >= 0]
 
     def picture(self, words: Sequence[str]) -> list[int]:
-        """Of `12@0 1400@13`."""
-        total = len(pictures().label)
+        """Of `12@0 130@13`."""
+        total = sum(SIZES["digits"].values())
         if not 1 <= len(words) <= MOST:
-            raise ValueError(f"{len(words)} digits given, 1 to {MOST} expected, as in 12@0 1400@13")
+            raise ValueError(f"{len(words)} digits given, 1 to {MOST} expected, as in 12@0 130@13")
         numbers, columns = [], []
         for word in words:
             found = _AT.fullmatch(word)
@@ -166,7 +163,7 @@ class Strips(Pictured):
         return [*numbers, *missing, *columns, *missing]
 
     def written(self, recipe: Sequence[int]) -> str:
-        """`12@0 1400@13`."""
+        """`12@0 130@13`."""
         pairs = zip(recipe[:MOST], recipe[MOST:], strict=True)
         return " ".join(f"{number}@{column}" for number, column in pairs if number >= 0)
 
@@ -180,7 +177,7 @@ class Strips(Pictured):
         return super().describe() | {"held out": "200 digits for validation and 200 for test, in no training strip"}
 
     def _labels(self, recipe: Sequence[int]) -> list[int]:
-        return [int(pictures().label[number]) for number in recipe[:MOST] if number >= 0]
+        return [int(pool("digits").label[number]) for number in self.shown(recipe)]
 
 
 @lru_cache(maxsize=8)
@@ -194,12 +191,7 @@ def _spelled(words: tuple[str, ...]) -> tuple[Tensor, Tensor]:
 @lru_cache(maxsize=1)
 def _known() -> dict[bytes, int]:
     """The number of every image, by its levels."""
-    return {image.to(torch.uint8).numpy().tobytes(): number for number, image in enumerate(pictures().image)}
-
-
-@lru_cache(maxsize=1)
-def _members() -> dict[str, set[int]]:
-    return {split: set(numbers.tolist()) for split, numbers in pictures().numbers.items()}
+    return {image.numpy().tobytes(): number for number, image in enumerate(pool("digits").pixels)}
 
 
 def _read(levels: Tensor, first: int, most: int) -> list[tuple[int, int]]:
