@@ -14,6 +14,7 @@ from unspoken.tasks.pathstar import PathStar
 from unspoken.tasks.permutations import Permutations
 from unspoken.tasks.prompted import Prompted
 from unspoken.tasks.sat import Sat
+from unspoken.tasks.scenes import Scenes
 from unspoken.tasks.strips import Strips
 from unspoken.tasks.sudoku import Sudoku
 from unspoken.tasks.sudoku.grids import SudokuGrids
@@ -35,6 +36,7 @@ Tasks = (
     | Permutations
     | Prompted
     | Sat
+    | Scenes
     | Strips
     | Sudoku
     | SudokuGrids
@@ -57,6 +59,7 @@ __all__ = [
     "Permutations",
     "Prompted",
     "Sat",
+    "Scenes",
     "Split",
     "Strips",
     "Sudoku",
