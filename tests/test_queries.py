@@ -69,7 +69,9 @@ def test_ctc_is_brute_force_for_every_target() -> None:
     target = torch.tensor([[*y, *[0] * (q - len(y))] for y in fits])
     lengths = torch.tensor([len(y) for y in fits])
     losses = us.CTC(blank, lengths)(logits.expand(len(fits), -1, -1), target)[:, 0]
-    assert torch.allclose(losses.exp().reciprocal(), torch.tensor([total[y] for y in fits], dtype=torch.float64), **EXACT)
+    assert torch.allclose(
+        losses.exp().reciprocal(), torch.tensor([total[y] for y in fits], dtype=torch.float64), **EXACT
+    )
     assert float((-losses).exp().sum()) == pytest.approx(1, abs=1e-12)
 
 
@@ -122,7 +124,9 @@ def test_an_answer_counts_once_whatever_its_length() -> None:
     assert float(whole.weight.sum()) == pytest.approx(1)
     one = [packed(us.QueryCTC(BLANK), its.rows(slice(row, row + 1))) for row in range(6)]
     losses = [float(part.reduce(us.packed_losses(net, part))) for part in one]
-    assert float(whole.reduce(us.packed_losses(net, whole))) == pytest.approx(sum(losses) / 6, rel=1e-6)  # weights are float32
+    assert float(whole.reduce(us.packed_losses(net, whole))) == pytest.approx(
+        sum(losses) / 6, rel=1e-6
+    )  # weights are float32
     x0 = torch.where(its.given, its.x0, BLANK)
     empty = packed(us.QueryCTC(BLANK), replace(its, x0=x0))
     logp = net(empty.layout, empty.one.at).log_softmax(-1)[..., BLANK].sum(1)

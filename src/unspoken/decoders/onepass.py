@@ -22,7 +22,8 @@ from unspoken.model.network import Model
 class OnePass:
     """Every query says a token or the blank, all in one pass; repeats are merged, blanks dropped, the rest filled up.
 
-    For models trained by `QueryCTC`. The step's `likeliest` is the path, its `tokens` the answer, the blank past its end.
+    For models trained by `QueryCTC`. The step's `likeliest` is the path; its `tokens` are the answer, filled up with
+    the blank.
 
     Attributes:
         blank: The token that says nothing.

@@ -129,7 +129,7 @@ class CTC:
 
 
 def slots_needed(target: Tensor, lengths: Tensor) -> Tensor:
-    """`[batch]`: the slots that CTC needs for targets `[batch, m]` of so many tokens: one between equal neighbours too."""
+    """`[batch]`: the slots that CTC needs for targets `[batch, m]`: a token each, one between equal neighbours too."""
     there = torch.arange(1, target.shape[1], device=target.device) < lengths[:, None]
     return lengths + ((target[:, 1:] == target[:, :-1]) & there).sum(1)
 

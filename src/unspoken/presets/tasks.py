@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from unspoken.layout.attention import CACHED_JOINT
+from unspoken.presets.images import IMAGES
 from unspoken.presets.runs import PRESETS
 from unspoken.presets.vectors import VECTORS
 from unspoken.study.task_cases import Case
@@ -155,6 +156,7 @@ def prompted() -> Train:
 TRAIN = (
     PRESETS
     | VECTORS
+    | IMAGES
     | {"prompted": prompted}
     | {case.name: _preset(case) for case in two_cores().cases if case.name not in PRESETS}
 )

@@ -1,21 +1,22 @@
 """NARVL: questions about images answered in one pass (arXiv 2403.02249), and what it is compared with.
 
 Four functions return runs on one trunk: `queries` says the whole answer at once, freely aligned (Query-CTC);
-`position_wise` at once, each position its token; `left_to_right` one token after the other. `distilled` is any of them on
-the answers of a teacher (sequence-level distillation, Kim and Rush 2016, arXiv 1606.07947), which `taught` writes to a
-file.
+`position_wise` at once, each position its token; `left_to_right` one token after the other. `distilled` is any of them
+on the answers of a teacher (sequence-level distillation, Kim and Rush 2016, arXiv 1606.07947), which `taught` writes to
+a file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from unspoken.decoders.autoregressive import NextToken
 from unspoken.decoders.decode import Decoder, decoder_of
 from unspoken.decoders.endings import Endings
 from unspoken.decoders.step import Step, last
@@ -57,24 +58,23 @@ def distilled(train: Train, path: str | Path) -> Train:
 
 @dataclass(frozen=True)
 class UntilEnd:
-    """A decoder from left to right that stops a row at the end of its answer; the rest is filled up with the end.
+    """From left to right, a row up to the end of its answer; the rest is filled up with the end.
 
     Attributes:
-        decoder: One that takes endings, such as `NextToken()`.
+        decoder: How the next token is said.
         end: The token that ends an answer.
     """
 
-    decoder: Decoder
+    decoder: NextToken
     end: int
 
     def steps(self, model: Model, tokens: Tensor, **options: Any) -> Iterator[Step]:
         """See `Slots.steps`."""
         unsaid = _ids(tokens) == model.mask_id
-        first = torch.where(unsaid, torch.arange(unsaid.shape[1], device=unsaid.device), 0)
         for step in self.decoder.steps(model, tokens, endings=Endings(ends=(self.end,)), **options):
             ended = ((step.tokens == self.end) & unsaid).long().cummax(1).values > 0
-            past = ended & unsaid & (first > 0)
-            yield replace(step, tokens=torch.where(past & (step.tokens == model.mask_id), self.end, step.tokens))
+            past = ended & (step.tokens == model.mask_id)
+            yield replace(step, tokens=torch.where(past, self.end, step.tokens))
 
 
 def taught(

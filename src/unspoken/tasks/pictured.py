@@ -1,9 +1,9 @@
 """What tasks share that show a picture, and perhaps ask a question in words, and are answered in words.
 
-The picture's patches are vectors and come first; then the question's ids; then the answer's, as many as `queries`, filled
-up with `_`. A row holds what the picture is made of (numbers of known images and where they stand), the question and the
-answer; the patches are drawn from it. What a picture shows is read back from its patches, exactly, so that an answer is
-judged from the prompt alone.
+The picture's patches are vectors and come first; then the question's ids; then the answer's, as many as `queries`,
+filled up with `_`. A row holds what the picture is made of (numbers of known images and where they stand), the question
+and the answer; the patches are drawn from it. What a picture shows is read back from its patches, exactly, so that an
+answer is judged from the prompt alone.
 """
 
 from __future__ import annotations
@@ -248,8 +248,8 @@ class Pool:
 def pool(source: images.Source) -> Pool:
     """See `Pool`. Raises ValueError where the images are not on this machine (`images.load`)."""
     parts = {split: images.load(source, split) for split in SPLITS}
-    sizes = {split: len(its) for split, its in parts.items()}
-    first = {split: sum(list(sizes.values())[:number]) for number, split in enumerate(SPLITS)}
+    sizes: dict[Split, int] = {split: len(its) for split, its in parts.items()}
+    first: dict[Split, int] = {split: sum(list(sizes.values())[:n]) for n, split in enumerate(SPLITS)}
     return Pool(
         torch.cat([its.pixels for its in parts.values()]),
         torch.cat([its.label for its in parts.values()]),

@@ -35,9 +35,9 @@ _SHADES = 4 * INK["fashion"]  # of a pixel, which is the sum of four
 class Scenes(Pictured):
     """Two rows of two items as eight patches of 14 x 7, a question of at most six words, and its answer.
 
-    The questions, and answers to each: what is left (right) of the bag: `a boot`, or `nothing`; how many shoes (tops):
-    `none` to `four`; what is in the top (bottom) row: `a boot and a dress`, from left to right; what is there: `a boot a
-    dress a bag a bag`, row by row. Exactly one answer is right. The bag that is asked about is the only one.
+    The questions and their answers: what is left (right) of the bag: `a boot`, or `nothing`; how many shoes (tops):
+    `none` to `four`; what is in the top (bottom) row: `a boot and a dress`, from left to right; what is there:
+    `a boot a dress a bag a bag`, row by row. Exactly one answer is right. The bag that is asked about is the only one.
 
     A person writes a scene as the numbers of its images (`pictured.Pool`), row by row:
     `12 7 2003 41 | how many shoes = two`. Validation and test show images that training never does.

@@ -1,7 +1,8 @@
 """Strips of hand-written digits and their transcription, whose length depends on what is seen.
 
-One to three 8x8 digits of scikit-learn stand at random gaps in an image of 8 x 40. Each digit is written as a word of two
-or three sub-words. With two spellings of every digit a strip has several right transcriptions, of different lengths.
+One to three 8x8 digits of scikit-learn stand at random gaps in an image of 8 x 40. Each digit is written as a word of
+two or three sub-words. With two spellings of every digit a strip has several right transcriptions, of different
+lengths.
 
 task = Strips(spellings=2)
 batch = task.sample("train", 64, torch.Generator().manual_seed(0))
@@ -13,6 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -157,7 +159,7 @@ class Strips(Pictured):
                 )
             numbers.append(int(found[1]))
             columns.append(int(found[2]))
-        if any(b - a < SIDE for a, b in zip(columns, columns[1:], strict=False)):
+        if any(b - a < SIDE for a, b in pairwise(columns)):
             raise ValueError(f"columns {columns}: a digit has {SIDE}, and they stand from left to right")
         missing = [-1] * (MOST - len(words))
         return [*numbers, *missing, *columns, *missing]

@@ -58,8 +58,8 @@ class QueryCTC(Objective):
             )
         if self.together and (attention.latents != "joint" or attention.context_sees_latents):
             raise ValueError(
-                f"together={self.together} with attention {attention.name}: queries must see each other, and the prompt "
-                "must not see them; take cached-joint or joint"
+                f"together={self.together} with attention {attention.name}: queries must see each other, and the "
+                "prompt must not see them; take cached-joint or joint"
             )
 
     def decoder(self, process: AnyProcess) -> dict[str, Any]:
