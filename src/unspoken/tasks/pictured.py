@@ -177,26 +177,18 @@ class Pictured(Worded):
         return ids + [self.end] * (room - len(ids))
 
     def show(self, tokens: Tensor) -> str:
-        """A prompt `[length, 1 + width]` as `encode` reads it, or the words of an answer `[length]`."""
-        if tokens.dim() == 1:
-            return self._words(self.check_tokens(tokens)[self.places :])
-        token, value = unpaired(tokens)
-        asked = self.check_tokens(token)
+        """A prompt `[length, 1 + width]` as `encode` reads it, or the words of an answer `[length]`, `_` for none."""
+        ids, value = (tokens, None) if tokens.dim() == 1 else unpaired(tokens)
+        words = self.check_tokens(ids)
+        said = words[self.asked :]
+        answer = " ".join(stripped(said)) or PAD
+        if value is None:
+            return answer
         recipe = None if bool(is_unknown(value[: self.places]).any()) else self.seen(value[: self.places])
         shown = "(unknown images)" if recipe is None else self.written(recipe)
-        return f"{shown} {self._words(asked[self.places :])}"
-
-    def _words(self, words: list[str]) -> str:
-        """The words after the picture, `| question = answer`."""
-        asked = self.asked - self.places
-        question = f"| {' '.join(stripped(words[:asked]))} " if asked else ""
-        said = words[asked:]
-        blank = all(word == BLANK for word in said)
-        return f"{question}= {' '.join([BLANK] if blank else stripped(said) or [PAD])}"
-
-    def rows(self, path: str | Path) -> Tensor:
-        """See `Worded.rows`. ValueError names the file and the line of what is wrong."""
-        return super().rows(path)
+        asked = " ".join(stripped(words[self.places : self.asked]))
+        question = f"{shown} | {asked}" if asked else shown
+        return question if all(word == BLANK for word in said) else f"{question} = {answer}"
 
     def solved(self, text: str) -> Tensor:
         """`[recipe + ids]`: the row of an example with its answer; ValueError for an answer that is not right."""
