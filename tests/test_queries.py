@@ -304,12 +304,12 @@ def test_a_row_stops_at_its_end() -> None:
 
 
 def test_a_teacher_is_learned_from(tmp_path: Path) -> None:
-    """The file holds right answers alone; a run on it draws from nothing else, and is judged as before."""
+    """The file holds its answers, right or not; a run on it draws from nothing else, and is judged as before."""
     task = us.tasks.Strips(spellings=2, validation=20, test=20)
     answers = task.sample("train", 30, seeded()).x0  # those that `taught` asks, too
 
     class Oracle:
-        """Says the stored answers; every third is wrong."""
+        """Says the stored answers, every third with a word too many."""
 
         def steps(self, model: us.Model, tokens: torch.Tensor, **options: Any) -> Any:
             said = answers.clone()
@@ -321,9 +321,24 @@ def test_a_teacher_is_learned_from(tmp_path: Path) -> None:
     share = narvl.taught(model(), task, tmp_path / "taught.txt", 30, decoder=Oracle(), seed=0)
     assert share == pytest.approx(2 / 3)
     train = narvl.distilled(narvl.queries(task, **SHORT), tmp_path / "taught.txt")
-    assert train.task.size("train") == 20 and train.task.size("test") == 20
-    drawn = {tuple(row) for row in train.task.sample("train", 200, seeded(1)).x0.tolist()}
-    right = {tuple(row) for number, row in enumerate(answers.tolist()) if number % 3}
-    assert drawn == right
+    assert train.task.size("train") == 30 and train.task.size("test") == 20
+    drawn = {tuple(row) for row in train.task.sample("train", 400, seeded(1)).x0.tolist()}
+    answers[::3, -1] = 1
+    assert drawn == {tuple(row) for row in answers.tolist()}
     assert torch.equal(train.task.sample("test", 20).x0, task.sample("test", 20).x0)
     us.train(replace(train, steps=2), tmp_path / "run")
+
+
+def test_a_teacher_that_stutters_is_not_learned_from(tmp_path: Path) -> None:
+    task = us.tasks.Strips()
+
+    class Stutterer:
+        def steps(self, model: us.Model, tokens: torch.Tensor, **options: Any) -> Any:
+            said = tokens[..., 0].long()
+            said[:, task.asked :] = 1
+            read = (said, torch.ones(said.shape))
+            yield us.Step.of_all(0, said, said, said > 0, read, mask_id=task.mask_id, entries=1)
+
+    with pytest.raises(ValueError, match="none of 5 answers fits into 16 queries"):
+        narvl.taught(model(), task, tmp_path / "taught.txt", 5, decoder=Stutterer())
+    assert not (tmp_path / "taught.txt").exists()

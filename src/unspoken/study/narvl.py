@@ -73,7 +73,7 @@ TABLE = Table(
     },
     "answers: the share that is right, passes and entries a pass, MFLOPs and CPU ms an answer in batches, and CPU ms "
     "alone. dial: one model that was trained with any number of queries that see each other, by that number. training: "
-    "answers is the share of the teacher's that were right, and so were learned from, by seed. With 95% intervals.",
+    "answers is the share of the teacher's that were right, by seed; all were learned from. With 95% intervals.",
 )
 
 
@@ -200,7 +200,8 @@ class NarvlStudy(SeededStudy):
             assert isinstance(task, Strips)
             if not path.exists():
                 narvl.taught(model, task, path, self.taught, decoder=self._decoder(task, [model]), seed=seed)
-            shares.append(len(path.read_text().splitlines()) / self.taught)
+            its = task.examples(task.taught(path))
+            shares.append(float(task.score(its.prompt(task.mask_id), its.x0).double().mean()))
         return shares
 
     def _decoder(self, task: Pictured, models: Sequence[Denoiser]) -> Decoder:
@@ -261,8 +262,7 @@ def _notes(config: NarvlStudy) -> list[str]:
         "shows; 95% intervals over seeds and examples. A transcription is right where it spells the digits, whichever "
         "spelling each has.",
         "Distilled models learn from the answers of the model from left to right (the likeliest words) to "
-        f"{config.taught:,} questions, those that are right, again and again; all others draw new examples for every "
-        "batch.",
+        f"{config.taught:,} questions, again and again; all others draw new examples for every batch.",
         "From left to right a row stops at the end of its answer, and its keys and values are cached. Milliseconds are "
         f"CPU time of this process, in batches of {config.batch} and one by one.",
         "The claims are corrected together (Holm).",

@@ -21,8 +21,11 @@ from unspoken.decoders.decode import Decoder, decoder_of
 from unspoken.decoders.endings import Endings
 from unspoken.decoders.step import Step, last
 from unspoken.layout.attention import CACHED_JOINT
+from unspoken.layout.questions import slots_needed
 from unspoken.model.network import Model
 from unspoken.model.ports import Vectors
+from unspoken.noise.space import paired
+from unspoken.record import write_text
 from unspoken.tasks import Tasks
 from unspoken.tasks.pictured import Pictured
 from unspoken.training.config import Train, Trunk
@@ -87,27 +90,27 @@ def taught(
     batch: int = 250,
     seed: int = 0,
 ) -> float:
-    """Writes a model's answers to n new training questions, those that are right; returns their share.
+    """Writes a model's answers to n new training questions, right or not; returns the share of right ones.
 
-    The file is one that `task` reads (`path=`). Answers that the judge refuses are left out: nobody learns from them.
+    The file is one that `task` trains on (`path=`). It is there whole or not at all. Answers that need more queries
+    than there are, one between equal neighbours (`QueryCTC`), are left out: no right one does.
 
-    decoder: by default the model's own. seed: of the questions.
+    decoder: by default the model's own. seed: of the questions. Raises ValueError where none is left.
     """
-    its, decoder = _pictured(task), decoder_of(model) if decoder is None else decoder
-    generator, lines = torch.Generator().manual_seed(seed), []
+    its, decoder = replace(_pictured(task), path=""), decoder_of(model) if decoder is None else decoder
+    generator, lines, right = torch.Generator().manual_seed(seed), [], 0
     for first in range(0, n, batch):
-        examples = replace(its, path="").sample("train", min(batch, n - first), generator)
-        prompt = examples.prompt(its.mask_id)
+        prompt = its.sample("train", min(batch, n - first), generator).prompt(its.mask_id)
         answer = last(decoder.steps(model, prompt.to(_device(model))), prompt).cpu()
-        right = its.score(prompt, answer)
-        assert examples.value is not None
-        for row in right.nonzero()[:, 0].tolist():
-            shown = prompt[row].clone()
-            shown[:, 0] = answer[row]
-            lines.append(its.show(shown))
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text("".join(f"{line}\n" for line in lines))
-    return len(lines) / n
+        right += int(its.score(prompt, answer).sum())
+        said = answer[:, its.asked :]
+        lengths = (said != its.end).long().cumprod(1).sum(1)
+        fits = slots_needed(said, lengths) <= said.shape[1]
+        lines += [its.show(row) for row in paired(answer, prompt[..., 1:])[fits]]
+    if not lines:
+        raise ValueError(f"none of {n} answers fits into {its.length - its.asked} queries: train the teacher longer")
+    write_text(Path(path), "".join(f"{line}\n" for line in lines))
+    return right / n
 
 
 def _run(task: Tasks) -> Train:

@@ -23,6 +23,7 @@ from unspoken.messages import quoted
 from unspoken.noise.space import is_unknown, paired, unpaired
 from unspoken.tasks import images
 from unspoken.tasks.base import SPLITS, Examples, Split, Values, check_seed
+from unspoken.tasks.files import checked
 from unspoken.tasks.sampled import BLANK, PAD, Worded
 
 PATCH = "o"  # stands for a patch on a board; it is the first word, and the placeholder of values
@@ -37,8 +38,9 @@ class Pictured(Worded):
         validation: Examples in the split.
         test: Examples in the split.
         seed: Of all splits; training draws new examples without end.
-        path: A file of examples (see `read`) that training draws from instead. Validation and test stay as they are,
-            and the file may show none of their images.
+        path: A file of examples (see `read`) that training draws from instead; their answers are not judged, so that
+            they may be those of a model. Validation and test stay as they are, and the file may show none of their
+            images.
     """
 
     validation: int = 500
@@ -167,7 +169,7 @@ class Pictured(Worded):
 
     def _field(self, text: str, room: int) -> list[int]:
         """Ids of words with white space between, filled up."""
-        found, known = text.split(), self.words[1:]
+        found, known = text.split(), self.words
         if len(found) > room:
             raise ValueError(f"{quoted(text.strip())} given, at most {room} words expected")
         for word in found:
@@ -192,26 +194,44 @@ class Pictured(Worded):
 
     def solved(self, text: str) -> Tensor:
         """`[recipe + ids]`: the row of an example with its answer; ValueError for an answer that is not right."""
-        row = self.row(text)
-        said = row[self.recipe + self.asked - self.places :]
-        if bool((said == self.mask_id).all()):
-            row = self.answered(row)
+        row = self.told(text)
         its = self.examples(row[None])
         if not bool(self.score(its.prompt(self.mask_id), its.x0)[0]):
             raise ValueError("a right answer expected, and this is none")
         return row
 
+    def told(self, text: str) -> Tensor:
+        """`[recipe + ids]`: the row of an example, with the answer that the text has, or else with a right one.
+
+        ValueError for an answer that is said in part.
+        """
+        row = self.row(text)
+        said = row[self.recipe + self.asked - self.places :]
+        if bool((said == self.mask_id).all()):
+            return self.answered(row)
+        if bool((said == self.mask_id).any()):
+            raise ValueError("a whole answer expected, or none, and this is said in part")
+        return row
+
+    def taught(self, path: str | Path) -> Tensor:
+        """`[n, recipe + ids]`: the rows of a file to train on, whose answers need not be right.
+
+        ValueError names the file and the line of what is no example, or shows an image that is held out.
+        """
+        path = self.file(path)
+        most = pool(self.source).first["validation"]
+
+        def row(text: str) -> Tensor:
+            its = self.told(text)
+            if max(self.shown(its[: self.recipe].tolist())) >= most:
+                raise ValueError("it shows an image of validation or test, which are held out: leave it out")
+            return its
+
+        return torch.stack(checked(path, self.texts(path), row))
+
     @cached_property
     def _taught(self) -> Tensor:
-        """`[n, recipe + ids]`: the rows of the file that training draws from."""
-        rows, most = self.rows(self.path), pool(self.source).first["validation"]
-        for number, row in enumerate(rows.tolist(), 1):
-            if max(self.shown(row[: self.recipe])) >= most:
-                raise ValueError(
-                    f"{self.path}, example {number} shows an image of validation or test; those are held out: leave it "
-                    "out"
-                )
-        return rows
+        return self.taught(self.path)
 
     def _rows(self, n: int, split: Split, generator: torch.Generator) -> Tensor:
         # A row of numbers each, so that the first examples of a stream do not depend on how many are drawn.

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from unspoken.messages import quoted
 from unspoken.tasks.base import Split, Values, check_range
+from unspoken.tasks.files import whole_number
 from unspoken.tasks.images import CLASSES, INK, ORIGIN, SIZES, Source
 from unspoken.tasks.pictured import PATCH, Pictured, pick, pool
 from unspoken.tasks.sampled import PAD, Form
@@ -108,13 +109,11 @@ class Scenes(Pictured):
 
     def picture(self, words: Sequence[str]) -> list[int]:
         """Of four numbers."""
-        total = sum(SIZES["fashion"].values())
-        if len(words) != ITEMS or not all(w.isascii() and w.isdecimal() and int(w[:9]) < total for w in words):
+        if len(words) != ITEMS:
             raise ValueError(
-                f"{quoted(' '.join(words))} given, the numbers of {ITEMS} images of 0 to {total - 1} expected, as in "
-                "`12 7 2003 41 | how many shoes`"
+                f"{len(words)} images given, the numbers of {ITEMS} expected, as in `12 7 2003 41 | how many shoes`"
             )
-        return [int(word) for word in words]
+        return [whole_number(word, 0, sum(SIZES["fashion"].values()) - 1) for word in words]
 
     def written(self, recipe: Sequence[int]) -> str:
         """Four numbers."""

@@ -27,17 +27,17 @@ from unspoken.tasks.pictured import PATCH, Pictured, pick, pool
 from unspoken.tasks.sampled import PAD, Form
 
 MOST, SIDE, COLUMNS, WIDE = 3, 8, 40, 4  # digits; of a digit; of a strip; columns of a patch
-SPELLINGS = (  # of the digits 0 to 9: a word begins with b, and goes on with others, so that words are told apart
-    ("ba da", "bi ge do"),
-    ("be gi da", "bo de"),
-    ("bi go", "ba di ge"),
-    ("bo do gi", "be ga"),
-    ("ba ge", "bo da go"),
-    ("bi de gi", "be do"),
-    ("bo ga", "bi da de"),
-    ("ba go di", "bi ga"),
-    ("be di", "ba gi do"),
-    ("bo gi ga", "ba de"),
+SPELLINGS = (  # of the digits 0 to 9: only the first sub-word has a b, so words are told apart; both begin alike
+    ("ba da", "ba ge do"),
+    ("be gi da", "be do"),
+    ("bi go", "bi da ge"),
+    ("bo do gi", "bo ga"),
+    ("ba gi", "ba de go"),
+    ("be de ga", "be go"),
+    ("bi ga", "bi do de"),
+    ("bo go di", "bo da"),
+    ("ba do", "ba di ga"),
+    ("be ga gi", "be di"),
 )
 _SUBWORDS = ("ba", "be", "bi", "bo", "da", "de", "di", "do", "ga", "ge", "gi", "go")
 _LONGEST = 3 * MOST  # of a transcription
