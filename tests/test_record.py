@@ -50,6 +50,7 @@ from unspoken.study.gidd import GiddStudy
 from unspoken.study.ladir import LadirStudy
 from unspoken.study.latents import LatentsStudy
 from unspoken.study.loops import LoopsStudy
+from unspoken.study.narvl import NarvlStudy
 from unspoken.study.steps import StepsStudy
 from unspoken.tasks import (
     Addition,
@@ -65,6 +66,8 @@ from unspoken.tasks import (
     Permutations,
     Prompted,
     Sat,
+    Scenes,
+    Strips,
     Sudoku,
     SudokuGrids,
     Text,
@@ -80,6 +83,7 @@ from unspoken.training.objective import (
     MultiToken,
     MuToR,
     NextTokenPrediction,
+    QueryCTC,
     Teacherless,
     ThoughtDiffusion,
 )
@@ -333,6 +337,10 @@ CONFIGS = {
     LoopsStudy: st.just(presets.loops()),
     LadirStudy: st.just(presets.ladir_reference()) | st.just(presets.ladir_arithmetic()),
     ForediffStudy: st.just(presets.forediff_reference()),
+    NarvlStudy: st.just(presets.narvl_reference()),
+    Strips: st.builds(Strips, spellings=st.integers(1, 2), queries=st.integers(9, 20), path=st.text(max_size=9)),
+    Scenes: st.builds(Scenes, queries=st.integers(8, 20), seed=st.integers(0, 99)),
+    QueryCTC: st.builds(QueryCTC, st.integers(0, 99), st.integers(-1, 9)),
     Thoughts: st.builds(
         Thoughts, *[st.integers(1, 99)] * 4, st.integers(0, 9), st.integers(10, 19), st.integers(20, 29)
     ),
@@ -369,7 +377,7 @@ def through_json(hint: typing.Any, value: typing.Any) -> typing.Any:
 
 def test_every_config_of_the_package_is_covered_here():
     studies = (LatentsStudy, ArLatentsStudy, DialStudy, GiddStudy, ForcingStudy, LoopsStudy, StepsStudy, CurvesStudy)
-    studies = (*studies, AdaptStudy, LadirStudy, ForediffStudy)
+    studies = (*studies, AdaptStudy, LadirStudy, ForediffStudy, NarvlStudy)
     assert set().union(*map(reachable, studies)) == set(CONFIGS)
 
 

@@ -14,7 +14,8 @@ from sklearn.datasets import load_digits
 from unspoken.cli.tasks import ShowTask
 from unspoken.tasks import Bouncing, Burgers, Digits
 from unspoken.tasks.base import SPLITS, Task
-from unspoken.tasks.digits import LEVELS, _splits
+from unspoken.tasks.digits import LEVELS
+from unspoken.tasks.images import load
 
 BALL = Bouncing(validation=30, test=40)
 INK = Digits(known=1)
@@ -218,7 +219,7 @@ def test_the_card_counts(task):
 
 
 def test_without_scikit_learn_the_extra_is_named(monkeypatch):
-    _splits.cache_clear()
+    load.cache_clear()
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(ValueError, match=r'sklearn is not installed.*pip install "unspoken\[images\]"'):
         Digits().sample("test", 1)

@@ -1,5 +1,6 @@
 """Presets: functions that return a whole config, of a run, a study or a task. The CLI lists them."""
 
+from unspoken.presets.images import NARVL, narvl, narvl_quick, narvl_reference, narvl_scenes
 from unspoken.presets.runs import (
     PRESETS,
     bouncing,
@@ -65,6 +66,7 @@ __all__ = [
     "LADIR",
     "LATENTS",
     "LOOPS",
+    "NARVL",
     "PRESETS",
     "ar_latents",
     "ar_latents_quick",
@@ -96,6 +98,10 @@ __all__ = [
     "loops",
     "loops_9x9",
     "loops_quick",
+    "narvl",
+    "narvl_quick",
+    "narvl_reference",
+    "narvl_scenes",
     "path_star",
     "quick",
     "sudoku_4x4",

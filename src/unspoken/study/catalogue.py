@@ -14,6 +14,7 @@ from unspoken.study import (
     ladir,
     latents,
     loops,
+    narvl,
     steps,
     tasks,
 )
@@ -35,6 +36,7 @@ TABLES: dict[str, Table] = {
         adapt,
         ladir,
         forediff,
+        narvl,
     )
 }
 

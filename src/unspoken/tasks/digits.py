@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from unspoken import checks
-from unspoken.extras import need
 from unspoken.messages import quoted
+from unspoken.tasks import images
 from unspoken.tasks.base import Examples, Split, Values, check_range
 from unspoken.tasks.sampled import Form
 from unspoken.tasks.valued import WORDS, Valued
 
 PATCHES = 4
 LEVELS = "0123456789abcdefg"  # of ink, 0 to 16
-SIZES = {"train": 1_397, "validation": 200, "test": 200}
 
 
 @dataclass(frozen=True)
@@ -35,10 +34,7 @@ class Digits(Valued):
     known: int = 0
 
     values: ClassVar[Values] = Values("Codes", (16, len(LEVELS)))
-    origin: ClassVar[tuple[str, str]] = (
-        "scikit-learn's load_digits (UCI, Optical Recognition of Handwritten Digits)",
-        "CC BY 4.0",
-    )
+    origin: ClassVar[tuple[str, str]] = images.ORIGIN["digits"]
 
     def __post_init__(self) -> None:
         """ValueError for a field out of range."""
@@ -57,10 +53,10 @@ class Digits(Valued):
 
     def holds(self, split: Split) -> int:
         """Images in a split."""
-        return SIZES[split]
+        return images.SIZES["digits"][split]
 
     def numbered(self, split: Split, index: Tensor) -> Examples:
-        return self.examples(_splits()[split][index])
+        return self.examples(_codes(split)[index])
 
     def judge_all(self, tokens: Tensor) -> Tensor:
         """`[n]` bool: every code is a level."""
@@ -81,14 +77,7 @@ class Digits(Valued):
         return torch.tensor([LEVELS.index(c) for c in word])
 
 
-@lru_cache(maxsize=1)
-def _splits() -> dict[str, Tensor]:
-    """`[n, 4, 16]` codes of every split."""
-    need("sklearn", "images")
-    from sklearn.datasets import load_digits
-
-    images, _ = load_digits(return_X_y=True)
-    codes = torch.from_numpy(images).long().view(-1, 2, 4, 2, 4).transpose(2, 3).reshape(-1, 4, 16)
-    codes = codes[torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))]
-    parts = codes.split(list(SIZES.values()))
-    return dict(zip(SIZES, parts, strict=True))
+def _codes(split: Split) -> Tensor:
+    """`[n, 4, 16]`: the ink of every pixel of every patch."""
+    pixels = images.load("digits", split).pixels.long()
+    return pixels.view(-1, 2, 4, 2, 4).transpose(2, 3).reshape(-1, PATCHES, 16)
