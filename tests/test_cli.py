@@ -46,6 +46,7 @@ from unspoken.study.latents import LatentsStudy
 from unspoken.study.loops import LoopsStudy
 from unspoken.study.narvl import NarvlStudy
 from unspoken.study.report import Claim
+from unspoken.study.tokenbridge import TokenbridgeStudy
 from unspoken.tasks import PathStar, Sudoku
 from unspoken.training.config import Train
 from unspoken.training.loading import load
@@ -186,6 +187,10 @@ HELP = {
     "study narvl": (
         ["study", "narvl", "quick"],
         [*flags(NarvlStudy, "strips", "scenes"), "--strips.queries", "--scenes.test", "--runs", "--out"],
+    ),
+    "study tokenbridge": (
+        ["study", "tokenbridge", "quick"],
+        [*flags(TokenbridgeStudy, "shape"), "--shape.dims", "--runs", "--out"],
     ),
     "study curves": (["study", "curves"], ["PATH", *flags(CurvesStudy, "runs", "grid"), *flags(Grid), "--out"]),
     "study adapt": (["study", "adapt"], ["PATH", *flags(AdaptRun, "checkpoint")]),

@@ -6,19 +6,21 @@ import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor
 from toy import EXACT, ragged_clean, seeded, tiny
 
+from unspoken.codecs import ScalarQuantizer, normal_levels
 from unspoken.layout.attention import ATTENTIONS, CACHED_JOINT, MDM, SCDM, Attention
 from unspoken.layout.entries import Layout, entries_of, one_block, random_order
 from unspoken.layout.packing import Packed, ask_masks, blocks, every_start, left_to_right
 from unspoken.layout.questions import CTC, CrossEntropy, Question, SquaredError
+from unspoken.model.codes import Codes, CodeStates, CodeWeights, Head
 from unspoken.model.denoiser import Denoiser
-from unspoken.model.ports import Codes, CodeStates, CodeWeights, Port, Vectors
+from unspoken.model.ports import Port, Vectors
 from unspoken.noise import Absorbing, Gaussian, Hybrid, Reals, Seen, Views
 from unspoken.noise.times import Independent
 from unspoken.training.losses import packed_losses
@@ -50,8 +52,12 @@ def valued(port: Port, seed: int = 0) -> Layout:
 # What a port's loss is
 
 
-def test_the_probabilities_of_all_codes_sum_to_one() -> None:
-    port = Codes(3, 3, width=8, placeholder=0)
+HEADS = [Codes(3, 3, width=8, placeholder=0, head=h, spacing=s) for h in get_args(Head) for s in ("even", "normal")]
+each_head = pytest.mark.parametrize("port", HEADS, ids=lambda port: f"{port.head}-{port.spacing}")
+
+
+@each_head
+def test_the_probabilities_of_all_codes_sum_to_one(port: Codes) -> None:
     weights = port.build(16).double()
     hidden = torch.randn(2, 1, 16, generator=seeded(), dtype=torch.float64)
     every = torch.tensor(list(itertools.product(range(3), repeat=3)))
@@ -65,6 +71,32 @@ def test_the_probabilities_of_all_ids_sum_to_one() -> None:
     every = torch.arange(6)
     losses = torch.stack([model.ids.loss(logits, i.expand(2, 1)) for i in every])
     assert torch.allclose((-losses).exp().sum(0), torch.ones(2, 1, dtype=torch.float64), **EXACT)
+
+
+def test_codes_are_read_as_the_numbers_that_they_stand_for() -> None:
+    """Even, or the levels of a standard normal number as a quantizer has them."""
+    codes = values_of(Codes(2, 5), 2, 3)
+    for weights, number in (
+        (Codes(2, 5, placeholder=0).build(16), torch.linspace(-1, 1, 5)),
+        (Codes(2, 5, placeholder=0, spacing="normal").build(16), normal_levels(5).float()),
+    ):
+        assert torch.allclose(weights.read(codes), weights.reader(number[codes]))
+    quantizer = ScalarQuantizer(torch.tensor([3.0, -1.0]), torch.tensor([2.0, 0.5]), 5)
+    assert torch.allclose((quantizer.decode(codes) - quantizer.mean) / quantizer.std, normal_levels(5).float()[codes])
+
+
+def test_the_parallel_head_has_as_many_weights_as_the_additive_one() -> None:
+    sizes = [
+        sum(p.numel() for p in Codes(16, 32, placeholder=0, head=head).build(96).parameters())
+        for head in ("additive", "parallel")
+    ]
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.02)
+
+
+@pytest.mark.parametrize("change", [{"head": "autoregressive"}, {"spacing": "log"}])
+def test_another_head_or_spacing_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="give 'recurrent', 'additive' or 'parallel', and 'even' or 'normal'"):
+        Codes(2, 4, **change)
 
 
 @torch.no_grad()
@@ -87,8 +119,10 @@ def test_a_vectors_loss_is_that_of_a_normal() -> None:
     assert float(losses.mean()) == pytest.approx(0.25, abs=5 * 0.25 / 40_000**0.5)
 
 
-def test_a_dim_of_codes_does_not_depend_on_later_ones() -> None:
-    port = Codes(4, 3, width=8, placeholder=0)
+@pytest.mark.parametrize("head", get_args(Head))
+def test_a_dim_of_codes_does_not_depend_on_later_ones(head: Head) -> None:
+    """It depends on the one before it, but under the parallel head."""
+    port = Codes(4, 3, width=8, placeholder=0, head=head)
     weights = port.build(16).double()
     hidden, codes = torch.randn(1, 2, 16, generator=seeded(), dtype=torch.float64), values_of(port, 1, 2)
     plain = weights.predict(hidden, codes)
@@ -96,13 +130,14 @@ def test_a_dim_of_codes_does_not_depend_on_later_ones() -> None:
         other = codes.clone()
         other[..., dim] = (other[..., dim] + 1) % 3
         moved = (weights.predict(hidden, other) - plain).abs().amax((0, 1, 3))
-        assert (moved[: dim + 1] < 1e-12).all() and (dim == 3 or moved[dim + 1] > 1e-6)
+        assert (moved[: dim + 1] < 1e-12).all() and (dim == 3 or (moved[dim + 1] > 1e-6) == (head != "parallel"))
 
 
+@each_head
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_codes_drawn_dim_by_dim_have_the_probability_of_teacher_forcing(temperature: float) -> None:
+def test_codes_drawn_dim_by_dim_have_the_probability_of_teacher_forcing(temperature: float, port: Codes) -> None:
     """The head's kept state is what it would compute from all dims before."""
-    weights = Codes(5, 4, width=8, placeholder=0).build(16).double()
+    weights = replace(port, dims=5, levels=4).build(16).double()
     hidden = torch.randn(3, 2, 16, generator=seeded(), dtype=torch.float64)
     states = weights.predict(hidden)
     assert isinstance(states, CodeStates)
@@ -113,12 +148,13 @@ def test_codes_drawn_dim_by_dim_have_the_probability_of_teacher_forcing(temperat
         assert torch.equal(codes, forced.argmax(-1))
 
 
+@pytest.mark.parametrize("head", get_args(Head))
 @torch.no_grad()
-def test_drawn_codes_have_their_probabilities() -> None:
+def test_drawn_codes_have_their_probabilities(head: Head) -> None:
     """Pearson's chi-square on all 9 codes, 20,000 draws: p below 1e-6 is a false alarm of one in a million."""
     from toy import chi_square_p
 
-    weights = Codes(2, 3, width=8, placeholder=0).build(16).double()
+    weights = Codes(2, 3, width=8, placeholder=0, head=head).build(16).double()
     hidden = torch.randn(1, 1, 16, generator=seeded(), dtype=torch.float64)
     many = CodeStates(weights.predict(hidden).first.expand(1, 20_000, 8))
     codes, _ = weights.sample(many, seeded(3))

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from toy import TRUNK
 
 from unspoken import presets
+from unspoken.codecs import Shape
 from unspoken.decoders.slots import Slots
 from unspoken.layout.attention import ATTENTIONS, CACHED_ALONE, Attention
 from unspoken.layout.groups import Groups, Related
-from unspoken.model.ports import Codes, Vectors
+from unspoken.model.codes import Codes
+from unspoken.model.ports import Vectors
 from unspoken.model.posterior import Posterior
 from unspoken.noise import Absorbing, Gaussian, Hybrid, SNRMix, Uniform
 from unspoken.noise.schedule import Cosine, Linear, Polynomial
@@ -52,6 +54,7 @@ from unspoken.study.latents import LatentsStudy
 from unspoken.study.loops import LoopsStudy
 from unspoken.study.narvl import NarvlStudy
 from unspoken.study.steps import StepsStudy
+from unspoken.study.tokenbridge import TokenbridgeStudy
 from unspoken.tasks import (
     Addition,
     Arithmetic,
@@ -61,6 +64,7 @@ from unspoken.tasks import (
     Colouring,
     Countdown,
     Digits,
+    ImageCodes,
     Paths,
     PathStar,
     Permutations,
@@ -328,10 +332,26 @@ CONFIGS = {
         st.integers(0, 9),
         st.sampled_from(("drawn", "zero", "none")),
     ),
-    Codes: st.builds(Codes, st.integers(1, 99), st.integers(2, 99), st.integers(1, 99), st.integers(0, 9)),
+    Codes: st.builds(
+        Codes,
+        st.integers(1, 99),
+        st.integers(2, 99),
+        st.integers(1, 99),
+        st.integers(0, 9),
+        st.sampled_from(("recurrent", "additive", "parallel")),
+        st.sampled_from(("even", "normal")),
+    ),
     Bouncing: st.builds(Bouncing, st.integers(3, 99), st.floats(0.1, 0.9), above_0, *[st.integers(0, 99)] * 3),
     Burgers: st.builds(Burgers, st.floats(0, 4, **held), above_0, *[st.integers(1, 99)] * 4),
     Digits: st.builds(Digits, st.integers(0, 3)),
+    ImageCodes: st.builds(
+        ImageCodes,
+        st.text(min_size=1),
+        st.sampled_from(("digits", "fashion")),
+        *[st.integers(2, 99)] * 3,
+        st.booleans(),
+        st.floats(0, 1, **held),
+    ),
     GiddStudy: st.just(presets.gidd()),
     ForcingStudy: st.just(presets.forcing()),
     LoopsStudy: st.just(presets.loops()),
@@ -341,6 +361,8 @@ CONFIGS = {
     Strips: st.builds(Strips, spellings=st.integers(1, 2), queries=st.integers(9, 20), path=st.text(max_size=9)),
     Scenes: st.builds(Scenes, queries=st.integers(8, 20), seed=st.integers(0, 99)),
     QueryCTC: st.builds(QueryCTC, st.integers(0, 99), st.integers(-1, 9)),
+    TokenbridgeStudy: st.just(presets.tokenbridge_reference()) | st.just(presets.tokenbridge_quick()),
+    Shape: st.builds(Shape, st.integers(9, 99), *[st.integers(1, 9)] * 3),
     Thoughts: st.builds(
         Thoughts, *[st.integers(1, 99)] * 4, st.integers(0, 9), st.integers(10, 19), st.integers(20, 29)
     ),
@@ -377,7 +399,7 @@ def through_json(hint: typing.Any, value: typing.Any) -> typing.Any:
 
 def test_every_config_of_the_package_is_covered_here():
     studies = (LatentsStudy, ArLatentsStudy, DialStudy, GiddStudy, ForcingStudy, LoopsStudy, StepsStudy, CurvesStudy)
-    studies = (*studies, AdaptStudy, LadirStudy, ForediffStudy, NarvlStudy)
+    studies = (*studies, AdaptStudy, LadirStudy, ForediffStudy, NarvlStudy, TokenbridgeStudy)
     assert set().union(*map(reachable, studies)) == set(CONFIGS)
 
 

@@ -16,7 +16,8 @@ from unspoken import cli
 from unspoken.decoders.decode import decoder_of
 from unspoken.layout.entries import one_block
 from unspoken.measure.accuracy import Solved, solve
-from unspoken.model.ports import Codes, Vectors
+from unspoken.model.codes import Codes
+from unspoken.model.ports import Vectors
 from unspoken.noise.gaussian import Seen
 from unspoken.noise.space import is_unknown
 from unspoken.training.run import Run

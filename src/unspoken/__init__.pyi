@@ -1,6 +1,6 @@
 """The public names, and where each is from. `__init__.py` loads them when they are first asked for."""
 
-from . import presets, study, systems, tasks
+from . import codecs, presets, study, systems, tasks
 from .decoders.autoregressive import NextToken, Speculation, next_tokens, speculate
 from .decoders.blocks import Blocks, block_by_block
 from .decoders.commit import Commit
@@ -34,13 +34,15 @@ from .layout.queries import collapse
 from .layout.questions import CTC, CrossEntropy, Divergence, Question, SquaredError
 from .measure.bound import nelbo_along
 from .measure.calibration import Reliability, calibration, reliability
+from .measure.chain import chain_nll
 from .measure.ensemble import Ensemble, ensemble
 from .measure.likelihood import nelbo, nll_by_latents
 from .measure.profile import InformationProfile, SamplerProfile, parallel_nll, profile_losses, sampler_losses
 from .measure.pseudo_cost import PseudoCost, pseudo_cost
+from .model.codes import Codes
 from .model.denoiser import Denoiser
 from .model.network import Model
-from .model.ports import Categorical, Codes, Vectors
+from .model.ports import Categorical, Vectors
 from .model.posterior import Posterior
 from .model.prediction import Prediction, guided, predictor
 from .noise import Absorbing, Discrete, Gaussian, Hybrid, Ids, Reals, SNRMix, Uniform
@@ -171,6 +173,8 @@ __all__ = [
     "attended",
     "block_by_block",
     "calibration",
+    "chain_nll",
+    "codecs",
     "collapse",
     "correct",
     "decode",

@@ -17,7 +17,19 @@ from unspoken.cli.solve import General, parse_solve
 from unspoken.cli.studies import AdaptRun, CurvesRun, FamilyRun, Show, StepsRun, StudyRun
 from unspoken.cli.tasks import ListTasks, ShowTask
 from unspoken.layout.attention import ATTENTIONS, Attention
-from unspoken.presets import AR_LATENTS, DECODE, DIAL, FORCING, FOREDIFF, GIDD, LADIR, LATENTS, LOOPS, NARVL
+from unspoken.presets import (
+    AR_LATENTS,
+    DECODE,
+    DIAL,
+    FORCING,
+    FOREDIFF,
+    GIDD,
+    LADIR,
+    LATENTS,
+    LOOPS,
+    NARVL,
+    TOKENBRIDGE,
+)
 from unspoken.presets.tasks import OWN, TASKS, TRAIN
 from unspoken.show import terminal
 from unspoken.study.base import Study
@@ -93,6 +105,10 @@ COMMANDS: dict[str, tuple[Callable[[], Any], str]] = {
     "study ladir": (_study("ladir", LADIR), "reasoning in blocks of vectors: do more denoising steps answer more?"),
     "study forediff": (_study("forediff", FOREDIFF), "a flow that reads a frozen predictor: steadier, or better?"),
     "study narvl": (_study("narvl", NARVL), "questions about images, answered in one pass: as well as word by word?"),
+    "study tokenbridge": (
+        _study("tokenbridge", TOKENBRIDGE),
+        "images as codes made after training: as good as continuous ones, and by which head?",
+    ),
     "study tasks": (lambda: FamilyRun, "the family on every task: which claims hold where"),
     "tasks list": (lambda: ListTasks, "the tasks by name"),
     "tasks show": (_task_type, "the card of a task: sizes, vocabulary, duplicates, symmetries, examples"),

@@ -10,8 +10,8 @@ from torch import Tensor
 from unspoken import checks
 from unspoken.decoders.checks import check_answers, check_tokens
 from unspoken.decoders.walk import DenoisingStep, draw
+from unspoken.model.drawing import tempered
 from unspoken.model.network import Model
-from unspoken.model.ports import tempered
 from unspoken.model.prediction import Prediction, predictor
 
 

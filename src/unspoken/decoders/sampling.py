@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from unspoken import checks
-from unspoken.model.ports import tempered
+from unspoken.model.drawing import tempered
 
 
 def check_sampling(temperature: float, top_k: int, top_p: float) -> None:

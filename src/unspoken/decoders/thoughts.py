@@ -18,8 +18,9 @@ from unspoken.layout.thoughts import Reasoning
 from unspoken.model.cache import Cache
 from unspoken.model.codec import words_of
 from unspoken.model.denoiser import Denoiser
+from unspoken.model.drawing import draw_ids
 from unspoken.model.network import Model
-from unspoken.model.ports import Vectors, draw_ids
+from unspoken.model.ports import Vectors
 from unspoken.noise import Gaussian
 from unspoken.noise.gaussian import normal
 from unspoken.noise.thoughts import Thoughts

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
-from math import fsum
+from math import cos, floor, fsum, pi
 
 import numpy as np
 
@@ -99,3 +99,18 @@ def even(length: int, steps: int) -> tuple[int, ...]:
     checks.count("steps", steps, 1, length)
     ends = [length * i // steps for i in range(steps + 1)]
     return tuple(b - a for a, b in pairwise(ends))
+
+
+def cosine(length: int, steps: int) -> tuple[int, ...]:
+    """Sizes that leave floor(length cos(pi / 2 s / steps)) tokens masked after step s (MaskGIT, arXiv 2202.04200).
+
+    Few tokens first, many at the end; every step says one at least.
+    """
+    checks.count("length", length, 1)
+    checks.count("steps", steps, 1, length)
+    left = [length]
+    for step in range(1, steps + 1):
+        # cos(pi / 2) is no zero in floats
+        masked = 0 if step == steps else floor(length * cos(pi / 2 * step / steps))
+        left.append(max(min(masked, left[-1] - 1), steps - step))
+    return tuple(before - after for before, after in pairwise(left))

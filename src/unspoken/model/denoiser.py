@@ -24,11 +24,12 @@ from unspoken.layout.questions import Question
 from unspoken.model.adapters import with_adapter
 from unspoken.model.asking import losses_of
 from unspoken.model.cache import Cache
+from unspoken.model.codes import CodeWeights
 from unspoken.model.folder import OURS, codec_in
 from unspoken.model.foresight import fusion_of, is_frozen, load_foresight
 from unspoken.model.loading import load_inputs
 from unspoken.model.masks import write_silence
-from unspoken.model.ports import Categorical, CodeWeights, Port, VectorWeights, check_port, check_values
+from unspoken.model.ports import Categorical, Port, VectorWeights, check_port, check_values
 from unspoken.model.posterior import PosteriorWeights
 from unspoken.model.pretrained import Asked, read_parts
 from unspoken.model.probe import check_trunk

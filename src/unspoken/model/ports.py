@@ -4,7 +4,7 @@
 | ------------- | --------------------- | ---------------------------------- | ------------------------------- |
 | `Categorical` | a token id            | logits of the clean token          | cross-entropy                   |
 | `Vectors`     | a vector of reals     | one view of clean vector and noise | squared error                   |
-| `Codes`       | a vector of integers  | logits, one dim after the other    | cross-entropy, summed over dims |
+| `Codes`       | a vector of integers  | logits of every dim                | cross-entropy, summed over dims |
 | `Posterior`   | a vector of reals     | normal numbers to draw it from     | their divergence from N(0, 1)   |
 
 `Categorical` is the trunk's own embedding and head. A `Denoiser` may have one port of values beside it: the entries
@@ -15,13 +15,15 @@ makes their weights for a trunk of a given width.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
 
 from unspoken import checks
 from unspoken.layout.questions import CrossEntropy, SquaredError
+from unspoken.model.codes import Codes
+from unspoken.model.drawing import draw_ids
 from unspoken.model.posterior import Posterior
 from unspoken.model.trunks import logits_of, never_said
 from unspoken.noise.gaussian import Seen, View
@@ -153,128 +155,6 @@ class VectorWeights(nn.Module):
         device = mean.device if generator is None else generator.device
         noise = torch.randn(mean.shape, generator=generator, device=device, dtype=mean.dtype).to(mean.device)
         return mean + temperature * noise, (mean * 0).sum(-1)  # "not a number" where the mean is none
-
-
-@dataclass(frozen=True)
-class Codes:
-    """Vectors of `dims` integers from 0 to levels - 1, one after the other (TokenBridge, arXiv 2503.16430).
-
-    Each dim is predicted from the trunk's state and the dims before it, by a small recurrent head: its state is all
-    that has to be kept from dim to dim.
-
-    Attributes:
-        dims: Integers of a vector.
-        levels: Of each integer.
-        width: Of the head.
-        placeholder: The token id of entries that show their codes.
-    """
-
-    dims: int
-    levels: int
-    width: int = 64
-    placeholder: int | None = None
-
-    def __post_init__(self) -> None:
-        checks.plain(self)
-        if self.dims < 1 or self.levels < 2 or self.width < 1:
-            raise ValueError(
-                f"dims={self.dims}, levels={self.levels}, width={self.width}: give 1 dim or more, 2 levels or more, "
-                "and a head of width 1 or more"
-            )
-
-    @property
-    def size(self) -> tuple[int, ...]:
-        """What a task's values must have: dims and levels."""
-        return (self.dims, self.levels)
-
-    def build(self, hidden: int) -> CodeWeights:
-        """Its weights for a trunk of that width."""
-        return CodeWeights(self, hidden)
-
-
-@dataclass(frozen=True)
-class CodeStates:
-    """Codes that are still to be drawn: the head's first state for every entry, `[batch, m, width]`."""
-
-    first: Tensor
-
-
-class CodeWeights(nn.Module):
-    """See `Codes`. A prediction is logits `[batch, m, dims, levels]` of a target, or `CodeStates` to draw from."""
-
-    def __init__(self, port: Codes, hidden: int):
-        super().__init__()
-        self.dims, self.levels = port.dims, port.levels
-        self.reader = nn.Linear(port.dims, hidden)
-        self.start = nn.Linear(hidden, port.width)
-        # What a step reads: the dim before and its code, or that there is none.
-        self.before = nn.Embedding(port.dims * port.levels + 1, port.width)
-        self.steps = nn.GRU(port.width, port.width, batch_first=True)
-        self.head = nn.Linear(port.width, port.levels)
-
-    def read(self, value: Tensor) -> Tensor:
-        """Codes `[batch, entries, dims]`, spread evenly over [-1, 1], by one linear map."""
-        spread = 2 * value.to(self.reader.weight.dtype) / (self.levels - 1) - 1
-        return self.reader(spread)
-
-    @overload
-    def predict(self, hidden: Tensor, target: None = None) -> CodeStates: ...
-    @overload
-    def predict(self, hidden: Tensor, target: Tensor) -> Tensor: ...
-
-    def predict(self, hidden: Tensor, target: Tensor | None = None) -> Tensor | CodeStates:
-        """Logits of every dim given the target's dims before it, all at once; without a target, what to draw from."""
-        states = CodeStates(torch.tanh(self.start(hidden)))
-        return states if target is None else self.logits(states, target)
-
-    def logits(self, states: CodeStates, codes: Tensor) -> Tensor:
-        """`[batch, m, dims, levels]`: of every dim of `codes` `[batch, m, dims]`, given those before it."""
-        flat = codes.flatten(0, 1)
-        offset = torch.arange(self.dims - 1, device=codes.device) * self.levels
-        none = torch.full_like(flat[:, :1], self.dims * self.levels)
-        read = self.before(torch.cat([none, flat[:, :-1] + offset], 1))
-        out, _ = self.steps(read, states.first.flatten(0, 1)[None].contiguous())
-        return self.head(out).unflatten(0, codes.shape[:2])
-
-    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy in nats, the sum over the dims."""
-        return CrossEntropy()(prediction, target)
-
-    def sample(
-        self, prediction: CodeStates, generator: torch.Generator | None = None, temperature: float = 1.0
-    ) -> tuple[Tensor, Tensor]:
-        """Codes `[batch, m, dims]`, dim by dim, and their log-probabilities `[batch, m]` at temperature 1.
-
-        temperature: 0 takes the likeliest level of every dim.
-        """
-        shape, state = prediction.first.shape[:2], prediction.first.flatten(0, 1)[None].contiguous()
-        code = torch.full((state.shape[1], 1), self.dims * self.levels, device=state.device)
-        drawn, total = [], state.new_zeros(state.shape[1])
-        for dim in range(self.dims):
-            out, state = self.steps(self.before(code), state)
-            level, logp = draw_ids(self.head(out), generator, temperature)
-            drawn.append(level)
-            total = total + logp[:, 0]
-            code = level + dim * self.levels
-        return torch.cat(drawn, 1).unflatten(0, shape), total.unflatten(0, shape)
-
-
-def tempered(logits: Tensor, temperature: float) -> Tensor:
-    """softmax(logits / temperature) `[..., vocab]` at any temperature above 0, also one that float32 does not hold."""
-    # Less the maximum first: a small temperature would carry the logits past what floats hold.
-    return ((logits - logits.amax(-1, keepdim=True)) / min(max(temperature, 1e-37), 1e37)).softmax(-1)
-
-
-def draw_ids(logits: Tensor, generator: torch.Generator | None, temperature: float) -> tuple[Tensor, Tensor]:
-    """Ids `[batch, m]` drawn from softmax(logits / temperature), the likeliest at 0; their log-probabilities at 1."""
-    logp = logits.log_softmax(-1)
-    if temperature == 0:
-        ids = logp.argmax(-1)
-    else:
-        device = logp.device if generator is None else generator.device
-        noise = torch.empty(logp.shape, device=device, dtype=logp.dtype).exponential_(generator=generator)
-        ids = (tempered(logp, temperature) / noise.to(logp.device)).argmax(-1)
-    return ids, logp.gather(-1, ids[..., None])[..., 0]
 
 
 Port = Vectors | Codes | Posterior  # of values; ids always go by the trunk's own embedding and head

@@ -1,6 +1,15 @@
 """Presets: functions that return a whole config, of a run, a study or a task. The CLI lists them."""
 
-from unspoken.presets.images import NARVL, narvl, narvl_quick, narvl_reference, narvl_scenes
+from unspoken.presets.images import (
+    NARVL,
+    TOKENBRIDGE,
+    narvl,
+    narvl_quick,
+    narvl_reference,
+    narvl_scenes,
+    tokenbridge_quick,
+    tokenbridge_reference,
+)
 from unspoken.presets.runs import (
     PRESETS,
     bouncing,
@@ -68,6 +77,7 @@ __all__ = [
     "LOOPS",
     "NARVL",
     "PRESETS",
+    "TOKENBRIDGE",
     "ar_latents",
     "ar_latents_quick",
     "bouncing",
@@ -110,4 +120,6 @@ __all__ = [
     "sudoku_6x6_dial",
     "sudoku_6x6_gidd",
     "sudoku_9x9",
+    "tokenbridge_quick",
+    "tokenbridge_reference",
 ]

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from unspoken.layout.attention import CACHED_JOINT, MDM
 from unspoken.layout.groups import Groups
-from unspoken.model.ports import Codes, Vectors
+from unspoken.model.codes import Codes
+from unspoken.model.ports import Vectors
 from unspoken.noise import Gaussian, Hybrid
 from unspoken.noise.times import Mixture
 from unspoken.systems import forediff as foresight

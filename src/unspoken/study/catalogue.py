@@ -17,6 +17,7 @@ from unspoken.study import (
     narvl,
     steps,
     tasks,
+    tokenbridge,
 )
 from unspoken.study.table import Table
 
@@ -37,6 +38,7 @@ TABLES: dict[str, Table] = {
         ladir,
         forediff,
         narvl,
+        tokenbridge,
     )
 }
 

@@ -9,6 +9,7 @@ from unspoken.tasks.chain import Chain
 from unspoken.tasks.colouring import Colouring
 from unspoken.tasks.countdown import Countdown
 from unspoken.tasks.digits import Digits
+from unspoken.tasks.image_codes import ImageCodes
 from unspoken.tasks.paths import Paths
 from unspoken.tasks.pathstar import PathStar
 from unspoken.tasks.permutations import Permutations
@@ -31,6 +32,7 @@ Tasks = (
     | Colouring
     | Countdown
     | Digits
+    | ImageCodes
     | Paths
     | PathStar
     | Permutations
@@ -54,6 +56,7 @@ __all__ = [
     "Countdown",
     "Digits",
     "Examples",
+    "ImageCodes",
     "PathStar",
     "Paths",
     "Permutations",
