@@ -44,6 +44,7 @@ from unspoken.study.gidd import GiddStudy
 from unspoken.study.ladir import LadirStudy
 from unspoken.study.latents import LatentsStudy
 from unspoken.study.loops import LoopsStudy
+from unspoken.study.narvl import NarvlStudy
 from unspoken.study.report import Claim
 from unspoken.study.tokenbridge import TokenbridgeStudy
 from unspoken.tasks import PathStar, Sudoku
@@ -158,7 +159,7 @@ HELP = {
     "train, objectives": (["train", "sudoku-4x4"], [f"objective:{name}" for name in OBJECTIVES]),
     "train path-star": (["train", "path-star"], [*flags(Train, *NESTED), "--task.degree", *flags_of_blocks()]),
     "solve": (["solve"], flags(General, "run")),
-    "solve, the decoders": (["solve"], ["slots", "next_token", "speculation", "blocks", "walk"]),
+    "solve, the decoders": (["solve"], ["slots", "next_token", "speculation", "blocks", "walk", "one_pass"]),
     "solve RUN": (["solve", OLD / "masked"], [*flags(General, "run"), *flags(Slots)]),
     "solve RUN, next tokens": (["solve", OLD / "registers"], flags(NextToken)),
     "solve RUN, blocks": (["solve", OLD / "blocks"], flags(Blocks)),
@@ -182,6 +183,10 @@ HELP = {
     "study forediff": (
         ["study", "forediff", "quick"],
         [*flags(ForediffStudy, "task"), "--task.train", "--runs", "--out"],
+    ),
+    "study narvl": (
+        ["study", "narvl", "quick"],
+        [*flags(NarvlStudy, "strips", "scenes"), "--strips.queries", "--scenes.test", "--runs", "--out"],
     ),
     "study tokenbridge": (
         ["study", "tokenbridge", "quick"],

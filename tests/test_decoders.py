@@ -25,6 +25,7 @@ from unspoken.decoders.blocks import Blocks, block_by_block
 from unspoken.decoders.commit import Commit
 from unspoken.decoders.decode import Decoder, Decoders, decode, decoder_of, options_of, read_decoder
 from unspoken.decoders.denoise import Walk, denoise
+from unspoken.decoders.onepass import OnePass
 from unspoken.decoders.policies import MARGIN, NEAREST, ORDERS, LatentPolicy, Order
 from unspoken.decoders.slots import Slots
 from unspoken.decoders.step import Step, last
@@ -97,6 +98,9 @@ OPTIONS: list[tuple[Any, dict[str, Any]]] = [
     (Walk(), {"passes": 3}),
     (Walk(Hybrid(0.2)), {"rounds": 2}),
     (Walk(), {"path": Autoregressive()}),
+    (OnePass(5), {"blank": 4}),
+    (OnePass(5), {"together": 1}),
+    (OnePass(5), {"temperature": 2.0}),
 ]
 
 
@@ -132,6 +136,7 @@ SAVED: list[Decoders] = [
     Speculation(latents=3, drafts=2),
     Blocks(size=3, commit=2),
     Walk(Hybrid(0.2), passes=3, rounds=1, path=Pyramid(0.3)),
+    OnePass(blank=5, together=2),
 ]
 
 
@@ -164,7 +169,8 @@ ALIEN = [(kind, name) for kind in EVERY for name in NAMES if name not in options
 def test_an_option_of_another_decoder_is_refused(kind: Any, name: str) -> None:
     """And the refusal names the option, the decoder at hand and every decoder that has it."""
     having = " and ".join(k.__name__ for k in EVERY if name in options_of(k))
-    decoder = ThoughtWalk(THOUGHTS) if kind is ThoughtWalk else kind()
+    made = {ThoughtWalk: lambda: ThoughtWalk(THOUGHTS), OnePass: lambda: OnePass(5)}
+    decoder = made.get(kind, kind)()
     model = served(decoder)
     model.decoder = to_record(decoder)
     options: dict[str, Any] = {name: 1}

@@ -52,6 +52,7 @@ from unspoken.study.gidd import GiddStudy
 from unspoken.study.ladir import LadirStudy
 from unspoken.study.latents import LatentsStudy
 from unspoken.study.loops import LoopsStudy
+from unspoken.study.narvl import NarvlStudy
 from unspoken.study.steps import StepsStudy
 from unspoken.study.tokenbridge import TokenbridgeStudy
 from unspoken.tasks import (
@@ -69,6 +70,8 @@ from unspoken.tasks import (
     Permutations,
     Prompted,
     Sat,
+    Scenes,
+    Strips,
     Sudoku,
     SudokuGrids,
     Text,
@@ -84,6 +87,7 @@ from unspoken.training.objective import (
     MultiToken,
     MuToR,
     NextTokenPrediction,
+    QueryCTC,
     Teacherless,
     ThoughtDiffusion,
 )
@@ -353,6 +357,10 @@ CONFIGS = {
     LoopsStudy: st.just(presets.loops()),
     LadirStudy: st.just(presets.ladir_reference()) | st.just(presets.ladir_arithmetic()),
     ForediffStudy: st.just(presets.forediff_reference()),
+    NarvlStudy: st.just(presets.narvl_reference()),
+    Strips: st.builds(Strips, spellings=st.integers(1, 2), queries=st.integers(9, 20), path=st.text(max_size=9)),
+    Scenes: st.builds(Scenes, queries=st.integers(8, 20), seed=st.integers(0, 99)),
+    QueryCTC: st.builds(QueryCTC, st.integers(0, 99), st.integers(-1, 9)),
     TokenbridgeStudy: st.just(presets.tokenbridge_reference()) | st.just(presets.tokenbridge_quick()),
     Shape: st.builds(Shape, st.integers(9, 99), *[st.integers(1, 9)] * 3),
     Thoughts: st.builds(
@@ -391,7 +399,7 @@ def through_json(hint: typing.Any, value: typing.Any) -> typing.Any:
 
 def test_every_config_of_the_package_is_covered_here():
     studies = (LatentsStudy, ArLatentsStudy, DialStudy, GiddStudy, ForcingStudy, LoopsStudy, StepsStudy, CurvesStudy)
-    studies = (*studies, AdaptStudy, LadirStudy, ForediffStudy, TokenbridgeStudy)
+    studies = (*studies, AdaptStudy, LadirStudy, ForediffStudy, NarvlStudy, TokenbridgeStudy)
     assert set().union(*map(reachable, studies)) == set(CONFIGS)
 
 

@@ -9,6 +9,7 @@ from .decoders.decode import Decoder, decode
 from .decoders.denoise import Walk, denoise, denoise_values
 from .decoders.endings import Endings
 from .decoders.generate import generate_ids
+from .decoders.onepass import OnePass
 from .decoders.policies import (
     CONFIDENCE,
     ENTROPY,
@@ -29,6 +30,7 @@ from .layout.attention import ANY_ORDER, CACHED_ALONE, CACHED_JOINT, JOINT, MDM,
 from .layout.entries import Layout, one_block, random_order
 from .layout.groups import Groups, Related
 from .layout.packing import Packed
+from .layout.queries import collapse
 from .layout.questions import CTC, CrossEntropy, Divergence, Question, SquaredError
 from .measure.bound import nelbo_along
 from .measure.calibration import Reliability, calibration, reliability
@@ -73,6 +75,7 @@ from .training.objective import (
     MultiToken,
     MuToR,
     NextTokenPrediction,
+    QueryCTC,
     Teacherless,
     ThoughtDiffusion,
 )
@@ -133,6 +136,7 @@ __all__ = [
     "MultiToken",
     "NextToken",
     "NextTokenPrediction",
+    "OnePass",
     "Order",
     "Packed",
     "Polynomial",
@@ -141,6 +145,7 @@ __all__ = [
     "PrefixClean",
     "PseudoCost",
     "Pyramid",
+    "QueryCTC",
     "Question",
     "Reading",
     "Reals",
@@ -170,6 +175,7 @@ __all__ = [
     "calibration",
     "chain_nll",
     "codecs",
+    "collapse",
     "correct",
     "decode",
     "denoise",

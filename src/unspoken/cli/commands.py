@@ -17,7 +17,19 @@ from unspoken.cli.solve import General, parse_solve
 from unspoken.cli.studies import AdaptRun, CurvesRun, FamilyRun, Show, StepsRun, StudyRun
 from unspoken.cli.tasks import ListTasks, ShowTask
 from unspoken.layout.attention import ATTENTIONS, Attention
-from unspoken.presets import AR_LATENTS, DECODE, DIAL, FORCING, FOREDIFF, GIDD, LADIR, LATENTS, LOOPS, TOKENBRIDGE
+from unspoken.presets import (
+    AR_LATENTS,
+    DECODE,
+    DIAL,
+    FORCING,
+    FOREDIFF,
+    GIDD,
+    LADIR,
+    LATENTS,
+    LOOPS,
+    NARVL,
+    TOKENBRIDGE,
+)
 from unspoken.presets.tasks import OWN, TASKS, TRAIN
 from unspoken.show import terminal
 from unspoken.study.base import Study
@@ -92,6 +104,7 @@ COMMANDS: dict[str, tuple[Callable[[], Any], str]] = {
     "study adapt": (lambda: AdaptRun, "a pretrained model made into ones with latent tokens: what it gains and loses"),
     "study ladir": (_study("ladir", LADIR), "reasoning in blocks of vectors: do more denoising steps answer more?"),
     "study forediff": (_study("forediff", FOREDIFF), "a flow that reads a frozen predictor: steadier, or better?"),
+    "study narvl": (_study("narvl", NARVL), "questions about images, answered in one pass: as well as word by word?"),
     "study tokenbridge": (
         _study("tokenbridge", TOKENBRIDGE),
         "images as codes made after training: as good as continuous ones, and by which head?",

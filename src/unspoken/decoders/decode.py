@@ -15,6 +15,7 @@ from unspoken.decoders.autoregressive import NextToken, Speculation
 from unspoken.decoders.blocks import Blocks
 from unspoken.decoders.denoise import Walk
 from unspoken.decoders.endings import NONE, Endings
+from unspoken.decoders.onepass import OnePass
 from unspoken.decoders.slots import Slots
 from unspoken.decoders.step import Step
 from unspoken.decoders.thoughts import ThoughtWalk
@@ -38,7 +39,7 @@ class Decoder(Protocol):
         ...
 
 
-Decoders = Slots | NextToken | Speculation | Blocks | Walk | ThoughtWalk
+Decoders = Slots | NextToken | Speculation | Blocks | Walk | OnePass | ThoughtWalk
 
 
 def decode(

@@ -125,14 +125,25 @@ class CTC:
     def _check(self, prediction: Tensor, target: Tensor, slots: Tensor) -> None:
         if bool(prediction[..., self.blank].isinf().any()):
             raise ValueError(f"blank={self.blank} has no probability, as the mask has none: give an id of its own")
-        there = torch.arange(1, target.shape[1], device=target.device) < self.lengths[:, None]
-        needed = self.lengths + ((target[:, 1:] == target[:, :-1]) & there).sum(1)
-        if bool((needed > slots).any()):
-            row = int((needed > slots).nonzero()[0])
-            raise ValueError(
-                f"the target of row {row} needs {int(needed[row])} slots (a token each, one between equal neighbours), "
-                f"the block has {int(slots[row])}: give longer blocks or shorter targets"
-            )
+        check_fit(target, self.lengths, slots)
+
+
+def slots_needed(target: Tensor, lengths: Tensor) -> Tensor:
+    """`[batch]`: the slots that CTC needs for targets `[batch, m]`: a token each, one between equal neighbours too."""
+    there = torch.arange(1, target.shape[1], device=target.device) < lengths[:, None]
+    return lengths + ((target[:, 1:] == target[:, :-1]) & there).sum(1)
+
+
+def check_fit(target: Tensor, lengths: Tensor, slots: Tensor) -> None:
+    """Raises ValueError for targets that CTC can not align with their `slots` `[batch]`: see `slots_needed`."""
+    needed = slots_needed(target, lengths)
+    if bool((needed > slots).any()):
+        bad = (needed > slots).nonzero()[:, 0].tolist()
+        row, more = bad[0], f" (and so do {len(bad) - 1} more of {len(needed)})" if len(bad) > 1 else ""
+        raise ValueError(
+            f"the target of row {row} needs {int(needed[row])} slots (a token each, one between equal neighbours), "
+            f"the block has {int(slots[row])}{more}: give longer blocks or shorter targets"
+        )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,15 @@
 """Presets: functions that return a whole config, of a run, a study or a task. The CLI lists them."""
 
-from unspoken.presets.images import TOKENBRIDGE, tokenbridge_quick, tokenbridge_reference
+from unspoken.presets.images import (
+    NARVL,
+    TOKENBRIDGE,
+    narvl,
+    narvl_quick,
+    narvl_reference,
+    narvl_scenes,
+    tokenbridge_quick,
+    tokenbridge_reference,
+)
 from unspoken.presets.runs import (
     PRESETS,
     bouncing,
@@ -66,6 +75,7 @@ __all__ = [
     "LADIR",
     "LATENTS",
     "LOOPS",
+    "NARVL",
     "PRESETS",
     "TOKENBRIDGE",
     "ar_latents",
@@ -98,6 +108,10 @@ __all__ = [
     "loops",
     "loops_9x9",
     "loops_quick",
+    "narvl",
+    "narvl_quick",
+    "narvl_reference",
+    "narvl_scenes",
     "path_star",
     "quick",
     "sudoku_4x4",

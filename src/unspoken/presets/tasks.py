@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from unspoken.layout.attention import CACHED_JOINT
+from unspoken.presets.images import IMAGES
 from unspoken.presets.runs import PRESETS
 from unspoken.presets.vectors import VECTORS
 from unspoken.study.task_cases import Case
@@ -24,6 +25,8 @@ from unspoken.tasks import (
     Permutations,
     Prompted,
     Sat,
+    Scenes,
+    Strips,
     Sudoku,
     SudokuGrids,
     Text,
@@ -58,6 +61,9 @@ TASKS: dict[str, Callable[[], Task]] = {
     "burgers": Burgers,
     "burgers-forced": lambda: Burgers(forcing=2.0),
     "digits": Digits,
+    "scenes": Scenes,
+    "strips": Strips,
+    "strips-ambiguous": lambda: Strips(spellings=2),
     "text": Text,
 }
 # Tasks that need something of the user's: `tokenizer=`.
@@ -150,6 +156,7 @@ def prompted() -> Train:
 TRAIN = (
     PRESETS
     | VECTORS
+    | IMAGES
     | {"prompted": prompted}
     | {case.name: _preset(case) for case in two_cores().cases if case.name not in PRESETS}
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unspoken.show import adapt, curves, dials, images, loops, noise, vectors
+from unspoken.show import adapt, answers, curves, dials, images, loops, noise, vectors
 from unspoken.show.bars import error_bars
 from unspoken.show.canvas import canvas
 from unspoken.study.report import Result
@@ -34,6 +34,7 @@ def draw(result: Result, path: Path) -> Path:
         "adapt": adapt.adapt,
         "ladir": vectors.ladir,
         "forediff": vectors.forediff,
+        "narvl": answers.narvl,
         "tokenbridge": images.tokenbridge,
     }
     return drawn[result.study](result.rows, path)

@@ -14,6 +14,7 @@ from unspoken.study import (
     ladir,
     latents,
     loops,
+    narvl,
     steps,
     tasks,
     tokenbridge,
@@ -36,6 +37,7 @@ TABLES: dict[str, Table] = {
         adapt,
         ladir,
         forediff,
+        narvl,
         tokenbridge,
     )
 }

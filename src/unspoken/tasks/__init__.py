@@ -15,6 +15,8 @@ from unspoken.tasks.pathstar import PathStar
 from unspoken.tasks.permutations import Permutations
 from unspoken.tasks.prompted import Prompted
 from unspoken.tasks.sat import Sat
+from unspoken.tasks.scenes import Scenes
+from unspoken.tasks.strips import Strips
 from unspoken.tasks.sudoku import Sudoku
 from unspoken.tasks.sudoku.grids import SudokuGrids
 from unspoken.tasks.text import Text
@@ -36,6 +38,8 @@ Tasks = (
     | Permutations
     | Prompted
     | Sat
+    | Scenes
+    | Strips
     | Sudoku
     | SudokuGrids
     | Text
@@ -58,7 +62,9 @@ __all__ = [
     "Permutations",
     "Prompted",
     "Sat",
+    "Scenes",
     "Split",
+    "Strips",
     "Sudoku",
     "SudokuGrids",
     "Task",

@@ -6,6 +6,7 @@
 | `NextTokenPrediction` | left to right            | none                | (clean entries are asked)            |
 | `MultiToken`          | left to right, or random | all, or some        | the next token, then its latents     |
 | `Teacherless`         | left to right            | the first           | the whole answer                     |
+| `QueryCTC`            | left to right            | the first           | the whole answer, freely aligned     |
 | `MuToR`               | left to right            | all                 | a register: one token some way ahead |
 | `BlockDiffusion`      | left to right            | every block's first | the block's tokens, partly masked    |
 | `Denoising`           | (none: all at once)      | (none)              | every free token, at its own time    |
@@ -16,6 +17,7 @@
 from unspoken.training.autoregressive import MultiToken, MuToR, NextTokenPrediction, Teacherless
 from unspoken.training.base import Objective
 from unspoken.training.diffusion import BlockDiffusion, Denoising, MaskedDiffusion
+from unspoken.training.queries import QueryCTC
 from unspoken.training.reasoning import Autoencoding, ThoughtDiffusion
 
 Objectives = (
@@ -23,6 +25,7 @@ Objectives = (
     | NextTokenPrediction
     | MultiToken
     | Teacherless
+    | QueryCTC
     | MuToR
     | BlockDiffusion
     | Denoising
@@ -40,6 +43,7 @@ __all__ = [
     "NextTokenPrediction",
     "Objective",
     "Objectives",
+    "QueryCTC",
     "Teacherless",
     "ThoughtDiffusion",
 ]
