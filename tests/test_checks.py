@@ -6,6 +6,7 @@ with any one argument of the table in place of its own it raises ValueError or T
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -353,7 +354,7 @@ def raised_here(refusal: Any) -> bool:
         (us.MultiToken, "window", 1.5),
         (us.MultiToken, "weight", "1"),
         (us.MuToR, "reach", 2**70),
-        (lambda **its: us.Codes(**{"dims": 2, "levels": 4, "placeholder": 6} | its), "levels", 4.0),
+        (partial(us.Codes, dims=2, placeholder=6), "levels", 4.0),
         (us.Vectors, "width", "2"),
     ],
     ids=[f"{i}" for i in range(13)],
