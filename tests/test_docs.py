@@ -170,6 +170,16 @@ def test_every_committed_page_is_written_from_its_study(study: Path, tmp_path: P
                 "vectors beat next tokens",
             },
         ),
+        (
+            "forediff",
+            {
+                "two streams",
+                "two streams keep the spread",
+                "two streams err less",
+                "two streams, as deep, err less",
+                "training in stages errs less than all at once",
+            },
+        ),
         ("decode", {"flops", "wall clock", "quarter of the latents"}),
         ("dial", {"grouped dial", "grouped dial, whole to split", "no loss at the top"}),
     ],
