@@ -101,6 +101,8 @@ def outcome(share: float, passes: float) -> Outcome:
     [
         ({}, [True, True, True]),
         ({(ONE, QUERIES): 0.90}, [False, True, True]),
+        ({(ONE, LEFT): 0.85}, [False, True, True]),
+        ({(MANY, LEFT): 0.85}, [True, False, False]),
         ({(MANY, WISE): 0.35}, [True, False, True]),
         ({(MANY, DISTILLED): 0.48}, [True, True, False]),
     ],
@@ -109,6 +111,7 @@ def test_each_claim_can_come_out_false(shares: dict[tuple[str, str], float], hel
     usual = {
         (ONE, LEFT): 0.95,
         (ONE, QUERIES): 0.96,
+        (MANY, LEFT): 0.95,
         (MANY, WISE): 0.1,
         (MANY, QUERIES): 0.4,
         (MANY, DISTILLED): 0.7,

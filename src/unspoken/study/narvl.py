@@ -161,8 +161,8 @@ class NarvlStudy(SeededStudy):
         return replace(train, trunk=trunk, seed=seed, **whole), folder / f"{folder_of(name)}-seed{seed}"
 
     def answers(self, data: str, seed: int, runs: Path) -> Path:
-        """The file of a teacher's answers."""
-        return runs / folder_of(data) / f"taught-seed{seed}.txt"
+        """The file of a teacher's answers; their number is in its name, hence in what is recorded of its pupils."""
+        return runs / folder_of(data) / f"taught-{self.taught}-seed{seed}.txt"
 
     def findings(self, runs: Path) -> Generator[Stage, None, Findings]:
         for data in self.models:  # what is missing on this machine is missed now

@@ -26,6 +26,7 @@ TRAINED = {
     SCENES: (LEFT, WISE, QUERIES),
 }
 LEAST_SEEDS = 3
+TRAINED_WELL = 0.9  # of the answers from left to right, beside which the others are judged
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ def claims(found: Mapping[tuple[str, str], Outcome], seeds: int) -> list[Claim]:
     for look, gain, its, sure in zip(LOOKS, gains, above, stands, strict=True):
         mine, other = (found[look.data, name] for name in (look.mine, look.other))
         checks = [Check(sure and float(its.mean()) > 0, _told(look, mine, other, gain))]
+        left = float(found[look.data, LEFT].right.mean())
+        checks.append(Check(left >= TRAINED_WELL, f"from left to right {left:.3f}, {TRAINED_WELL:g} asked"))
         if look.claim == "one pass":
             checks.append(Check(mine.passes == 1, f"{mine.passes:g} passes, {other.passes:.1f} from left to right"))
         out.append(claim(look.claim, checks, seeds, LEAST_SEEDS))

@@ -95,13 +95,14 @@ def taught(
     The file is one that `task` trains on (`path=`). It is there whole or not at all. Answers that need more queries
     than there are, one between equal neighbours (`QueryCTC`), are left out: no right one does.
 
-    decoder: by default the model's own. seed: of the questions. Raises ValueError where none is left.
+    decoder: by default the model's own. seed: of the questions, and of what it draws. Raises ValueError where none is left.
     """
     its, decoder = replace(_pictured(task), path=""), decoder_of(model) if decoder is None else decoder
     generator, lines, right = torch.Generator().manual_seed(seed), [], 0
+    draws = torch.Generator().manual_seed(seed)  # one for all batches: each has its own noise
     for first in range(0, n, batch):
         prompt = its.sample("train", min(batch, n - first), generator).prompt(its.mask_id)
-        answer = last(decoder.steps(model, prompt.to(_device(model))), prompt).cpu()
+        answer = last(decoder.steps(model, prompt.to(_device(model)), generator=draws), prompt).cpu()
         right += int(its.score(prompt, answer).sum())
         said = answer[:, its.asked :]
         lengths = (said != its.end).long().cumprod(1).sum(1)
