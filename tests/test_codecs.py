@@ -96,6 +96,16 @@ def test_a_quantizer_of_nothing_is_refused(mean, std, levels, says) -> None:
         ScalarQuantizer(torch.tensor(mean), torch.tensor(std), levels)
 
 
+def test_what_has_no_level_is_refused() -> None:
+    quantizer = ScalarQuantizer(torch.zeros(2), torch.ones(2), 4)
+    for numbers in (torch.zeros(3, 1), torch.tensor([[0.0, torch.nan]])):
+        with pytest.raises(ValueError, match="none of them nan"):
+            quantizer.encode(numbers)
+    for codes in (torch.tensor([[0, -1]]), torch.tensor([[0, 4]]), torch.tensor([[0]])):
+        with pytest.raises(ValueError, match="from 0 to 3"):
+            quantizer.decode(codes)
+
+
 def test_the_order_is_by_low_frequencies() -> None:
     """A constant map an image, a wave of period 4, one of period 2 and noise: sorted, wherever they stand."""
     g = torch.Generator().manual_seed(0)

@@ -244,6 +244,7 @@ def test_any_number_of_queries_is_drawn_for_each_row() -> None:
         (lambda: us.decode(model(), data().prompt(MASK), decoder=us.OnePass(MASK)), "other than the mask"),
         (lambda: us.decode(model(), data().prompt(MASK), decoder=us.OnePass(99)), "blank=99"),
         (lambda: narvl.queries(us.tasks.Sudoku()), "shows no picture"),
+        (lambda: us.Train(us.tasks.Sudoku(2, 2), attention=us.MDM, objective=us.QueryCTC(4)), "beside the mask"),
         (
             lambda: us.QueryCTC(BLANK).pack(us.Uniform(), data().x0, data().given, MASK),
             "take the objective Denoising",

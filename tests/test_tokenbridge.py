@@ -12,12 +12,14 @@ from toy import EXACT, seeded, tiny
 import unspoken as us
 from unspoken.codecs import Shape, load_codec, train_vae
 from unspoken.layout.attention import ATTENTIONS, JOINT, MDM
+from unspoken.layout.entries import one_block
 from unspoken.measure.chain import chain_nll
 from unspoken.measure.frechet import frechet, train_classifier
 from unspoken.measure.schedules import cosine, even
 from unspoken.model.codes import Codes
 from unspoken.model.denoiser import Denoiser
 from unspoken.noise.space import unpaired
+from unspoken.show.cells import cells
 from unspoken.systems import tokenbridge
 from unspoken.tasks import Examples, ImageCodes, images
 from unspoken.tasks.base import SPLITS
@@ -121,6 +123,44 @@ def test_a_patch_is_read_as_it_is_written(task: ImageCodes) -> None:
     for word in ("4,0", "4,0,5", "4,0,-1", "4,0,x", "4,0,"):
         with pytest.raises(ValueError, match=r"3 codes 0\.\.4"):
             task.parse(word)
+
+
+def test_a_prompt_is_written_with_its_class(classed: ImageCodes) -> None:
+    for cls in ("7", "any"):
+        text = f"{cls} . 0,1,2 . ."
+        prompt = classed.encode(text)
+        assert prompt.shape == (5, 1 + 3) and classed.show(prompt) == text
+        token, value = unpaired(prompt)
+        assert token.tolist() == [classed.words.index(cls), classed.mask_id, 0, *[classed.mask_id] * 2]
+        assert value[2].tolist() == [0, 1, 2] and bool((value[[0, 1, 3, 4]] == -1).all())
+    with pytest.raises(ValueError, match="a class expected first"):
+        classed.encode(". . . . .")
+
+
+def test_a_class_that_is_given_is_shown_as_given(model: Denoiser, classed: ImageCodes) -> None:
+    prompt = classed.prompts(torch.tensor([3]))
+    step = next(iter(us.decode(model, prompt)))
+    assert cells(step, prompt, classed)[0] == ("3", "given")
+    assert classed.show(step.answer[0]).startswith(". ")
+
+
+def test_the_chain_shows_the_values_of_a_prompt() -> None:
+    """Ids after vectors: -log p is the sum of what each pass says, and it depends on the vectors."""
+    model = tiny(us.MDM, positions=6, port=us.Vectors(2, placeholder=0, head="none"))
+    x0, value = torch.tensor([[0, 0, 1, 2]] * 2), torch.full((2, 4, 2), torch.nan, dtype=torch.float64)
+    value[:, :2] = torch.randn(2, 2, 2, generator=seeded(0), dtype=torch.float64)
+    its = Examples(x0, torch.tensor([[True, True, False, False]] * 2), value)
+    rank = torch.tensor([[0, 0, 0, 1]] * 2)
+    nll = chain_nll(model, its, rank=rank)
+    assert float((nll[0] - nll[1]).abs()) > 1e-6
+    prompt, total = its.prompt(model.mask_id), torch.zeros(2, dtype=torch.float64)
+    for position in (2, 3):
+        token, shown = unpaired(prompt)
+        layout = replace(one_block(token, token == model.mask_id, torch.zeros_like(token)), value=shown.nan_to_num(0))
+        logits = model(layout, torch.full((2, 1), position))
+        total -= logits.log_softmax(-1)[:, 0].gather(1, x0[:, [position]])[:, 0]
+        prompt[:, position, 0] = x0[:, position].double()
+    assert torch.allclose(nll, total, **EXACT)
 
 
 @pytest.mark.parametrize(

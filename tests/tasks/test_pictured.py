@@ -220,6 +220,7 @@ def _label(number: int) -> int:
         (lambda: Strips().encode("3@0 = " + "ba " * 17), "at most 16 words"),
         (lambda: Scenes().encode("1 2 3 | what is there"), "the numbers of 4 expected"),
         (lambda: Scenes().encode("1 2 3 80000 | what is there"), "a whole number 0..69999 expected"),
+        (lambda: Scenes().encode("0 1 8 4 | what is there"), "image 4 is a coat"),
         (lambda: Scenes().solved("0 1 8 9 | how many bags"), "'bags' given"),
         (lambda: Scenes().solved("0 1 8 8 | what is left of the bag"), "no question about"),
         (lambda: Scenes().encode("0 1 8 9 | what is left of the bag there"), "at most 6 words"),

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unspoken.decoders.decode import Decoder, Decoders, decoders_with, options_of, read_decoder
 from unspoken.decoders.denoise import Walk
+from unspoken.decoders.onepass import OnePass
 from unspoken.decoders.policies import LATENT_POLICIES, ORDERS
 from unspoken.decoders.slots import Slots
 from unspoken.measure.accuracy import solve
@@ -155,6 +156,8 @@ def chosen(run: Path, by: str | None) -> Decoders:
         raise ValueError(f"no decoder is called {by!r}; write --by with one of {', '.join(BY)}")
     if BY[by] is Walk:
         return Walk(Run(run).config(Train).process)
+    if BY[by] is OnePass:
+        raise ValueError(f"{run} was not trained to answer in one pass (the objective QueryCTC): leave out --by {by}")
     shared = {name: getattr(own, name) for name in KEPT if name in options_of(own) and name in options_of(BY[by])}
     return BY[by](**shared)
 

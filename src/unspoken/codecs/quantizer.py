@@ -53,12 +53,18 @@ class ScalarQuantizer:
 
     def encode(self, latents: Tensor) -> Tensor:
         """Codes `[..., dims]` int64 from 0 to levels - 1: the nearest level of every number of `latents`."""
+        if latents.shape[-1] != len(self.mean) or bool(latents.isnan().any()):
+            raise ValueError(f"numbers of shape {tuple(latents.shape)}: give [..., {len(self.mean)}], none of them nan")
         level = normal_levels(self.levels)
         middle = (level[1:] + level[:-1]) / 2
         return torch.bucketize((latents.double() - self.mean) / self.std, middle)
 
     def decode(self, codes: Tensor) -> Tensor:
         """The numbers `[..., dims]` float32 that codes `[..., dims]` stand for."""
+        if codes.shape[-1] != len(self.mean) or bool(((codes < 0) | (codes >= self.levels)).any()):
+            raise ValueError(
+                f"codes of shape {tuple(codes.shape)}: give [..., {len(self.mean)}] from 0 to {self.levels - 1}"
+            )
         return (normal_levels(self.levels)[codes] * self.std + self.mean).float()
 
 

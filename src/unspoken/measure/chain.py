@@ -7,7 +7,7 @@ from torch import Tensor
 
 from unspoken import checks
 from unspoken.layout.entries import draw_ranks, one_block
-from unspoken.layout.packing import Packed, ask_masks, ask_values
+from unspoken.layout.packing import Packed, ask_masks, ask_values, show_values
 from unspoken.model.denoiser import Denoiser
 from unspoken.tasks.base import Examples
 from unspoken.training.losses import losses_in_parts
@@ -30,13 +30,13 @@ def chain_nll(
     latents: how many of the other unsaid tokens, those that come next, share a pass with the one asked; None for all.
     rank: `[n, length]` when each token is said, 0, 1, ... among those not given; by default a uniformly random order
         for every row.
-    Raises ValueError for vectors, which have no probabilities.
+    Raises ValueError where vectors are asked, which have no probabilities, and for rows that are not whole.
     """
     checks.seeded(generator)
     if latents is not None:
         checks.count("latents", latents)
-    value, given = examples.value, examples.given
-    if value is not None and value.is_floating_point():
+    value, given = examples.whole().value, examples.given
+    if value is not None and value.is_floating_point() and not examples.says_ids:
         raise ValueError("vectors have a density, and no probability: give a task of ids or of codes")
     if rank is None:
         rank = draw_ranks(~given, generator)
@@ -44,8 +44,9 @@ def chain_nll(
     total = torch.zeros(len(examples), dtype=torch.float64)
     for step in range(int((~given).sum(1).max()) if len(examples) else 0):
         packed = _asked(model.mask_id, examples, torch.where(given, -1, rank), step, latents)
+        packed = packed.to(model.device)
         losses = losses_in_parts(model, packed).double() * packed.one.real
-        total += losses.sum(1)
+        total += losses.sum(1).cpu()
     return total
 
 
@@ -57,6 +58,8 @@ def _asked(mask_id: int, examples: Examples, rank: Tensor, step: int, latents: i
     if latents is not None:
         layout = layout.without(rank > step + latents)
     packed = ask_masks(layout, examples.x0, rank == step)
-    if examples.value is None or examples.says_ids:
+    if examples.value is None:
         return packed
+    if examples.says_ids:
+        return show_values(packed, examples.value, mask_id)
     return ask_values(packed, examples.value, mask_id)

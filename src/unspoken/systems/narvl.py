@@ -95,7 +95,8 @@ def taught(
     The file is one that `task` trains on (`path=`). It is there whole or not at all. Answers that need more queries
     than there are, one between equal neighbours (`QueryCTC`), are left out: no right one does.
 
-    decoder: by default the model's own. seed: of the questions, and of what it draws. Raises ValueError where none is left.
+    decoder: by default the model's own. seed: of the questions, and of what it draws.
+    Raises ValueError where none is left.
     """
     its, decoder = replace(_pictured(task), path=""), decoder_of(model) if decoder is None else decoder
     generator, lines, right = torch.Generator().manual_seed(seed), [], 0

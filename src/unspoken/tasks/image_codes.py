@@ -12,10 +12,10 @@ from torch import Tensor
 from unspoken import checks
 from unspoken.codecs.vae import CARD, WEIGHTS, Codec, load_codec
 from unspoken.messages import quoted
-from unspoken.noise.space import paired, unknown, unpaired
+from unspoken.noise.space import is_unknown, paired, unknown, unpaired
 from unspoken.tasks import images
 from unspoken.tasks.base import Examples, Split, Values
-from unspoken.tasks.sampled import Form
+from unspoken.tasks.sampled import BLANK, Form
 from unspoken.tasks.valued import Valued
 
 PATCH, NO_CLASS = "o", "any"  # on a board: a patch that is known, and that no class is said
@@ -121,7 +121,7 @@ class ImageCodes(Valued):
 
     def image(self, answer: Tensor) -> Tensor:
         """`[n, side, side]` images in [0, 1] of answers `[n, length, dims]`, all of whose patches are known."""
-        codes = answer[:, int(self.classes) :]
+        codes = answer[:, int(self.classes) :].cpu()  # where the codec is
         if bool((codes < 0).any()):
             raise ValueError("some patches are not known; give whole answers")
         codec = self._codec
@@ -151,6 +151,26 @@ class ImageCodes(Valued):
                 f"{quoted(word)} given, {self.dims} codes 0..{self.levels - 1} with commas between them expected"
             )
         return torch.tensor([int(code) for code in codes])
+
+    def encode(self, text: str) -> Tensor:
+        """A prompt as a person writes it: of a task with classes the class or `any` first, then as `Valued.encode`."""
+        if not self.classes:
+            return super().encode(text)
+        first, _, patches = text.strip().partition(" ")
+        names = self.words[1:]
+        if first not in names:
+            raise ValueError(f"{quoted(first)} given, a class expected first: {', '.join(names)}")
+        value = super().encode(f"{BLANK} {patches}")
+        token = torch.where(is_unknown(value), self.mask_id, self.values.placeholder)
+        token[0] = self.words.index(first)
+        return paired(token, value)
+
+    def show(self, tokens: Tensor) -> str:
+        """A prompt as `encode` reads it, or an answer; of an answer the class is not known."""
+        if not self.classes or tokens.shape[-1] == self.dims:
+            return super().show(tokens)
+        token, value = unpaired(tokens)
+        return f"{self.symbol(int(token[0]))} {super().show(value).partition(' ')[2]}"
 
     def _examples(self, latents: Tensor, label: Tensor) -> Examples:
         codes = self._codec.quantizer(self.levels).encode(latents)

@@ -113,7 +113,11 @@ class Scenes(Pictured):
             raise ValueError(
                 f"{len(words)} images given, the numbers of {ITEMS} expected, as in `12 7 2003 41 | how many shoes`"
             )
-        return [whole_number(word, 0, sum(SIZES["fashion"].values()) - 1) for word in words]
+        numbers = [whole_number(word, 0, sum(SIZES["fashion"].values()) - 1) for word in words]
+        for number, kind in zip(numbers, _kinds(numbers), strict=True):
+            if kind not in KINDS:
+                raise ValueError(f"image {number} is a {kind}, which no scene shows: give others ({', '.join(KINDS)})")
+        return numbers
 
     def written(self, recipe: Sequence[int]) -> str:
         """Four numbers."""

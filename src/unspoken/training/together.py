@@ -12,6 +12,7 @@ from unspoken.training.objective import (
     Denoising,
     MaskedDiffusion,
     MultiToken,
+    QueryCTC,
     Teacherless,
     ThoughtDiffusion,
 )
@@ -29,6 +30,11 @@ def check_together(config: Train) -> None:
         )
     if isinstance(config.objective, Denoising):
         config.objective.check_process(config.process)
+    if isinstance(config.objective, QueryCTC) and config.objective.blank >= config.task.mask_id:
+        raise ValueError(
+            f"blank={config.objective.blank}: {config.task.title} has the ids 0 to {config.task.mask_id - 1} beside "
+            "the mask; give the one that fills up its answers"
+        )
     _check_values(config)
     _check_relation(config)
     _check_foresight(config)
