@@ -86,6 +86,7 @@ def test_a_study_goes_on_with_what_there_is(done: tuple[Result, Path]) -> None:
     file = TINY.answers(MANY, 0, done[1])
     written = file.stat().st_mtime_ns
     *_, again = TINY.run(done[1])
+    assert isinstance(again, Result)
     assert file.stat().st_mtime_ns == written
     same = [[row["right"] for row in part(result, "answers")] for result in (again, done[0])]
     assert same[0] == same[1]

@@ -38,7 +38,11 @@ from unspoken.tasks.pictured import Pictured
 from unspoken.training.config import Train, Trunk
 from unspoken.training.pool import Job
 
-_MS = {"format": lambda seconds: f"{seconds * 1e3:.2f}"}
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.2f}"
+
+
 TABLE = Table(
     "narvl",
     {
@@ -50,8 +54,8 @@ TABLE = Table(
             Column("passes", "passes", "{:.1f}".format),
             Column("entries", "entries", "{:.1f}".format),
             Column("flops", "MFLOPs", lambda flops: f"{flops / 1e6:.2f}"),
-            Column("seconds", "ms", **_MS),
-            Column("seconds_alone", "ms alone", **_MS),
+            Column("seconds", "ms", _ms),
+            Column("seconds_alone", "ms alone", _ms),
             Column("seeds"),
         ),
         "dial": (

@@ -259,7 +259,7 @@ class Pool:
 @lru_cache(maxsize=2)
 def pool(source: images.Source) -> Pool:
     """See `Pool`. Raises ValueError where the images are not on this machine (`images.load`)."""
-    parts = {split: images.load(source, split) for split in SPLITS}
+    parts: dict[Split, images.Images] = {split: images.load(source, split) for split in SPLITS}
     sizes: dict[Split, int] = {split: len(its) for split, its in parts.items()}
     first: dict[Split, int] = {split: sum(list(sizes.values())[:n]) for n, split in enumerate(SPLITS)}
     return Pool(
