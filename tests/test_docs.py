@@ -53,7 +53,7 @@ def test_decoding_names_every_order_and_policy() -> None:
 
 def test_decoding_tells_whose_options_are_whose() -> None:
     rows = re.findall(r"^\| `us\.(\w+)` \|.*\| ((?:`\w+`(?:, )?)+) \|$", page("decoding.md"), re.MULTILINE)
-    assert {name for name, _ in rows} == {"NextToken", "Speculation", "Blocks", "Walk"}
+    assert {name for name, _ in rows} == {"NextToken", "Speculation", "Blocks", "Walk", "OnePass"}
     for name, options in rows:
         assert all(name in decoders_with(option) for option in re.findall(r"`(\w+)`", options))
 

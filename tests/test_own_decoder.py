@@ -35,6 +35,7 @@ from unspoken.training.objective import (
     NextTokenPrediction,
     Objective,
     Objectives,
+    QueryCTC,
     Teacherless,
     ThoughtDiffusion,
 )
@@ -175,5 +176,9 @@ def test_an_objective_says_its_decoder(objective: Objective, process: Process, d
 
 
 def test_every_objective_is_here() -> None:
-    with_thoughts = {Autoencoding, ThoughtDiffusion}  # of which tests/test_ladir.py holds the laws
-    assert {type(objective) for objective, _, _ in OWN} | with_thoughts == set(get_args(Objectives))
+    elsewhere = {
+        Autoencoding,
+        ThoughtDiffusion,
+        QueryCTC,
+    }  # tests/test_ladir.py and tests/test_queries.py have their laws
+    assert {type(objective) for objective, _, _ in OWN} | elsewhere == set(get_args(Objectives))

@@ -325,8 +325,8 @@ def test_recomputed_states_are_the_same_states(tmp_path):
         with pytest.MonkeyPatch.context() as patch:
             real = new_denoiser
 
-            def counted(config: Train, real: Any = real) -> Denoiser:
-                model = real(config)
+            def counted(config: Train, held: Any, real: Any = real) -> Denoiser:
+                model = real(config, held)
                 model.trunk.model.layers[0].mlp.register_forward_pre_hook(count)
                 return model
 
