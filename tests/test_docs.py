@@ -180,6 +180,7 @@ def test_every_committed_page_is_written_from_its_study(study: Path, tmp_path: P
                 "training in stages errs less than all at once",
             },
         ),
+        ("narvl", {"one pass", "marginalisation", "distillation"}),
         ("decode", {"flops", "wall clock", "quarter of the latents"}),
         ("dial", {"grouped dial", "grouped dial, whole to split", "no loss at the top"}),
     ],
