@@ -7,8 +7,6 @@ Variational (Kingma and Welling 2014, arXiv 1312.6114), as the one that TokenBri
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -133,9 +131,8 @@ class Codec:
             raise ValueError(f"images of shape {tuple(grey.shape)} given, [n, {side}, {side}] expected")
         parts = [self.vae.encode(part) for part in grey.split(_ROWS)]
         if not parts:
-            return grey.new_zeros(0, self.shape.patches, self.shape.dims), grey.new_zeros(
-                0, self.shape.patches, self.shape.dims
-            )
+            none = grey.new_zeros(0, self.shape.patches, self.shape.dims)
+            return none, none
         mean, logvar = (torch.cat(its)[..., self.order] for its in zip(*parts, strict=True))
         return mean, (logvar / 2).exp()
 
@@ -218,7 +215,8 @@ def train_vae(
     if grey.dim() != 3 or grey.shape[1:] != (shape.side, shape.side) or not len(grey):
         raise ValueError(f"images of shape {tuple(grey.shape)} given, [n, {shape.side}, {shape.side}] expected")
     generator = torch.Generator().manual_seed(seed)
-    with _seeded(seed):
+    with torch.random.fork_rng(devices=[]):  # layers draw their weights from the global generator
+        torch.manual_seed(seed)
         vae = ConvVAE(shape).train()
     optimizer = torch.optim.AdamW(vae.parameters(), lr=lr, weight_decay=0.0)
     for step in range(steps):
@@ -245,11 +243,3 @@ def _measured(vae: ConvVAE, grey: Tensor, generator: torch.Generator, most: int 
     drawn = mean + std * torch.randn(mean.shape, generator=generator)
     fitted = ScalarQuantizer.fit(drawn[..., order], 2)
     return Codec(vae, order, fitted.mean, fitted.std)
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[Any]:
-    """Inside, torch's global generator is seeded, from which layers draw their weights; outside it is as before."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield

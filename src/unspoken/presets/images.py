@@ -15,22 +15,22 @@ from unspoken.training.config import Train
 
 
 def narvl() -> Train:
-    """NARVL on strips of digits: the whole transcription in one pass; some minutes on two cores."""
+    """NARVL on strips of digits: the whole transcription in one pass."""
     return systems.queries(Strips())
 
 
 def narvl_scenes() -> Train:
-    """NARVL on scenes with questions, which need Fashion-MNIST; some minutes on two cores."""
+    """NARVL on scenes with questions, which need Fashion-MNIST."""
     return systems.queries(Scenes())
 
 
 def narvl_reference() -> NarvlStudy:
-    """Three seeds of twelve runs on strips and scenes: some twenty minutes on two cores."""
+    """Three seeds of twelve runs on strips and scenes: some 50 minutes of one core (docs/results/LOG.md)."""
     return NarvlStudy(Strips(), Scenes())
 
 
 def narvl_quick() -> NarvlStudy:
-    """One seed, a tenth of the steps: two minutes on two cores."""
+    """One seed, a tenth of the steps."""
     return replace(
         narvl_reference(), steps=60, scene_steps=60, taught=500, examples=100, alone=10, together=(0, 1, 4), seeds=(0,)
     )
@@ -41,12 +41,12 @@ NARVL: dict[str, Callable[[], NarvlStudy]] = {"reference": narvl_reference, "qui
 
 
 def tokenbridge_reference() -> TokenbridgeStudy:
-    """Three seeds of both heads on Fashion-MNIST: some twenty minutes on two cores."""
+    """Three seeds of both heads on Fashion-MNIST."""
     return TokenbridgeStudy("fashion", SHAPES["fashion"])
 
 
 def tokenbridge_quick() -> TokenbridgeStudy:
-    """One seed on scikit-learn's digits, fewer steps and samples: two minutes on two cores."""
+    """One seed on scikit-learn's digits, fewer steps and samples."""
     return replace(
         tokenbridge_reference(),
         source="digits",
