@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from unspoken import checks
 from unspoken.codecs.quantizer import ScalarQuantizer, frequency_order
 from unspoken.messages import quoted
+from unspoken.noise.gaussian import Normal
 from unspoken.record import from_record, new_folder, read_json, to_record, write_json
 
 CARD, WEIGHTS = "codec.json", "codec.safetensors"
@@ -224,9 +225,10 @@ def train_vae(
             group["lr"] = lr * min(1.0, (step + 1) / 50) * (1 - step / steps)
         image = grey[torch.randint(len(grey), (batch,), generator=generator)]
         mean, logvar = vae.encode(image)
-        noise = torch.randn(mean.shape, generator=generator)
-        error = (vae.decode(mean + (logvar / 2).exp() * noise) - image).square().mean()
-        nats = ((mean**2 + logvar.exp() - 1 - logvar) / 2).sum() / image.numel()
+        its = Normal(mean, logvar)
+        drawn = its.at(torch.randn(mean.shape, generator=generator))
+        error = (vae.decode(drawn) - image).square().mean()
+        nats = its.divergence.sum() / image.numel()
         optimizer.zero_grad()
         (error + beta * nats).backward()
         nn.utils.clip_grad_norm_(vae.parameters(), 1.0)

@@ -92,7 +92,7 @@ class KL:
 
     def __call__(self, prediction: Normal, target: Tensor) -> Tensor:
         """prediction: `[batch, m, width]` normal numbers; target: `[batch, m]` or more, not looked at."""
-        return (prediction.mean**2 + prediction.logvar.exp() - 1 - prediction.logvar).sum(-1) / 2
+        return prediction.divergence.sum(-1)
 
 
 @dataclass(frozen=True)

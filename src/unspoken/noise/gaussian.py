@@ -34,6 +34,11 @@ class Normal:
         """The draw that standard normal numbers `eps` make: mean + standard deviation * eps."""
         return self.mean + (self.logvar / 2).exp() * eps
 
+    @property
+    def divergence(self) -> Tensor:
+        """`[batch, m, width]` nats: of each number from a standard normal one."""
+        return (self.mean**2 + self.logvar.exp() - 1 - self.logvar) / 2
+
 
 @dataclass(frozen=True)
 class Views:
