@@ -246,6 +246,10 @@ def test_any_number_of_queries_is_drawn_for_each_row() -> None:
         (lambda: narvl.queries(us.tasks.Sudoku()), "shows no picture"),
         (lambda: us.Train(us.tasks.Sudoku(2, 2), attention=us.MDM, objective=us.QueryCTC(4)), "beside the mask"),
         (
+            lambda: replace(narvl.queries(us.tasks.Strips()), objective=us.QueryCTC(1)),
+            "fills up its answers, 13",
+        ),
+        (
             lambda: us.QueryCTC(BLANK).pack(us.Uniform(), data().x0, data().given, MASK),
             "take the objective Denoising",
         ),

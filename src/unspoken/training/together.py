@@ -30,11 +30,13 @@ def check_together(config: Train) -> None:
         )
     if isinstance(config.objective, Denoising):
         config.objective.check_process(config.process)
-    if isinstance(config.objective, QueryCTC) and config.objective.blank >= config.task.mask_id:
-        raise ValueError(
-            f"blank={config.objective.blank}: {config.task.title} has the ids 0 to {config.task.mask_id - 1} beside "
-            "the mask; give the one that fills up its answers"
-        )
+    if isinstance(config.objective, QueryCTC):
+        filler = getattr(config.task, "end", None)
+        if config.objective.blank >= config.task.mask_id or filler not in (None, config.objective.blank):
+            raise ValueError(
+                f"blank={config.objective.blank}: {config.task.title} has the ids 0 to {config.task.mask_id - 1} "
+                f"beside the mask; give the one that fills up its answers" + (f", {filler}" if filler else "")
+            )
     _check_values(config)
     _check_relation(config)
     _check_foresight(config)
